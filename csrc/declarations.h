@@ -1,0 +1,71 @@
+/* What Python can call. The compiler includes this file and cffi parses it, so it holds
+ * declarations only; build_ffi.py adds the kernel's constants by name.
+ *
+ * Every helper is one crossing from Python: it checks its range, does its system calls and
+ * reports. A result that is not negative is the answer. A negative one is the failure:
+ * -(call << 12 | errno) for a system call, or -refusal where the library itself said no. */
+
+typedef struct mmw_pages mmw_pages;
+
+enum mmw_call {
+    MMW_CALL_MMAP = 1,
+    MMW_CALL_MUNMAP,
+    MMW_CALL_MPROTECT,
+    MMW_CALL_MADVISE,
+    MMW_CALL_MSYNC,
+    MMW_CALL_MLOCK,
+    MMW_CALL_MLOCK2,
+    MMW_CALL_MUNLOCK,
+    MMW_CALL_MINCORE,
+    MMW_CALL_PRCTL,
+    MMW_CALL_FDATASYNC,
+    MMW_CALL_POSIX_FADVISE,
+    MMW_CALL_SIGACTION,
+    MMW_CALL_MALLOC,
+    MMW_CALL_MEMCPY,
+};
+
+enum mmw_refusal {
+    MMW_CLOSED = 1,
+    MMW_FAULTED,
+    MMW_OUT_OF_RANGE,
+    MMW_START_NOT_ON_PAGE,
+    MMW_END_NOT_ON_PAGE,
+    MMW_NOT_READABLE,
+    MMW_NOT_WRITABLE,
+    MMW_SIZE_OVERFLOW,
+};
+
+/* mapping.c: pages that are mapped and unmapped.
+ * mmw_map gives NULL and leaves the failure, not negated, in errno. */
+mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, int flags, int fd,
+                   uint64_t file_offset, int populate);
+void mmw_release(mmw_pages *pages);
+char *mmw_base(mmw_pages *pages);
+uint64_t mmw_address(mmw_pages *pages);
+int64_t mmw_check_range(mmw_pages *pages, uint64_t offset, uint64_t count);
+int mmw_is_open(mmw_pages *pages);
+int64_t mmw_protect(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int common);
+int64_t mmw_name(mmw_pages *pages, const char *name);
+
+/* paging.c: what the kernel is told and asked about pages. */
+int mmw_advice_is_known(int advice);
+int64_t mmw_advise(mmw_pages *pages, uint64_t offset, uint64_t count, int advice);
+int64_t mmw_advise_destructive(mmw_pages *pages, uint64_t offset, uint64_t count, int advice);
+int64_t mmw_remove(mmw_pages *pages, uint64_t offset, uint64_t count);
+int64_t mmw_msync(mmw_pages *pages, uint64_t offset, uint64_t count, int flags);
+int64_t mmw_lock(mmw_pages *pages, uint64_t offset, uint64_t count, int flags);
+int64_t mmw_unlock(mmw_pages *pages, uint64_t offset, uint64_t count);
+int64_t mmw_populate(mmw_pages *pages, uint64_t offset, uint64_t count, int write);
+int64_t mmw_residency(mmw_pages *pages, uint64_t offset, uint64_t count, char *flags);
+int64_t mmw_evict(mmw_pages *pages, uint64_t offset, uint64_t count, int fd, uint64_t file_offset);
+
+/* content.c: copying in and out, guarded against pages that cannot be read in. */
+int64_t mmw_read(mmw_pages *pages, uint64_t offset, uint64_t count, char *into);
+int64_t mmw_write(mmw_pages *pages, uint64_t offset, uint64_t count, const char *source);
+int64_t mmw_read_byte(mmw_pages *pages, uint64_t offset, uint64_t count);
+int64_t mmw_write_byte(mmw_pages *pages, uint64_t offset, uint64_t count, unsigned char value);
+
+/* guard.c: pages that could not be read in. */
+uint64_t mmw_fault_offset(mmw_pages *pages);
+uint64_t mmw_fault_pages(mmw_pages *pages);

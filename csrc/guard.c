@@ -1,0 +1,201 @@
+/* Pages that cannot be read in: the file under a mapping was cut short, or its disk failed.
+ *
+ * The kernel says so with SIGBUS. The handler acts on two kinds of address only: those of the access
+ * that this thread is making inside the library, and those of regions under a guard. It puts a
+ * private page of zeros there, counts it in the region's record, and returns; the region refuses all
+ * use from then on. SIGSEGV inside an access of the library means that another thread changed
+ * the protection after the check: the access is left with a typed failure. Every other signal goes on to the
+ * handler that was there before. */
+
+#include "guard.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <ucontext.h>
+
+MMW_THREAD_LOCAL mmw_access *mmw_current_access;
+_Atomic int mmw_guard_installed;
+_Atomic uint64_t mmw_fork_count = 1;
+
+static const int guarded_signals[] = {SIGBUS, SIGSEGV};
+#define GUARDED_SIGNALS (sizeof guarded_signals / sizeof guarded_signals[0])
+
+/* What our handler displaced, at first and most recently. They differ when somebody who had
+ * displaced us is displaced in turn: then `latest` may lead back here, and `first` ends it. */
+typedef struct {
+    struct sigaction first, latest;
+} displaced_handlers;
+
+static displaced_handlers displaced[GUARDED_SIGNALS];
+static MMW_THREAD_LOCAL bool is_forwarding;
+
+/* Serialises the fault handler with the entering and leaving of guards. A spinning lock, because the
+ * handler may be interrupted by nothing (its signal mask is full) and may wait for no mutex. */
+static atomic_flag faults_lock = ATOMIC_FLAG_INIT;
+static mmw_pages *guarded;
+
+static void lock_faults(void)
+{
+    while (atomic_flag_test_and_set_explicit(&faults_lock, memory_order_acquire)) sched_yield();
+}
+
+static void unlock_faults(void) { atomic_flag_clear_explicit(&faults_lock, memory_order_release); }
+
+static void after_fork_in_child(void)
+{
+    atomic_fetch_add(&mmw_fork_count, 1);
+    unlock_faults();
+}
+
+__attribute__((constructor)) static void watch_forks(void)
+{
+    pthread_atfork(lock_faults, unlock_faults, after_fork_in_child);
+}
+
+static bool covers(const mmw_pages *pages, const char *address)
+{
+    return address >= pages->mapped && (uint64_t)(address - pages->mapped) < pages->mapped_size;
+}
+
+/* Puts a private page of zeros at the address and counts it, once a page. The lock is held. */
+static bool replace_page(mmw_pages *pages, const char *address)
+{
+    uint64_t index = (uint64_t)(address - pages->mapped) / mmw_page_size;
+    if (pages->fault_bitmap == NULL) {
+        uint64_t bitmap_size = pages->mapped_size / mmw_page_size / 8 + sizeof(uint64_t);
+        void *bitmap = mmap(NULL, bitmap_size, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (bitmap == MAP_FAILED) return false;
+        pages->fault_bitmap = bitmap;
+    }
+    /* SAFETY: covers() held: the page is one of the region's, which the access or the guard keeps. */
+    char *page = pages->mapped + index * mmw_page_size;
+    if (mmap(page, mmw_page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+             -1, 0) == MAP_FAILED)
+        return false;
+
+    uint64_t *word = &pages->fault_bitmap[index / 64], bit = UINT64_C(1) << (index % 64);
+    if (!(*word & bit)) {
+        *word |= bit;
+        uint64_t offset = page < pages->base ? 0 : (uint64_t)(page - pages->base);
+        if (atomic_load(&pages->fault_pages) == 0 || offset < pages->fault_offset)
+            pages->fault_offset = offset;
+        atomic_fetch_add(&pages->fault_pages, 1);
+    }
+    return true;
+}
+
+static bool repair(mmw_access *access, const char *address)
+{
+    mmw_pages *pages = NULL;
+    lock_faults();
+    if (access != NULL && covers(access->pages, address)) {
+        pages = access->pages;
+    } else {
+        for (pages = guarded; pages != NULL && !covers(pages, address);) pages = pages->guard_next;
+    }
+    bool repaired = pages != NULL && replace_page(pages, address);
+    unlock_faults();
+    return repaired;
+}
+
+/* Leaves the access whose memory or buffer the address is in; returns if it is in neither. */
+static void leave_access(mmw_access *access, const char *address, const ucontext_t *context)
+{
+    if (covers(access->pages, address)) {
+        access->failure =
+            MMW_REFUSED(access->need & PROT_WRITE ? MMW_NOT_WRITABLE : MMW_NOT_READABLE);
+    } else if (access->buffer != NULL && address >= access->buffer &&
+               (uint64_t)(address - access->buffer) < access->buffer_size) {
+        access->failure = MMW_FAILED_WITH(MMW_CALL_MEMCPY, EFAULT);
+    } else {
+        return;
+    }
+    pthread_sigmask(SIG_SETMASK, &context->uc_sigmask, NULL);
+    siglongjmp(access->leave, 1);
+}
+
+/* Ends as the process would have ended without us, for want of another handler. */
+static void take_default(int signal_number, bool is_fault)
+{
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigaction(signal_number, &action, NULL);
+    /* A fault comes again as we return; a signal that somebody sent does not. */
+    if (!is_fault) raise(signal_number);
+}
+
+static void forward(int signal_number, siginfo_t *info, ucontext_t *context)
+{
+    bool is_fault = info->si_code > 0;
+    displaced_handlers *handlers = &displaced[signal_number == SIGBUS ? 0 : 1];
+    struct sigaction next = is_forwarding ? handlers->first : handlers->latest;
+    if (next.sa_handler == SIG_IGN && !is_fault) return;
+    if (next.sa_handler == SIG_DFL || next.sa_handler == SIG_IGN) {
+        take_default(signal_number, is_fault);
+        return;
+    }
+    if (next.sa_flags & (int)SA_RESETHAND) {
+        handlers->latest = handlers->first = (struct sigaction){.sa_handler = SIG_DFL};
+    }
+    sigset_t mask = context->uc_sigmask;
+    sigorset(&mask, &context->uc_sigmask, &next.sa_mask);
+    if (!(next.sa_flags & SA_NODEFER)) sigaddset(&mask, signal_number);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+
+    bool was_forwarding = is_forwarding;
+    is_forwarding = true;
+    if (next.sa_flags & SA_SIGINFO)
+        next.sa_sigaction(signal_number, info, context);
+    else
+        next.sa_handler(signal_number);
+    is_forwarding = was_forwarding;
+}
+
+static void on_signal(int signal_number, siginfo_t *info, void *context)
+{
+    int saved_errno = errno;
+    mmw_access *access = mmw_current_access;
+    if (info->si_code > 0) {
+        const char *address = info->si_addr;
+        if (signal_number == SIGBUS && repair(access, address)) {
+            errno = saved_errno;
+            return;
+        }
+        if (access != NULL) leave_access(access, address, context);
+    } else if (access != NULL) {
+        /* Another handler on top of ours (faulthandler, enabled later) took the fault, put ours
+         * back and raised the signal anew: the access is tried again and faults into us. */
+        errno = saved_errno;
+        return;
+    }
+    forward(signal_number, info, context);
+    errno = saved_errno;
+}
+
+int64_t mmw_guard_install(void)
+{
+    int64_t failure = 0;
+    lock_faults();
+    for (size_t i = 0; i < GUARDED_SIGNALS && !failure; i++) {
+        struct sigaction current, ours = {.sa_sigaction = on_signal,
+                                          .sa_flags = SA_SIGINFO | SA_ONSTACK};
+        sigfillset(&ours.sa_mask);
+        if (sigaction(guarded_signals[i], NULL, &current) != 0) {
+            failure = MMW_FAILED(MMW_CALL_SIGACTION);
+        } else if (current.sa_sigaction != on_signal) {
+            if (!mmw_guard_installed) displaced[i].first = current;
+            displaced[i].latest = current;
+            if (sigaction(guarded_signals[i], &ours, NULL) != 0)
+                failure = MMW_FAILED(MMW_CALL_SIGACTION);
+        }
+    }
+    if (!failure) mmw_guard_installed = 1;
+    unlock_faults();
+    return failure;
+}
+
+uint64_t mmw_fault_offset(mmw_pages *pages) { return pages->fault_offset; }
+
+uint64_t mmw_fault_pages(mmw_pages *pages) { return pages->fault_pages; }

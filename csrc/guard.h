@@ -1,0 +1,77 @@
+/* Access to pages that may turn out not to be there. */
+
+#ifndef MMAPWRAP_GUARD_H
+#define MMAPWRAP_GUARD_H
+
+#include <setjmp.h>
+
+#include "pages.h"
+
+/* One copying call of the library, for as long as it touches memory. */
+typedef struct mmw_access {
+    mmw_pages *pages;
+    const char *buffer; /* the caller's side of the copy, NULL if there is none */
+    uint64_t buffer_size;
+    int64_t failure; /* what the call returns after a jump out */
+    int need;
+    sigjmp_buf leave;
+} mmw_access;
+
+/* In glibc a thread's first use of a module's dynamic thread-local storage may allocate, which a
+ * signal handler must not; the initial-exec model is allocated with the thread. */
+#ifdef __GLIBC__
+#define MMW_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
+#else
+#define MMW_THREAD_LOCAL _Thread_local
+#endif
+
+extern MMW_THREAD_LOCAL mmw_access *mmw_current_access;
+extern _Atomic int mmw_guard_installed;
+
+/* Puts the handlers in place, or back on top where something replaced them. */
+int64_t mmw_guard_install(void);
+
+/* From this size on, an access asks the kernel whether the handlers are still on top: the question
+ * costs a system call, which only a longer copy hides. */
+#define MMW_ASK_FROM 65536
+
+static inline int64_t mmw_access_begin(mmw_access *access, mmw_pages *pages, int need,
+                                       const char *buffer, uint64_t size)
+{
+    if (size >= MMW_ASK_FROM ||
+        !atomic_load_explicit(&mmw_guard_installed, memory_order_relaxed)) {
+        int64_t failure = mmw_guard_install();
+        if (failure) return failure;
+    }
+    access->pages = pages;
+    access->buffer = buffer;
+    access->buffer_size = buffer == NULL ? 0 : size;
+    access->need = need;
+    mmw_current_access = access;
+    atomic_signal_fence(memory_order_seq_cst);
+    return 0;
+}
+
+static inline int64_t mmw_access_end(mmw_access *access, int64_t result)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    mmw_current_access = NULL;
+    if (atomic_load_explicit(&access->pages->fault_pages, memory_order_relaxed) != 0)
+        return MMW_REFUSED(MMW_FAULTED);
+    return result;
+}
+
+/* Starts a guarded access in a helper that returns int64_t: everything up to mmw_access_end may
+ * touch the range that was checked, and the buffer. A macro, because the frame that calls
+ * sigsetjmp must outlive the access. */
+#define MMW_ACCESS(access, pages, need, buffer, size)                                    \
+    do {                                                                                 \
+        int64_t mmw_refused = mmw_access_begin(access, pages, need, buffer, size);       \
+        if (mmw_refused) return mmw_refused;                                             \
+        if (sigsetjmp((access)->leave, 0) != 0) {                                        \
+            mmw_current_access = NULL;                                                   \
+            return (access)->failure;                                                    \
+        }                                                                                \
+    } while (0)
+
+#endif

@@ -1,0 +1,157 @@
+/* Pages that are mapped, change their protection, and are unmapped. */
+
+#include "pages.h"
+
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+uint64_t mmw_page_size;
+
+__attribute__((constructor)) static void ask_page_size(void)
+{
+    mmw_page_size = (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Reserves room for `length` bytes at a multiple of `align`, and nothing beside it. */
+static char *reserve_aligned(uint64_t length, uint64_t align, int64_t *failure)
+{
+    uint64_t room = length + align - mmw_page_size;
+    char *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (start == MAP_FAILED) {
+        *failure = MMW_FAILED(MMW_CALL_MMAP);
+        return NULL;
+    }
+    char *end = start + room;
+    char *aligned = (char *)(((uintptr_t)start + align - 1) & ~(uintptr_t)(align - 1));
+    char *aligned_end = aligned + length;
+    /* SAFETY: both gaps lie inside the reservation, which nobody else knows of yet. */
+    if ((aligned > start && munmap(start, (size_t)(aligned - start)) != 0)) {
+        *failure = MMW_FAILED(MMW_CALL_MUNMAP);
+        munmap(start, room);
+        return NULL;
+    }
+    if (end > aligned_end && munmap(aligned_end, (size_t)(end - aligned_end)) != 0) {
+        *failure = MMW_FAILED(MMW_CALL_MUNMAP);
+        munmap(aligned, (size_t)(end - aligned));
+        return NULL;
+    }
+    return aligned;
+}
+
+/* Private writable memory is populated by writing, or each first write would fault all the same;
+ * so is what cannot be read. */
+static int populating_advice(int prot, int flags)
+{
+    bool is_written = (prot & PROT_WRITE) &&
+                      ((flags & (MAP_PRIVATE | MAP_ANONYMOUS)) || !(prot & PROT_READ));
+    return is_written ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+}
+
+/* Maps the pages of a record whose sizes are set. Nothing stays mapped when it fails. */
+static int64_t map_pages(mmw_pages *pages, uint64_t address, uint64_t align, int prot, int flags,
+                         int fd, uint64_t file_start, bool populate)
+{
+    int64_t failure = 0;
+    bool by_advice = populate && mmw_advice_is_known(populating_advice(prot, flags));
+    if (populate && !by_advice) flags |= MAP_POPULATE;
+    if (align > mmw_page_size) {
+        address = (uint64_t)(uintptr_t)reserve_aligned(pages->mapped_size, align, &failure);
+        if (failure) return failure;
+        flags |= MAP_FIXED;
+    }
+    /* SAFETY: the address is NULL, the caller's own under MAP_FIXED_NOREPLACE or an unsafe call's
+     * MAP_FIXED, or the reservation made above. */
+    char *mapped = mmap((void *)(uintptr_t)address, pages->mapped_size, prot, flags, fd,
+                        (off_t)file_start);
+    if (mapped == MAP_FAILED) {
+        failure = MMW_FAILED(MMW_CALL_MMAP);
+        if (align > mmw_page_size) munmap((void *)(uintptr_t)address, pages->mapped_size);
+        return failure;
+    }
+    pages->mapped = mapped;
+    if (address != 0 && mapped != (char *)(uintptr_t)address) {
+        failure = MMW_FAILED_WITH(MMW_CALL_MMAP, EEXIST); /* before Linux 4.17 a hint, no demand */
+    } else if (madvise(mapped, pages->mapped_size, MADV_DONTDUMP) != 0 ||
+               (by_advice &&
+                madvise(mapped, pages->mapped_size, populating_advice(prot, flags)) != 0)) {
+        failure = MMW_FAILED(MMW_CALL_MADVISE);
+    }
+    if (failure) munmap(mapped, pages->mapped_size);
+    return failure;
+}
+
+mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, int flags, int fd,
+                   uint64_t file_offset, int populate)
+{
+    uint64_t head = file_offset & (mmw_page_size - 1);
+    uint64_t room;
+    if (__builtin_add_overflow(size, head + mmw_page_size - 1, &room) ||
+        __builtin_add_overflow(mmw_page_floor(room), align, &room)) {
+        errno = MMW_SIZE_OVERFLOW;
+        return NULL;
+    }
+    mmw_pages *pages = calloc(1, sizeof *pages);
+    if (pages == NULL) {
+        errno = (int)-MMW_FAILED(MMW_CALL_MALLOC);
+        return NULL;
+    }
+    pages->size = size;
+    pages->mapped_size = mmw_page_ceiling(size + head);
+    pages->flags = flags;
+    pages->file_offset = file_offset;
+    pages->prot = prot;
+    int64_t failure = map_pages(pages, address == 0 ? 0 : address - head, align, prot, flags, fd,
+                                file_offset - head, populate);
+    if (failure) {
+        free(pages);
+        errno = (int)-failure;
+        return NULL;
+    }
+    pages->base = pages->mapped + head;
+    return pages;
+}
+
+void mmw_release(mmw_pages *pages)
+{
+    /* SAFETY: the last holder of the record lets go of it. In a child that did not inherit the pages
+     * something else may live at their address by now, so they are left alone there. */
+    if (!mmw_is_gone(pages)) munmap(pages->mapped, pages->mapped_size);
+    if (pages->fault_bitmap != NULL) {
+        munmap(pages->fault_bitmap, pages->mapped_size / mmw_page_size / 8 + sizeof(uint64_t));
+    }
+    free(pages);
+}
+
+char *mmw_base(mmw_pages *pages) { return pages->base; }
+
+uint64_t mmw_address(mmw_pages *pages) { return (uint64_t)(uintptr_t)pages->base; }
+
+int64_t mmw_check_range(mmw_pages *pages, uint64_t offset, uint64_t count)
+{
+    return mmw_check(pages, offset, count);
+}
+
+int mmw_is_open(mmw_pages *pages) { return pages != NULL && !mmw_is_gone(pages); }
+
+int64_t mmw_protect(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int common)
+{
+    int64_t refused = mmw_check_whole_pages(pages, offset, count, true);
+    if (refused) return refused;
+    if (count == 0) return 0;
+    mmw_whole_pages range = mmw_widened(pages, offset, count);
+    /* SAFETY: mmw_check_whole_pages found the range inside the region; no view is broken by it,
+     * which the caller has checked. */
+    if (mprotect(range.start, range.length, prot) != 0) return MMW_FAILED(MMW_CALL_MPROTECT);
+    atomic_store(&pages->prot, common);
+    return 0;
+}
+
+int64_t mmw_name(mmw_pages *pages, const char *name)
+{
+    int64_t refused = mmw_check(pages, 0, 0);
+    if (refused) return refused;
+    if (prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, pages->mapped, pages->mapped_size, name) != 0)
+        return MMW_FAILED(MMW_CALL_PRCTL);
+    return 0;
+}

@@ -1,0 +1,127 @@
+/* What the kernel is told and asked about pages. */
+
+#include "guard.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+int mmw_advice_is_known(int advice) { return madvise(NULL, 0, advice) == 0; }
+
+static int64_t advise_pages(mmw_pages *pages, mmw_whole_pages range, int advice)
+{
+    /* SAFETY: the callers checked that the range's bytes are the region's. */
+    if (madvise(range.start, range.length, advice) != 0) return MMW_FAILED(MMW_CALL_MADVISE);
+    if (advice == MADV_DONTFORK) {
+        atomic_store(&pages->dontfork, atomic_load(&mmw_fork_count));
+    } else if (advice == MADV_DOFORK && range.length == pages->mapped_size) {
+        atomic_store(&pages->dontfork, 0);
+    }
+    return 0;
+}
+
+int64_t mmw_advise(mmw_pages *pages, uint64_t offset, uint64_t count, int advice)
+{
+    int64_t refused = mmw_check(pages, offset, count);
+    if (refused || count == 0) return refused;
+    return advise_pages(pages, mmw_widened(pages, offset, count), advice);
+}
+
+int64_t mmw_advise_destructive(mmw_pages *pages, uint64_t offset, uint64_t count, int advice)
+{
+    int64_t refused = mmw_check_whole_pages(pages, offset, count, false);
+    if (refused || count == 0) return refused;
+    return advise_pages(pages, mmw_widened(pages, offset, count), advice);
+}
+
+static int64_t write_zeros(mmw_pages *pages, uint64_t offset, uint64_t count)
+{
+    mmw_access access;
+    MMW_ACCESS(&access, pages, PROT_WRITE, NULL, count);
+    memset(pages->base + offset, 0, count);
+    return mmw_access_end(&access, 0);
+}
+
+int64_t mmw_remove(mmw_pages *pages, uint64_t offset, uint64_t count)
+{
+    int64_t refused = mmw_check_whole_pages(pages, offset, count, false);
+    if (!refused) refused = mmw_check_access(pages, offset, count, PROT_WRITE);
+    if (refused || count == 0) return refused;
+
+    /* The file may go on where the region ends inside a page: what is not the region's stays, so
+     * the bytes before it are zeroed instead of removed. */
+    uint64_t tail = 0;
+    if (!(pages->flags & MAP_ANONYMOUS))
+        tail = ((uint64_t)(uintptr_t)pages->base + offset + count) & (mmw_page_size - 1);
+    if (count > tail) {
+        int64_t failure =
+            advise_pages(pages, mmw_widened(pages, offset, count - tail), MADV_REMOVE);
+        if (failure) return failure;
+    }
+    return tail == 0 ? 0 : write_zeros(pages, offset + count - tail, tail);
+}
+
+int64_t mmw_msync(mmw_pages *pages, uint64_t offset, uint64_t count, int flags)
+{
+    int64_t refused = mmw_check(pages, offset, count);
+    if (refused || count == 0) return refused;
+    mmw_whole_pages range = mmw_widened(pages, offset, count);
+    /* SAFETY: mmw_check found the range inside the region. */
+    return msync(range.start, range.length, flags) != 0 ? MMW_FAILED(MMW_CALL_MSYNC) : 0;
+}
+
+int64_t mmw_lock(mmw_pages *pages, uint64_t offset, uint64_t count, int flags)
+{
+    int64_t refused = mmw_check(pages, offset, count);
+    if (refused || count == 0) return refused;
+    mmw_whole_pages range = mmw_widened(pages, offset, count);
+    /* SAFETY: mmw_check found the range inside the region. */
+    if (flags == 0) return mlock(range.start, range.length) != 0 ? MMW_FAILED(MMW_CALL_MLOCK) : 0;
+    return mlock2(range.start, range.length, (unsigned)flags) != 0 ? MMW_FAILED(MMW_CALL_MLOCK2)
+                                                                   : 0;
+}
+
+int64_t mmw_unlock(mmw_pages *pages, uint64_t offset, uint64_t count)
+{
+    int64_t refused = mmw_check(pages, offset, count);
+    if (refused || count == 0) return refused;
+    mmw_whole_pages range = mmw_widened(pages, offset, count);
+    /* SAFETY: mmw_check found the range inside the region. */
+    return munlock(range.start, range.length) != 0 ? MMW_FAILED(MMW_CALL_MUNLOCK) : 0;
+}
+
+int64_t mmw_populate(mmw_pages *pages, uint64_t offset, uint64_t count, int write)
+{
+    int64_t refused = mmw_check_access(pages, offset, count, write ? PROT_WRITE : PROT_READ);
+    if (refused || count == 0) return refused;
+    return advise_pages(pages, mmw_widened(pages, offset, count),
+                        write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+}
+
+/* `flags` holds a byte for each page that the range touches; 1 is in memory. */
+int64_t mmw_residency(mmw_pages *pages, uint64_t offset, uint64_t count, char *flags)
+{
+    int64_t refused = mmw_check(pages, offset, count);
+    if (refused || count == 0) return refused;
+    mmw_whole_pages range = mmw_widened(pages, offset, count);
+    /* SAFETY: mmw_check found the range inside the region. */
+    if (mincore(range.start, range.length, (unsigned char *)flags) != 0) return MMW_FAILED(MMW_CALL_MINCORE);
+    for (size_t i = 0; i < range.length / mmw_page_size; i++) flags[i] &= 1;
+    return 0;
+}
+
+int64_t mmw_evict(mmw_pages *pages, uint64_t offset, uint64_t count, int fd, uint64_t file_offset)
+{
+    int64_t refused = mmw_check_whole_pages(pages, offset, count, true);
+    if (refused || count == 0) return refused;
+    mmw_whole_pages range = mmw_widened(pages, offset, count);
+    uint64_t head = (uint64_t)(pages->base + offset - range.start);
+    /* Only clean pages that nobody has mapped leave the cache: write them back, drop our own
+     * page-table entries (the mapping is shared, so no content is lost), then ask. */
+    if (fdatasync(fd) != 0) return MMW_FAILED(MMW_CALL_FDATASYNC);
+    int64_t failure = advise_pages(pages, range, MADV_DONTNEED);
+    if (failure) return failure;
+    int error = posix_fadvise(fd, (off_t)(file_offset - head), (off_t)range.length,
+                              POSIX_FADV_DONTNEED);
+    return error ? MMW_FAILED_WITH(MMW_CALL_POSIX_FADVISE, error) : 0;
+}

@@ -1,0 +1,110 @@
+"""What callers may pass: each check is named by what it makes of the argument."""
+
+import errno
+import os
+from operator import index
+from typing import TYPE_CHECKING, Protocol, SupportsIndex, TypeAlias
+
+from mmapwrap import _syscalls
+from mmapwrap._protection import Protection, Sharing
+from mmapwrap.errors import (
+    InvalidAddressError,
+    InvalidAlignmentError,
+    InvalidArgumentError,
+    InvalidOffsetError,
+    NotPageAlignedError,
+    system_call_error,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class HasFileno(Protocol):
+    """Anything with a descriptor: a file, a socket, a SharedMemory."""
+
+    def fileno(self) -> int: ...
+
+
+Descriptor: TypeAlias = int | HasFileno
+Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+ReadableBuffer: TypeAlias = "Buffer"
+WritableBuffer: TypeAlias = "Buffer"
+
+
+def as_descriptor(fd: Descriptor) -> int:
+    """The number of a descriptor that may be open."""
+    if isinstance(fd, int):
+        number = fd
+    elif (fileno := getattr(fd, "fileno", None)) is not None:
+        try:
+            number = index(fileno())
+        except ValueError:  # what Python's closed files say
+            raise system_call_error(errno.EBADF, "fileno") from None
+        except OSError as error:  # files without a descriptor, such as io.BytesIO
+            raise system_call_error(error.errno or errno.EBADF, "fileno") from error
+    else:
+        raise TypeError(f"an int or an object with fileno() is needed, not {type(fd).__name__}")
+    if not 0 <= number <= _syscalls.LARGEST_DESCRIPTOR:
+        raise system_call_error(errno.EBADF, "mmap")
+    return number
+
+
+def as_size(size: SupportsIndex) -> int:
+    """A number of bytes that a mapping can have: at least one."""
+    number = index(size)
+    if not 0 < number < _syscalls.ADDRESS_SPACE:
+        raise InvalidArgumentError(f"size {number} is not between 1 and 2**64 - 1")
+    return number
+
+
+def as_alignment(align: SupportsIndex | None) -> int:
+    """A power of two; what a page has anyway where none is asked for."""
+    if align is None:
+        return _syscalls.PAGE_SIZE
+    number = index(align)
+    if number <= 0 or number & (number - 1) or number >= _syscalls.ADDRESS_SPACE:
+        raise InvalidAlignmentError(number)
+    return number
+
+
+def as_file_offset(offset: SupportsIndex) -> int:
+    """An offset that an off_t holds."""
+    number = index(offset)
+    if not 0 <= number <= _syscalls.LARGEST_FILE_OFFSET:
+        raise InvalidOffsetError(number)
+    return number
+
+
+def as_fixed_address(address: SupportsIndex, size: int, file_offset: int) -> int:
+    """An address at which the byte at this file offset can be mapped."""
+    number = index(address)
+    if not 0 < number < _syscalls.ADDRESS_SPACE or number + size > _syscalls.ADDRESS_SPACE:
+        raise InvalidAddressError(
+            f"{size} bytes at address {number:#x} are not between 1 and 2**64"
+        )
+    if (number - file_offset) % _syscalls.PAGE_SIZE:
+        raise NotPageAlignedError(number, _syscalls.PAGE_SIZE)
+    return number
+
+
+def as_protection(prot: Protection) -> Protection:
+    """A Protection, and not the integer that it stands for."""
+    if prot.__class__ is not Protection:
+        raise TypeError(f"prot must be a Protection, not {type(prot).__name__}")
+    return prot
+
+
+def as_sharing(sharing: Sharing) -> Sharing:
+    """A Sharing, and not the integer that it stands for."""
+    if sharing.__class__ is not Sharing:
+        raise TypeError(f"sharing must be a Sharing, not {type(sharing).__name__}")
+    return sharing
+
+
+def as_byte(value: SupportsIndex) -> int:
+    """An integer that a byte holds."""
+    number = index(value)
+    if not 0 <= number <= 0xFF:
+        raise InvalidArgumentError(f"{number} is not a byte: it must be between 0 and 255")
+    return number

@@ -1,0 +1,378 @@
+"""MemoryMapping: memory or a file, mapped."""
+
+import errno
+import os
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex, final
+
+from mmapwrap import _syscalls
+from mmapwrap._arguments import (
+    Descriptor,
+    Path,
+    as_alignment,
+    as_descriptor,
+    as_file_offset,
+    as_fixed_address,
+    as_protection,
+    as_sharing,
+    as_size,
+)
+from mmapwrap._ownership import Pages
+from mmapwrap._protection import Protection, Sharing
+from mmapwrap._region import MappedRegion
+from mmapwrap.errors import (
+    InvalidArgumentError,
+    PastEndOfFileError,
+    ProtectionError,
+    UnsupportedByKernelError,
+    system_call_error,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_READ_WRITE: Final = Protection.read_write()
+_ANONYMOUS: Final = _syscalls.MAP_ANONYMOUS
+_NORESERVE: Final = _syscalls.MAP_NORESERVE
+_FIXED: Final = _syscalls.MAP_FIXED_NOREPLACE
+
+
+def map_new_pages(
+    size: SupportsIndex,
+    prot: Protection,
+    sharing: Sharing = Sharing.SHARED,
+    *,
+    fd: Descriptor | None = None,
+    offset: SupportsIndex = 0,
+    address: SupportsIndex | None = None,
+    align: SupportsIndex | None = None,
+    populate: bool = False,
+    flags: int = 0,
+) -> Pages:
+    """Checks what the caller asks for, and maps it: a file where `fd` is given, else memory."""
+    length = as_size(size)
+    alignment = as_alignment(align)
+    bits = int(as_protection(prot))
+    flags |= as_sharing(sharing).value
+    if populate and not bits:
+        raise ProtectionError(Protection.read(), prot)
+    if fd is None:
+        number, start = -1, 0
+        flags |= _ANONYMOUS
+    else:
+        number, start = as_descriptor(fd), as_file_offset(offset)
+    where = 0 if address is None else as_fixed_address(address, length, start)
+    handle = _syscalls.map_pages(where, length, alignment, bits, flags, number, start, populate)
+    return Pages(handle, length, bits, sharing, None if fd is None else start)
+
+
+@contextmanager
+def _opened(file: Path | Descriptor, mode: int) -> "Generator[int]":
+    """The descriptor of a file: the caller's own, or of a path one for as long as it is needed."""
+    if isinstance(file, str | bytes | os.PathLike):
+        fd = _syscalls.open_file(file, mode)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+    else:
+        yield as_descriptor(file)
+
+
+def _default_protection(file: Path | Descriptor, fd: int) -> Protection:
+    is_own = isinstance(file, str | bytes | os.PathLike)
+    if not is_own and _syscalls.access_mode(fd) == os.O_RDONLY:
+        return Protection.read()
+    return _READ_WRITE
+
+
+def _length_in_file(fd: int, start: int, size: SupportsIndex | None) -> int:
+    """The bytes to map from `start` on, which the file has, if it is one that has a length."""
+    status = _syscalls.file_status(fd)
+    if not stat.S_ISREG(status.st_mode):
+        if size is not None:
+            return as_size(size)
+        if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+            raise InvalidArgumentError("size is needed: a device has no length of its own")
+        raise system_call_error(errno.ENODEV, "mmap")
+    length = max(status.st_size - start, 0) if size is None else as_size(size)
+    if length == 0 or start + length > status.st_size:
+        raise PastEndOfFileError(start, length, status.st_size)
+    return length
+
+
+def _as_name(name: str) -> bytes:
+    """A name that the kernel takes for memory."""
+    if not name.isascii() or not name.isprintable() or len(name) > 79 or set(name) & set("\\`$[]"):
+        raise InvalidArgumentError(
+            f"name {name!r} is not at most 79 printable ASCII characters other than \\ ` $ [ ]"
+        )
+    return name.encode()
+
+
+def _name(pages: Pages, name: bytes) -> None:
+    failure = _syscalls.call_failure(-_syscalls.name_pages(pages.handle, name))
+    if failure is not None:
+        if failure.errno in (errno.EINVAL, errno.EBADF):
+            raise UnsupportedByKernelError("PR_SET_VMA_ANON_NAME") from failure
+        raise failure
+
+
+@final
+class MemoryMapping(MappedRegion):
+    """Memory or a range of a file, mapped; unmapped when nobody needs it. mmap(2).
+
+    Every mapping is left out of core dumps (MADV_DONTDUMP). None of them keeps a descriptor.
+
+    The constructors share these errors:
+
+    Raises:
+        InvalidArgumentError: The size is 0 or negative, or with the alignment goes past 2**64.
+        InvalidAlignmentError: The alignment is not a power of two.
+        InvalidOffsetError: The file offset is negative or past 2**63 - 1.
+        OffsetOverflowError: The range ends past what a file can have.
+        OutOfMemoryError: Not enough address space or memory (RLIMIT_AS, overcommit), or the process
+            has as many mappings as vm.max_map_count allows.
+        BadDescriptorError: The descriptor is closed, or never was one.
+        AccessDeniedError: The descriptor was not opened for reading, or not for writing where a
+            shared mapping is to be writable.
+        OperationNotPermittedError: The file is sealed, or its file system mounted, against this.
+        NotMappableError: A pipe, a socket, a directory: nothing that can be mapped.
+        BadAddressError: `populate` met a page that the file does not have.
+        TypeError: An argument of a wrong type.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        raise TypeError("use a constructor by name, such as MemoryMapping.anonymous(size)")
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("MemoryMapping is final")
+
+    # --- Constructors -----------------------------------------------------------------------------
+
+    @classmethod
+    def new(cls, size: SupportsIndex) -> "MemoryMapping":
+        """Maps anonymous memory: zeros, shared with children, read/write.
+
+        Args:
+            size: Bytes, any number from 1 on.
+        """
+        return cls._of(map_new_pages(size, _READ_WRITE, flags=_NORESERVE))
+
+    @classmethod
+    def new_protection(
+        cls, size: SupportsIndex, align: SupportsIndex | None, prot: Protection
+    ) -> "MemoryMapping":
+        """Maps anonymous shared memory with a protection, at an aligned address.
+
+        Args:
+            size: Bytes.
+            align: The address is a multiple of this power of two; None: of the page size.
+            prot: What to allow.
+        """
+        return cls._of(map_new_pages(size, prot, align=align, flags=_NORESERVE))
+
+    @classmethod
+    def from_fd(cls, fd: Descriptor, size: SupportsIndex) -> "MemoryMapping":
+        """Maps a file from its start, shared, read/write; its length is not checked.
+
+        Args:
+            fd: A descriptor or an object with one; it may be closed afterwards.
+            size: Bytes.
+        """
+        return cls._of(map_new_pages(size, _READ_WRITE, fd=fd))
+
+    @classmethod
+    def from_fd_offset(
+        cls, fd: Descriptor, size: SupportsIndex, offset: SupportsIndex
+    ) -> "MemoryMapping":
+        """Maps a range of a file, shared, read/write; the file's length is not checked.
+
+        Args:
+            fd: A descriptor or an object with one.
+            size: Bytes.
+            offset: Bytes into the file, not only whole pages.
+        """
+        return cls._of(map_new_pages(size, _READ_WRITE, fd=fd, offset=offset))
+
+    @classmethod
+    def from_fd_offset_protection(
+        cls, fd: Descriptor, size: SupportsIndex, offset: SupportsIndex, prot: Protection
+    ) -> "MemoryMapping":
+        """Maps a range of a file, shared, with a protection; the file's length is not checked.
+
+        Args:
+            fd: A descriptor or an object with one.
+            size: Bytes.
+            offset: Bytes into the file, not only whole pages.
+            prot: What to allow.
+        """
+        return cls._of(map_new_pages(size, prot, fd=fd, offset=offset))
+
+    @classmethod
+    def from_fd_offset_protection_populate(
+        cls,
+        fd: Descriptor,
+        size: SupportsIndex,
+        offset: SupportsIndex,
+        align: SupportsIndex | None,
+        prot: Protection,
+        populate: bool,
+    ) -> "MemoryMapping":
+        """Maps a range of a file, shared, aligned, with a protection, and reads it in if asked.
+
+        Args:
+            fd: A descriptor or an object with one.
+            size: Bytes.
+            offset: Bytes into the file, not only whole pages.
+            align: The address of the first page is a multiple of this power of two.
+            prot: What to allow.
+            populate: Read all pages in before returning; one that is not there is an error.
+        """
+        return cls._of(
+            map_new_pages(size, prot, fd=fd, offset=offset, align=align, populate=populate)
+        )
+
+    @classmethod
+    def new_protection_fixed(
+        cls, addr: SupportsIndex, size: SupportsIndex, prot: Protection
+    ) -> "MemoryMapping":
+        """Maps anonymous shared memory at this address, if it is free. MAP_FIXED_NOREPLACE.
+
+        Args:
+            addr: The address of the first byte, on a page.
+            size: Bytes.
+            prot: What to allow.
+
+        Raises:
+            AddressInUseError: Something is mapped there; `mmapwrap.unsafe` replaces it.
+            NotPageAlignedError: The address is not on a page.
+            InvalidAddressError: The address is 0, negative, or the end past 2**64.
+        """
+        return cls._of(map_new_pages(size, prot, address=addr, flags=_NORESERVE | _FIXED))
+
+    @classmethod
+    def from_descriptor_offset_protection_fixed(
+        cls,
+        addr: SupportsIndex,
+        fd: Descriptor,
+        size: SupportsIndex,
+        offset: SupportsIndex,
+        prot: Protection,
+    ) -> "MemoryMapping":
+        """Maps a range of a file at this address, shared, if it is free. MAP_FIXED_NOREPLACE.
+
+        Args:
+            addr: The address of the byte at `offset`: as far into a page as that is.
+            fd: A descriptor or an object with one.
+            size: Bytes.
+            offset: Bytes into the file, not only whole pages.
+            prot: What to allow.
+
+        Raises:
+            AddressInUseError: Something is mapped there; `mmapwrap.unsafe` replaces it.
+            NotPageAlignedError: The address and the offset are not equally far into a page.
+            InvalidAddressError: The address is 0, negative, or the end past 2**64.
+        """
+        flags = _NORESERVE | _FIXED
+        return cls._of(map_new_pages(size, prot, fd=fd, offset=offset, address=addr, flags=flags))
+
+    @classmethod
+    def anonymous(
+        cls,
+        size: SupportsIndex,
+        *,
+        prot: Protection = _READ_WRITE,
+        sharing: Sharing = Sharing.SHARED,
+        align: SupportsIndex | None = None,
+        populate: bool = False,
+        reserve: bool = False,
+        name: str | None = None,
+    ) -> "MemoryMapping":
+        """Maps memory that no file is behind; it starts as zeros.
+
+        Args:
+            size: Bytes.
+            prot: What to allow.
+            sharing: SHARED: children share it. PRIVATE: they get a copy.
+            align: The address is a multiple of this power of two; None: of the page size.
+            populate: Allocate all pages before returning. Linux 5.14 reports what fails.
+            reserve: Count the size against the overcommit limit now (no MAP_NORESERVE).
+            name: What /proc/self/maps shows, 79 printable characters at most. PR_SET_VMA_ANON_NAME,
+                Linux 5.17, and 6.2 for shared memory.
+
+        Raises:
+            UnsupportedByKernelError: A name is given, and the kernel was built without names.
+            InvalidArgumentError: The name cannot be one.
+        """
+        label = None if name is None else _as_name(name)
+        flags = 0 if reserve else _NORESERVE
+        pages = map_new_pages(size, prot, sharing, align=align, populate=populate, flags=flags)
+        if label is not None:
+            _name(pages, label)
+        return cls._of(pages)
+
+    @classmethod
+    def from_file(
+        cls,
+        file: Path | Descriptor,
+        size: SupportsIndex | None = None,
+        *,
+        offset: SupportsIndex = 0,
+        prot: Protection | None = None,
+        sharing: Sharing = Sharing.SHARED,
+        align: SupportsIndex | None = None,
+        populate: bool = False,
+    ) -> "MemoryMapping":
+        """Maps a file, or a range that it has.
+
+        Args:
+            file: A path, an open file, or a descriptor.
+            size: Bytes; None: the rest of the file.
+            offset: Bytes into the file, not only whole pages.
+            prot: What to allow; None: reading and writing, and only reading where an open file or
+                descriptor is read-only.
+            sharing: SHARED: writes change the file. PRIVATE: they do not, and nobody else sees them.
+            align: The address of the first page is a multiple of this power of two.
+            populate: Read all pages in before returning.
+
+        Raises:
+            PastEndOfFileError: The file does not have these bytes, or none at all.
+            NoSuchFileError: There is no file at the path.
+            InvalidArgumentError: `size` is None and the file is a device, which has no length.
+        """
+        if sharing is Sharing.PRIVATE or (prot is not None and not prot.writable):
+            mode = os.O_RDONLY
+        else:
+            mode = os.O_RDWR
+        start = as_file_offset(offset)
+        with _opened(file, mode) as fd:
+            if prot is None:
+                prot = _default_protection(file, fd)
+            length = _length_in_file(fd, start, size)
+            return cls._of(
+                map_new_pages(
+                    length, prot, sharing, fd=fd, offset=start, align=align, populate=populate
+                )
+            )
+
+    # --- What was mapped --------------------------------------------------------------------------
+
+    @property
+    def prot(self) -> Protection:
+        """What every byte of the mapping allows."""
+        pages = self._open_pages()
+        return Protection.from_bits(pages.allowed(0, pages.size))
+
+    @property
+    def sharing(self) -> Sharing:
+        """Who sees what is written."""
+        return self._open_pages().sharing
+
+    @property
+    def file_offset(self) -> int | None:
+        """Where in the file the mapping starts, in bytes; None where it is anonymous."""
+        return self._open_pages().file_offset

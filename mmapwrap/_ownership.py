@@ -1,0 +1,236 @@
+"""Who owns the pages, who looks at them, and what each range of them allows.
+
+The pages belong to a cffi handle whose destructor unmaps them. A region, each exported buffer, each
+slice and each call in flight hold that handle, so closing needs no lock, no page goes away under
+a view or a call, and nothing is unmapped twice.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from operator import index
+from typing import Final, NamedTuple, SupportsIndex
+
+from mmapwrap import _syscalls
+from mmapwrap._protection import Protection, Sharing
+from mmapwrap._ranges import RangeMap
+from mmapwrap.errors import (
+    ClosedMappingError,
+    InvalidRangeError,
+    MappingFaultError,
+    MmapError,
+    NotPageAlignedError,
+    ProtectionError,
+    SystemCallError,
+    ViewsExportedError,
+)
+
+READ: Final = _syscalls.PROT_READ
+WRITE: Final = _syscalls.PROT_WRITE
+_ANY: Final = _syscalls.PROT_READ | _syscalls.PROT_WRITE | _syscalls.PROT_EXEC
+_GUARDED: Final = 1 << 16
+"""Beside the PROT_* bits of a range: guard pages lie there, which nobody can touch."""
+
+# Held while the layout changes, and while a view that depends on it is made: between the check and
+# the act nobody else may change the answer. One for the process, as the kernel has one for its list
+# of mappings. Held across a fork, or a child could inherit it locked for ever.
+layout_lock: Final = threading.RLock()
+os.register_at_fork(
+    before=layout_lock.acquire,
+    after_in_parent=layout_lock.release,
+    after_in_child=layout_lock.release,
+)
+
+
+class View(NamedTuple):
+    """A live export: the range it shows, the access it gives, and the pages it keeps."""
+
+    start: int
+    end: int
+    access: int
+    handle: _syscalls.Handle
+
+
+class Pages:
+    """Mapped pages: the handle that owns them, their protection by range, and their live views."""
+
+    __slots__ = ("_bits", "_protections", "file_offset", "handle", "sharing", "size", "views")
+
+    def __init__(
+        self,
+        handle: _syscalls.Handle,
+        size: int,
+        bits: int,
+        sharing: Sharing,
+        file_offset: int | None = None,
+    ) -> None:
+        self.handle: Final = handle
+        self.size: Final = size
+        self.sharing: Final = sharing
+        self.file_offset: Final = file_offset  # None: anonymous
+        self.views: Final[dict[object, View]] = {}
+        # The PROT_* bits: of every byte alike, unless they are kept by range.
+        self._bits = bits
+        self._protections: RangeMap[int] | None = None
+
+    @property
+    def head(self) -> int:
+        """The bytes of the first page that come before the region."""
+        return (self.file_offset or 0) % _syscalls.PAGE_SIZE
+
+    def call(
+        self,
+        helper: Callable[..., int],
+        offset: SupportsIndex,
+        count: SupportsIndex | None,
+        *arguments: object,
+    ) -> int:
+        """Calls a helper on a range, which it checks. A count of None goes to the end."""
+        if type(offset) is not int:
+            offset = index(offset)
+        if count is None:
+            count = max(self.size - offset, 0)
+        elif type(count) is not int:
+            count = index(count)
+        try:
+            result = helper(self.handle, offset, count, *arguments)
+        except OverflowError:  # negative, or past 2**64: C has no such range
+            result = -_syscalls.REFUSED_RANGE
+        if result < 0:
+            raise self.error(-result, offset, count)
+        return result
+
+    def access(
+        self,
+        need: int,
+        helper: Callable[..., int],
+        offset: SupportsIndex,
+        count: SupportsIndex | None,
+        *arguments: object,
+    ) -> int:
+        """Calls a helper that touches a range. C knows a protection that is the same everywhere."""
+        if self._protections is not None:
+            self.require(need, *self.span(offset, count))
+        return self.call(helper, offset, count, *arguments)
+
+    def span(self, offset: SupportsIndex, count: SupportsIndex | None) -> tuple[int, int]:
+        """The start and end of a range that the region holds."""
+        start = index(offset)
+        length = max(self.size - start, 0) if count is None else index(count)
+        self.call(_syscalls.check_range, start, length)
+        return start, start + length
+
+    def error(self, failure: int, offset: int, count: int) -> MmapError:
+        """The error that a helper's failure stands for."""
+        if error := _syscalls.call_failure(failure):
+            return error
+        if failure == _syscalls.REFUSED_CLOSED or not _syscalls.is_open(self.handle):
+            return ClosedMappingError()
+        if failure == _syscalls.REFUSED_RANGE:
+            return InvalidRangeError(offset, count, self.size)
+        if failure in (_syscalls.REFUSED_START, _syscalls.REFUSED_END):
+            edge = offset if failure == _syscalls.REFUSED_START else offset + count
+            # Of a region that starts inside a page, the position in the file says it better.
+            origin = self.file_offset if self.head and self.file_offset else 0
+            return NotPageAlignedError(origin + edge, _syscalls.PAGE_SIZE)
+        if failure == _syscalls.REFUSED_FAULTED:
+            return MappingFaultError(
+                _syscalls.fault_offset(self.handle), _syscalls.fault_pages(self.handle)
+            )
+        need = READ if failure == _syscalls.REFUSED_READING else WRITE
+        return self._protection_error(need, offset, offset + count)
+
+    # --- Protection -----------------------------------------------------------------------------
+
+    def allowed(self, start: int, end: int) -> int:
+        """The PROT_* bits that every byte of the range has."""
+        if self._protections is None:
+            return self._bits
+        common = _ANY
+        for _, _, bits in self._protections.pieces(start, end):
+            common &= 0 if bits & _GUARDED else bits
+        return common
+
+    def require(self, need: int, start: int, end: int) -> None:
+        """Raises ProtectionError unless every byte of the range allows `need`."""
+        if need & ~self.allowed(start, end):
+            raise self._protection_error(need, start, end)
+
+    def _protection_error(self, need: int, start: int, end: int) -> ProtectionError:
+        actual = Protection.from_bits(self.allowed(start, end))
+        return ProtectionError(Protection.from_bits(need), actual)
+
+    def protect(self, prot: Protection, offset: SupportsIndex, count: SupportsIndex | None) -> None:
+        """Changes the protection of a range and remembers it."""
+        bits = int(prot)
+        with layout_lock:
+            start, end = self.span(offset, count)
+            self.refuse_views(start, end, bits)
+            if (start, end) == (0, self.size) and not self._has_guards():
+                self._mprotect(start, end, bits, bits)
+                self._bits, self._protections = bits, None
+            else:
+                self._mprotect(start, end, bits, _ANY)
+                for first, last, old in list(self._ranges().pieces(start, end)):
+                    self._ranges().assign(first, last, bits | old & _GUARDED)
+
+    def _mprotect(self, start: int, end: int, bits: int, common: int) -> None:
+        """Changes the range, or leaves it as it was."""
+        try:
+            self.call(_syscalls.protect, start, end - start, bits, common)
+        except SystemCallError:
+            # mprotect may have changed some of the range's mappings before it failed.
+            for first, last, old in list(self._ranges().pieces(start, end)):
+                restored = _syscalls.protect(self.handle, first, last - first, old & _ANY, _ANY)
+                if restored < 0:
+                    self._ranges().assign(first, last, old & (bits | _GUARDED))
+            raise
+
+    def guard(self, helper: Callable[..., int], start: int, end: int, advice: int) -> None:
+        """Installs or removes guard pages and remembers them: nobody can touch those."""
+        installs = advice == _syscalls.MADV_GUARD_INSTALL
+        with layout_lock:
+            if installs:
+                self.refuse_views(start, end, 0)
+            self.call(helper, start, end - start, advice)
+            for first, last, old in list(self._ranges().pieces(start, end)):
+                self._ranges().assign(first, last, old & _ANY | (_GUARDED if installs else 0))
+
+    def _ranges(self) -> RangeMap[int]:
+        if self._protections is None:
+            self._protections = RangeMap(self.size, self._bits)
+        return self._protections
+
+    def _has_guards(self) -> bool:
+        return self._protections is not None and any(
+            bits & _GUARDED for _, _, bits in self._protections.pieces(0, self.size)
+        )
+
+    # --- Views ----------------------------------------------------------------------------------
+
+    def view(self, offset: SupportsIndex, count: SupportsIndex | None) -> memoryview:
+        """Exports a range: writable where every byte of it is."""
+        with layout_lock:
+            start, end = self.span(offset, count)
+            self.require(READ, start, end)
+            access = self.allowed(start, end) & (READ | WRITE)
+            key = object()
+            self.views[key] = View(start, end, access, self.handle)
+            exported = _syscalls.buffer_of(
+                self.handle, start, end - start, partial(self.views.pop, key)
+            )
+        return exported if access & WRITE else exported.toreadonly()
+
+    def refuse_views(self, start: int, end: int, bits: int) -> None:
+        """Raises ViewsExportedError where a live view of the range gives more access than `bits`."""
+        broken = sum(
+            view.start < end and start < view.end and bool(view.access & ~bits)
+            for view in list(self.views.values())
+        )
+        if broken:
+            raise ViewsExportedError(broken)
+
+
+CLOSED: Final = Pages(_syscalls.CLOSED, 0, 0, Sharing.PRIVATE)
+"""What a closed region has instead of pages: every helper refuses it."""

@@ -1,0 +1,355 @@
+"""What the kernel is told and asked about a region's pages.
+
+The kernel works on whole pages. What changes no content takes any range and is widened to the pages
+that the range touches. What drops content or changes access is never widened: its range starts on
+a page, and ends on one or at the region's end. A range of no bytes is checked, and then left alone.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Final, SupportsIndex
+
+from mmapwrap import _mapped_file, _syscalls
+from mmapwrap._advice import Advice, DestructiveAdvice, SyncMode
+from mmapwrap._arguments import as_protection
+from mmapwrap._ownership import READ, WRITE
+from mmapwrap._protection import Protection, Sharing
+from mmapwrap._region_base import RegionBase
+from mmapwrap._residency import Residency
+from mmapwrap.errors import UnsupportedByKernelError, UnsupportedOperationError
+
+POPULATE_WINDOW: Final = 16 * 1024 * 1024
+"""Bytes that are populated between two reports of progress, and two chances for a signal."""
+
+_GUARDS: Final = (DestructiveAdvice.GUARD_INSTALL, DestructiveAdvice.GUARD_REMOVE)
+
+
+class PagedRegion(RegionBase):
+    """A region whose pages the kernel keeps as it is told."""
+
+    __slots__ = ()
+
+    # --- Advice ---------------------------------------------------------------------------------
+
+    def advise(
+        self, advice: Advice, offset: SupportsIndex = 0, count: SupportsIndex | None = None
+    ) -> None:
+        """Tells the kernel how the range is used. madvise(2).
+
+        Args:
+            advice: Advice that changes no content.
+            offset: The first byte of the range, which is widened to whole pages.
+            count: The bytes of the range; None: up to the region's end.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            InvalidSystemCallError: The kernel does not know the advice, or not for such memory.
+            BadAddressError: POPULATE_READ or POPULATE_WRITE met a page that cannot be read in.
+            SystemCallError: The kernel refused for another reason.
+            TypeError: The advice is not an `Advice`.
+        """
+        if advice.__class__ is not Advice:
+            raise TypeError(f"advice must be an Advice, not {advice!r}")
+        self._pages.call(_syscalls.advise, offset, count, advice)
+
+    def advise_destructive(
+        self,
+        advice: DestructiveAdvice,
+        offset: SupportsIndex = 0,
+        count: SupportsIndex | None = None,
+    ) -> None:
+        """Gives advice that drops content or takes access away. madvise(2).
+
+        REMOVE is `remove_range`. After GUARD_INSTALL the range allows no access until GUARD_REMOVE.
+
+        Args:
+            advice: What to do to the range.
+            offset: The first byte of the range, on a page.
+            count: The bytes of the range; None: up to the region's end.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            NotPageAlignedError: The range is not of whole pages.
+            ViewsExportedError: GUARD_INSTALL under a live view.
+            InvalidSystemCallError: The kernel does not know the advice, or not for such memory.
+            SystemCallError: The kernel refused for another reason.
+            TypeError: The advice is not a `DestructiveAdvice`.
+        """
+        if advice.__class__ is not DestructiveAdvice:
+            raise TypeError(f"advice must be a DestructiveAdvice, not {advice!r}")
+        pages = self._pages
+        if advice is DestructiveAdvice.REMOVE:
+            pages.access(WRITE, _syscalls.remove, offset, count)
+        elif advice in _GUARDS:
+            pages.guard(_syscalls.advise_destructive, *pages.span(offset, count), advice)
+        else:
+            pages.call(_syscalls.advise_destructive, offset, count, advice)
+
+    def use_dontfork(self) -> None:
+        """Keeps the region out of children: in them it is closed. madvise(MADV_DONTFORK).
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            SystemCallError: The kernel refused.
+        """
+        self._pages.call(_syscalls.advise, 0, None, Advice.DONTFORK)
+
+    def use_hugepages(self) -> None:
+        """Lets transparent huge pages back the region. madvise(MADV_HUGEPAGE).
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidSystemCallError: The kernel has no transparent huge pages.
+        """
+        self._pages.call(_syscalls.advise, 0, None, Advice.HUGEPAGE)
+
+    def async_prefetch(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
+        """Starts to read the range in, and does not wait. madvise(MADV_WILLNEED).
+
+        Args:
+            mem_offset: The first byte of the range, which is widened to whole pages.
+            count: The bytes of the range.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            SystemCallError: The kernel refused.
+        """
+        self._pages.call(_syscalls.advise, mem_offset, count, Advice.WILLNEED)
+
+    # --- Content that goes ------------------------------------------------------------------------
+
+    def drop_page_cache(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
+        """Lets go of the range's pages in this process. madvise(MADV_DONTNEED).
+
+        Shared pages lose nothing: the next access finds them in the page cache, which this call
+        leaves alone (`evict` does not). Private pages lose what was written to them.
+
+        Args:
+            mem_offset: The first byte of the range, on a page.
+            count: The bytes of the range.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            NotPageAlignedError: The range is not of whole pages.
+            InvalidSystemCallError: Some of the range is locked.
+        """
+        advice = DestructiveAdvice.DONTNEED
+        self._pages.call(_syscalls.advise_destructive, mem_offset, count, advice)
+
+    def remove_range(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
+        """Gives the range's memory and file blocks back: it reads as zeros. madvise(MADV_REMOVE).
+
+        Where the region ends inside a page of a file, the bytes up to there are zeroed and the file's
+        bytes after them stay.
+
+        Args:
+            mem_offset: The first byte of the range, on a page.
+            count: The bytes of the range.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            NotPageAlignedError: The range is not of whole pages.
+            ProtectionError: Some of the range cannot be written.
+            AccessDeniedError: The region is private.
+            InvalidSystemCallError: Some of the range is locked.
+            SystemCallError: The file system cannot make holes, or failed.
+        """
+        self._pages.access(WRITE, _syscalls.remove, mem_offset, count)
+
+    def evict(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
+        """Takes the range out of the page cache: fdatasync(2), MADV_DONTNEED, posix_fadvise(2).
+
+        Pages stay that another process has mapped, or that are locked. The file is opened again
+        through /proc to do this, for a mapping keeps no descriptor.
+
+        Args:
+            offset: The first byte of the range: on a page, or the region's first.
+            count: The bytes of the range; None: up to the region's end.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            NotPageAlignedError: The range is not of whole pages.
+            UnsupportedOperationError: The region is no shared mapping of a file, or the file cannot
+                be opened again.
+            InvalidSystemCallError: Some of the range is locked.
+            InputOutputError: Changes could not be written back.
+        """
+        pages = self._pages
+        start, end = pages.span(offset, count)
+        if pages.file_offset is None or pages.sharing is not Sharing.SHARED:
+            raise UnsupportedOperationError("evict of what is no shared mapping of a file")
+        fd = _mapped_file.reopen(_syscalls.address(pages.handle) + start)
+        try:
+            pages.call(_syscalls.evict, start, end - start, fd, pages.file_offset + start)
+        finally:
+            os.close(fd)
+
+    # --- Sync, protection, locks ------------------------------------------------------------------
+
+    def msync(
+        self,
+        offset: SupportsIndex = 0,
+        count: SupportsIndex | None = None,
+        mode: SyncMode = SyncMode.SYNC,
+        invalidate: bool = False,
+    ) -> None:
+        """Writes changes of the range back to the file. msync(2).
+
+        Args:
+            offset: The first byte of the range, which is widened to whole pages.
+            count: The bytes of the range; None: up to the region's end.
+            mode: Whether to wait for the disk.
+            invalidate: MS_INVALIDATE; fails where pages are locked.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            InputOutputError: The disk failed.
+            NoSpaceError: The file system is full.
+            RegionBusyError: `invalidate` and some of the range is locked.
+            TypeError: The mode is not a `SyncMode`.
+        """
+        if mode.__class__ is not SyncMode:
+            raise TypeError(f"mode must be a SyncMode, not {mode!r}")
+        flags = mode | _syscalls.MS_INVALIDATE if invalidate else mode
+        self._pages.call(_syscalls.msync, offset, count, flags)
+
+    def protect(
+        self, prot: Protection, offset: SupportsIndex = 0, count: SupportsIndex | None = None
+    ) -> None:
+        """Changes what the range allows; every later access is checked against it. mprotect(2).
+
+        Args:
+            prot: What to allow from now on.
+            offset: The first byte of the range: on a page, or the region's first.
+            count: The bytes of the range; None: up to the region's end.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            NotPageAlignedError: The range is not of whole pages.
+            ViewsExportedError: A live view of the range gives access that would go.
+            AccessDeniedError: The file was not opened for that access.
+            OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
+            TypeError: `prot` is not a `Protection`.
+        """
+        self._pages.protect(as_protection(prot), offset, count)
+
+    def lock(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
+        """Reads the range in and keeps it in memory. mlock(2).
+
+        Args:
+            offset: The first byte of the range, which is widened to whole pages.
+            count: The bytes of the range; None: up to the region's end.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            OutOfMemoryError: RLIMIT_MEMLOCK is reached, or some of the range cannot be read in.
+            OperationNotPermittedError: RLIMIT_MEMLOCK is 0.
+            LockLimitError: Some of the range could not be locked.
+        """
+        self._pages.call(_syscalls.lock, offset, count, 0)
+
+    def lock_on_fault(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
+        """Keeps each page of the range in memory once it is there. mlock2(MLOCK_ONFAULT), Linux 4.4.
+
+        Args:
+            mem_offset: The first byte of the range, which is widened to whole pages.
+            count: The bytes of the range.
+
+        Raises:
+            The errors of `lock`.
+        """
+        self._pages.call(_syscalls.lock, mem_offset, count, _syscalls.MLOCK_ONFAULT)
+
+    def lock_all(self) -> None:
+        """Locks the whole region, as `lock` does, with its errors."""
+        self._pages.call(_syscalls.lock, 0, None, 0)
+
+    def unlock(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
+        """Takes the locks of the range back, however often it was locked. munlock(2).
+
+        Args:
+            mem_offset: The first byte of the range, which is widened to whole pages.
+            count: The bytes of the range.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
+        """
+        self._pages.call(_syscalls.unlock, mem_offset, count)
+
+    def unlock_all(self) -> None:
+        """Unlocks the whole region, as `unlock` does, with its errors."""
+        self._pages.call(_syscalls.unlock, 0, None)
+
+    # --- Residency --------------------------------------------------------------------------------
+
+    def populate(
+        self,
+        offset: SupportsIndex = 0,
+        count: SupportsIndex | None = None,
+        write: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        """Reads the range in and maps it, so that no later access waits. Linux 5.14.
+
+        madvise(MADV_POPULATE_READ or MADV_POPULATE_WRITE), a window of 16 MiB at a time.
+
+        Args:
+            offset: The first byte of the range, which is widened to whole pages.
+            count: The bytes of the range; None: up to the region's end.
+            write: Prepare for writing: private pages are copied, blocks of a file allocated.
+            progress: Called after each window with the bytes done and the bytes in all. What it
+                raises stops the populating; what was done stays.
+
+        Raises:
+            ClosedMappingError: The region is closed, maybe by `progress`.
+            InvalidRangeError: The range is not inside the region.
+            ProtectionError: Some of the range cannot be read, or with `write` not be written.
+            BadAddressError: A page could not be read in: the file is shorter, or its disk failed.
+            OutOfMemoryError: Memory ran out.
+            UnsupportedByKernelError: The kernel is older than Linux 5.14.
+        """
+        advice = Advice.POPULATE_WRITE if write else Advice.POPULATE_READ
+        if not advice.is_supported():
+            raise UnsupportedByKernelError(f"MADV_{advice.name}")
+        start, end = self._pages.span(offset, count)
+        need = WRITE if write else READ
+        self._pages.require(need, start, end)
+        for window in range(start, end, POPULATE_WINDOW):
+            done = min(window + POPULATE_WINDOW, end)
+            self._pages.access(need, _syscalls.populate, window, done - window, write)
+            if progress is not None:
+                progress(done - start, end - start)
+
+    def residency(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> Residency:
+        """Says which pages of the range are in memory now. mincore(2).
+
+        Of a file these are the pages in the page cache, whoever read them. The kernel tells the
+        truth only to those who own the file or may write it; to others all pages seem resident.
+
+        Args:
+            offset: The first byte of the range, which is widened to whole pages.
+            count: The bytes of the range; None: up to the region's end.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+        """
+        pages = self._pages
+        start, end = pages.span(offset, count)
+        page = _syscalls.PAGE_SIZE
+        first = (pages.head + start) // page
+        total = -(-(pages.head + end) // page) - first if end > start else 0
+        flags, memory = _syscalls.new_bytes(total)
+        pages.call(_syscalls.residency, start, end - start, memory)
+        return Residency(first * page - pages.head, page, flags)

@@ -1,0 +1,109 @@
+"""What may be done with pages: the PROT_* bits as a value, and who sees the writes."""
+
+import enum
+from typing import Final
+
+import attrs
+
+from mmapwrap import _syscalls
+
+
+@attrs.frozen(repr=False)
+class Protection:
+    """Which accesses a mapping allows; the PROT_* bits of mmap(2) and mprotect(2).
+
+    The default allows nothing: pages that are reserved and cannot be touched.
+
+    Args:
+        readable: PROT_READ.
+        writable: PROT_WRITE.
+        executable: PROT_EXEC.
+    """
+
+    readable: bool = False
+    writable: bool = False
+    executable: bool = False
+
+    @staticmethod
+    def none() -> "Protection":
+        """No access (PROT_NONE)."""
+        return _BY_BITS[0]
+
+    @staticmethod
+    def read() -> "Protection":
+        """Reading only."""
+        return _BY_BITS[_syscalls.PROT_READ]
+
+    @staticmethod
+    def write() -> "Protection":
+        """Writing only. x86 lets such pages be read too; this library does not."""
+        return _BY_BITS[_syscalls.PROT_WRITE]
+
+    @staticmethod
+    def read_write() -> "Protection":
+        """Reading and writing."""
+        return _BY_BITS[_syscalls.PROT_READ | _syscalls.PROT_WRITE]
+
+    @staticmethod
+    def read_execute() -> "Protection":
+        """Reading and executing."""
+        return _BY_BITS[_syscalls.PROT_READ | _syscalls.PROT_EXEC]
+
+    @staticmethod
+    def from_bits(bits: int) -> "Protection":
+        """The protection with these PROT_* bits; bits that are none of the three do not count."""
+        return _BY_BITS[bits & _ALL_BITS]
+
+    def set_read(self) -> "Protection":
+        """A copy that can also be read."""
+        return attrs.evolve(self, readable=True)
+
+    def set_write(self) -> "Protection":
+        """A copy that can also be written."""
+        return attrs.evolve(self, writable=True)
+
+    def allows(self, other: "Protection") -> bool:
+        """Whether everything that `other` allows is allowed here too."""
+        return not int(other) & ~int(self)
+
+    def __or__(self, other: object) -> "Protection":
+        if not isinstance(other, Protection):
+            return NotImplemented
+        return _BY_BITS[int(self) | int(other)]
+
+    def __int__(self) -> int:
+        return (
+            (_syscalls.PROT_READ if self.readable else 0)
+            | (_syscalls.PROT_WRITE if self.writable else 0)
+            | (_syscalls.PROT_EXEC if self.executable else 0)
+        )
+
+    def __str__(self) -> str:
+        """As /proc/self/maps writes it, such as `rw-`."""
+        return (
+            ("r" if self.readable else "-")
+            + ("w" if self.writable else "-")
+            + ("x" if self.executable else "-")
+        )
+
+    def __repr__(self) -> str:
+        return f"<Protection {self}>"
+
+
+_ALL_BITS: Final = _syscalls.PROT_READ | _syscalls.PROT_WRITE | _syscalls.PROT_EXEC
+_BY_BITS: Final = {
+    int(protection): protection
+    for readable in (False, True)
+    for writable in (False, True)
+    for executable in (False, True)
+    for protection in [Protection(readable, writable, executable)]
+}
+
+
+class Sharing(enum.Enum):
+    """Who sees what is written to a mapping."""
+
+    SHARED = _syscalls.MAP_SHARED
+    """Everybody who maps the same memory or file, and the file itself."""
+    PRIVATE = _syscalls.MAP_PRIVATE
+    """This mapping alone: a page is copied when it is first written (copy-on-write)."""

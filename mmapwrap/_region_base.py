@@ -1,0 +1,156 @@
+"""What a region is before anything is done with it: a place, a size, a lifetime, and views."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
+
+from mmapwrap import _ownership, _syscalls
+from mmapwrap._ownership import Pages, View
+from mmapwrap._ranges import range_end
+from mmapwrap.errors import ClosedMappingError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class RegionBase:
+    """A region's pages while it is open, and what looks at them."""
+
+    __slots__ = ("__weakref__", "_pages", "_views")
+
+    _pages: Pages
+    _views: dict[object, View]
+
+    @classmethod
+    def _of(cls, pages: Pages) -> "Self":
+        region = cls.__new__(cls)
+        region._pages = pages
+        region._views = pages.views
+        return region
+
+    # --- Place and size -------------------------------------------------------------------------
+
+    def _open_pages(self) -> Pages:
+        pages = self._pages
+        if not _syscalls.is_open(pages.handle):
+            raise ClosedMappingError
+        return pages
+
+    def as_ptr(self) -> int:
+        """Returns the address of the region's first byte.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+
+        Safety:
+            The number keeps nothing alive: what is done with it is the caller's to get right.
+        """
+        return _syscalls.address(self._open_pages().handle)
+
+    @property
+    def size(self) -> int:
+        """The region's size in bytes.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+        """
+        return self._open_pages().size
+
+    def __len__(self) -> int:
+        return self._open_pages().size
+
+    def range_end(self, offset: SupportsIndex, count: SupportsIndex) -> int:
+        """Returns `offset + count` where the region holds that range.
+
+        Args:
+            offset: The first byte of the range.
+            count: The bytes of the range.
+
+        Raises:
+            InvalidRangeError: The range is not inside the region; negative numbers and ends past
+                2**64 are not.
+            ClosedMappingError: The region is closed.
+        """
+        return range_end(offset.__index__(), count.__index__(), self.size)
+
+    # --- Lifetime -------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the region was closed, or stayed behind in a parent process (`use_dontfork`)."""
+        return not _syscalls.is_open(self._pages.handle)
+
+    @property
+    def live_views(self) -> int:
+        """How many exported views keep the pages alive, also after `close()`.
+
+        What is derived from a view (its slices, an array made of it) counts as that view.
+        """
+        return len(self._views)
+
+    def close(self) -> None:
+        """Ends the region: every later use is a ClosedMappingError.
+
+        The pages are unmapped (munmap(2)) at once, or with the last view, slice or call in another
+        thread that still uses them. Closing never fails and may be repeated.
+        """
+        self._pages = _ownership.CLOSED
+
+    def __enter__(self) -> "Self":
+        self._open_pages()
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} cannot be copied or pickled: it is its memory")
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if self.closed:
+            return f"<{name}, closed>"
+        return f"<{name} of {self.size} bytes at {self.as_ptr():#x}>"
+
+    # --- Views ----------------------------------------------------------------------------------
+
+    def view(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> memoryview:
+        """Returns the range itself, not a copy: one-dimensional, format 'B'.
+
+        The view is read-only unless all of the range is writable. It keeps the pages alive, also
+        past `close()`. While it lives, nothing that would make it crash is done to the region:
+        see ViewsExportedError.
+
+        Args:
+            offset: The first byte of the range.
+            count: The bytes of the range; None: up to the region's end.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            ProtectionError: Some of the range cannot be read.
+            MappingFaultError: Pages of the region could not be read in before.
+
+        Safety:
+            A view shows the memory as the kernel does: where the file was cut short, touching it
+            is SIGBUS.
+        """
+        return self._pages.view(offset, count)
+
+    def __buffer__(self, flags: int) -> memoryview:
+        return self._pages.view(0, None)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """The region as a NumPy array of bytes: no copy, unless one is asked for or `dtype` needs it."""
+        import numpy as np
+
+        array = np.frombuffer(self._pages.view(0, None), np.uint8)
+        if dtype is not None and np.dtype(dtype) != array.dtype:
+            if copy is False:
+                raise ValueError("a region is bytes: another dtype needs a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array

@@ -1,0 +1,56 @@
+"""Which pages of a range are in memory."""
+
+from collections.abc import Iterator
+
+import attrs
+
+
+@attrs.frozen(repr=False)
+class Residency:
+    """What mincore(2) said of each page that a range touches, at one moment.
+
+    Args:
+        offset: Where the first page starts, in bytes from the region's start; negative, by less
+            than a page, where the region starts inside that page.
+        page_size: Bytes a page.
+        pages: A byte for each page: 1 in memory, 0 not.
+    """
+
+    offset: int
+    page_size: int
+    pages: bytes
+
+    @property
+    def total(self) -> int:
+        """The number of pages."""
+        return len(self.pages)
+
+    @property
+    def resident(self) -> int:
+        """The number of pages in memory."""
+        return self.pages.count(1)
+
+    @property
+    def resident_bytes(self) -> int:
+        """The bytes of the pages in memory."""
+        return self.resident * self.page_size
+
+    @property
+    def fraction(self) -> float:
+        """The resident part of all pages, 0.0 to 1.0; 1.0 of no pages."""
+        return self.resident / self.total if self.pages else 1.0
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Yields the runs of resident pages as (offset, count), in bytes and in order."""
+        end = 0
+        while (start := self.pages.find(1, end)) >= 0:
+            end = self.pages.find(0, start)
+            if end < 0:
+                end = self.total
+            yield self.offset + start * self.page_size, (end - start) * self.page_size
+
+    def __len__(self) -> int:
+        return len(self.pages)
+
+    def __repr__(self) -> str:
+        return f"<Residency {self.resident} of {self.total} pages of {self.page_size} bytes>"

@@ -1,0 +1,573 @@
+"""The error tree: one root, a named class for each cause, and the one errno -> class table.
+
+Every error is also the builtin that Python code already catches, carries its numbers as attributes,
+can be matched by position, and survives pickling and copying.
+"""
+
+from __future__ import annotations
+
+import errno as codes
+import os
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+
+from attrs import define
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mmapwrap._protection import Protection
+
+__all__ = [
+    "AccessDeniedError",
+    "AddFdMappingUnsupportedError",
+    "AddressInUseError",
+    "BadAddressError",
+    "BadDescriptorError",
+    "ClosedMappingError",
+    "InputOutputError",
+    "InvalidAddressError",
+    "InvalidAlignmentError",
+    "InvalidArgumentError",
+    "InvalidIndexError",
+    "InvalidOffsetError",
+    "InvalidRangeError",
+    "InvalidSystemCallError",
+    "IsDirectoryError",
+    "LockLimitError",
+    "MappingFaultError",
+    "MmapError",
+    "NoSpaceError",
+    "NoSuchFileError",
+    "NotDirectoryError",
+    "NotMappableError",
+    "NotPageAlignedError",
+    "OffsetOverflowError",
+    "OperationNotPermittedError",
+    "OutOfMemoryError",
+    "PastEndOfFileError",
+    "ProtectionError",
+    "ReadToMemoryError",
+    "RegionBusyError",
+    "RemoveMappingUnsupportedError",
+    "SystemCallError",
+    "TextFileBusyError",
+    "TooManyFilesError",
+    "UnsupportedByKernelError",
+    "UnsupportedOperationError",
+    "ViewsExportedError",
+    "VolatileMemoryError",
+    "VolatileMisalignedError",
+    "VolatileOutOfBoundsError",
+    "VolatileOverflowError",
+    "WriteFromMemoryError",
+    "system_call_error",
+]
+
+_Filename: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _accesses(protection: Protection) -> str:
+    accesses = {
+        "read": protection.readable,
+        "write": protection.writable,
+        "execute": protection.executable,
+    }
+    return "/".join(name for name, allowed in accesses.items() if allowed) or "no"
+
+
+class MmapError(Exception):
+    """The root of every error of this library; never raised itself."""
+
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+
+
+# The errors with numbers and no errno are attrs classes: attrs passes the numbers on to
+# BaseException as `args`, from which it pickles and copies. They have no slots, because attrs would
+# then restore the slots only, and a note added with add_note() would be lost on the way.
+
+
+# --- Arguments ---------------------------------------------------------------------------------
+
+
+class InvalidAddressError(MmapError, ValueError):
+    """An address or a range that cannot be right, whatever is mapped."""
+
+    def __init__(self, message: str = "the address or range cannot be right") -> None:
+        super().__init__(message)
+
+
+@define(slots=False)
+class InvalidRangeError(InvalidAddressError):
+    """A range that is not inside its region: past the end, negative, or past 2**64.
+
+    Attributes:
+        offset: where the range starts in the region, in bytes.
+        count: its length in bytes.
+        region_size: the size of the region in bytes.
+    """
+
+    offset: int
+    count: int
+    region_size: int
+
+    def __str__(self) -> str:
+        if self.offset < 0:
+            return f"the offset {self.offset} is negative"
+        if self.count < 0:
+            return f"the count {self.count} is negative"
+        return (
+            f"the range of {_counted(self.count, 'byte')} at offset {self.offset} ends at "
+            f"{self.offset + self.count}, but the region has {_counted(self.region_size, 'byte')}"
+        )
+
+
+class InvalidIndexError(InvalidRangeError, IndexError):
+    """An index at which the region has no byte; what ends a loop over a region.
+
+    Attributes:
+        offset: the index.
+        count: 1.
+        region_size: the size of the region in bytes.
+    """
+
+    def __str__(self) -> str:
+        region_size = _counted(self.region_size, "byte")
+        return f"the index {self.offset} is outside a region of {region_size}"
+
+
+@define(slots=False)
+class InvalidAlignmentError(MmapError, ValueError):
+    """An alignment that is not a power of two, or one given together with a fixed address.
+
+    Attributes:
+        align: the alignment in bytes.
+    """
+
+    align: int
+
+    def __str__(self) -> str:
+        if self.align > 0 and self.align.bit_count() == 1:
+            return f"the alignment {self.align} cannot be given with a fixed address"
+        return f"the alignment {self.align} is not a power of two"
+
+
+@define(slots=False)
+class InvalidArgumentError(MmapError, ValueError):
+    """An argument that cannot be right, for a reason that has no error of its own.
+
+    Attributes:
+        message: which argument it was, and what is wrong with it.
+    """
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@define(slots=False)
+class InvalidOffsetError(MmapError, ValueError):
+    """A file offset that is negative, or past the 2**63 - 1 that an `off_t` holds.
+
+    Attributes:
+        offset: the offset in bytes.
+    """
+
+    offset: int
+
+    def __str__(self) -> str:
+        if self.offset < 0:
+            return f"the file offset {self.offset} is negative"
+        return f"the file offset {self.offset} is past 2**63 - 1, the last that a file can have"
+
+
+@define(slots=False)
+class NotPageAlignedError(MmapError, ValueError):
+    """An address, or a start or end of a range, that must be on a page and is not.
+
+    Attributes:
+        value: the address or offset in bytes.
+        page_size: the size in bytes of the pages that it must fit.
+    """
+
+    value: int
+    page_size: int
+
+    def __str__(self) -> str:
+        return f"{self.value} is not a multiple of the page size {self.page_size}"
+
+
+@define(slots=False)
+class PastEndOfFileError(MmapError, ValueError):
+    """A mapping of bytes that the file does not have: touching them would be SIGBUS.
+
+    Attributes:
+        offset: where in the file the mapping was to start, in bytes.
+        count: its length in bytes; 0 where the rest of the file was asked for and there is none.
+        file_size: the size of the file in bytes.
+    """
+
+    offset: int
+    count: int
+    file_size: int
+
+    def __str__(self) -> str:
+        file_size = _counted(self.file_size, "byte")
+        if self.count == 0:
+            return f"there is nothing to map at offset {self.offset}: the file has {file_size}"
+        return (
+            f"the range of {_counted(self.count, 'byte')} at offset {self.offset} ends at "
+            f"{self.offset + self.count}, but the file has {file_size}"
+        )
+
+
+# --- The state of the region -------------------------------------------------------------------
+
+
+@define(slots=False)
+class ClosedMappingError(MmapError, ValueError):
+    """A region was used after its `close()`."""
+
+    def __str__(self) -> str:
+        return "the mapping is closed"
+
+
+@define(slots=False)
+class ProtectionError(MmapError, TypeError):
+    """An access that the protection of the range does not allow, found before it is made.
+
+    Attributes:
+        required: the protection that the access needs.
+        actual: the protection that the range has.
+    """
+
+    required: Protection
+    actual: Protection
+
+    def __str__(self) -> str:
+        return (
+            f"{_accesses(self.required)} access is needed, "
+            f"but the range allows {_accesses(self.actual)} access"
+        )
+
+
+@define(slots=False)
+class ViewsExportedError(MmapError, BufferError):
+    """A change of the region that would take pages or access away from live views.
+
+    Attributes:
+        views: how many live views stand in the way.
+    """
+
+    views: int
+
+    def __str__(self) -> str:
+        return f"{_counted(self.views, 'live view')} must be released first"
+
+
+# --- What is not supported ---------------------------------------------------------------------
+
+
+@define(slots=False)
+class UnsupportedOperationError(MmapError, NotImplementedError):
+    """An operation that this kind of region does not have.
+
+    Attributes:
+        operation: the name of the method.
+    """
+
+    operation: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} is not supported by this kind of region"
+
+
+@define(slots=False)
+class AddFdMappingUnsupportedError(UnsupportedOperationError):
+    """`add_fd_mapping` was called on a region into which no file can be mapped."""
+
+    operation: str = "add_fd_mapping"
+
+
+@define(slots=False)
+class RemoveMappingUnsupportedError(UnsupportedOperationError):
+    """`remove_mapping` was called on a region out of which nothing can be unmapped."""
+
+    operation: str = "remove_mapping"
+
+
+@define(slots=False)
+class UnsupportedByKernelError(MmapError, NotImplementedError):
+    """A feature that the running kernel, or this processor architecture, does not have.
+
+    Attributes:
+        feature: the kernel's name of it, such as `MADV_COLLAPSE`.
+    """
+
+    feature: str
+
+    def __str__(self) -> str:
+        return f"{self.feature} is not supported by this kernel or architecture"
+
+
+# --- Volatile access ---------------------------------------------------------------------------
+
+
+class VolatileMemoryError(MmapError, ValueError):
+    """The root of the errors of volatile access; never raised itself."""
+
+
+@define(slots=False)
+class VolatileOutOfBoundsError(VolatileMemoryError):
+    """A volatile access that ends past the memory it is made in.
+
+    Attributes:
+        addr: the end of the range that was asked for, in bytes.
+    """
+
+    addr: int
+
+    def __str__(self) -> str:
+        return f"the range ends at {self.addr:#x}, which is past the end of the memory"
+
+
+@define(slots=False)
+class VolatileOverflowError(VolatileMemoryError):
+    """A volatile access whose end no address can express, because it is past 2**64.
+
+    Attributes:
+        base: the address or offset that was added to, in bytes.
+        offset: what was added to it, in bytes.
+    """
+
+    base: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.base:#x} + {self.offset:#x} is past 2**64"
+
+
+@define(slots=False)
+class VolatileMisalignedError(VolatileMemoryError):
+    """A volatile load or store at an address where the processor cannot make it in one piece.
+
+    Attributes:
+        addr: the address.
+        alignment: what it should be a multiple of, in bytes.
+    """
+
+    addr: int
+    alignment: int
+
+    def __str__(self) -> str:
+        return f"the address {self.addr:#x} is not a multiple of {self.alignment}"
+
+
+# --- What the system reports -------------------------------------------------------------------
+
+
+class _ErrnoError(MmapError, OSError):
+    """An error with an errno, which keeps OSError's promise that `args` is (errno, strerror)."""
+
+    __match_args__ = ("errno",)
+
+    # OSError allows None, because it can be made without an errno; these cannot. Each class below
+    # that also is a builtin OSError inherits both declarations, which pyright then reports again.
+    errno: int  # pyright: ignore[reportIncompatibleVariableOverride]
+    filename: _Filename | None
+
+    def __init__(self, errno: int) -> None:
+        super().__init__(errno, os.strerror(errno))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError would rebuild from its own `args`, which are not what these classes are made of,
+        # and it keeps the file name outside of `__dict__`.
+        arguments = tuple(getattr(self, name) for name in self.__match_args__)
+        return type(self), arguments, {**self.__dict__, "filename": self.filename}
+
+    def _report(self, failed: str) -> str:
+        report = f"[Errno {self.errno}] {failed}: {self.strerror}"
+        return report if self.filename is None else f"{report}: {self.filename!r}"
+
+
+class MappingFaultError(_ErrnoError):
+    """Pages that could not be read in: the file was truncated under the mapping, or I/O failed.
+
+    Attributes:
+        errno: always EIO.
+        offset: where in the region the first such page starts, in bytes.
+        pages: how many pages read as zeros instead.
+    """
+
+    __match_args__ = ("offset", "pages")
+
+    def __init__(self, offset: int, pages: int) -> None:
+        super().__init__(codes.EIO)
+        self.offset = offset
+        self.pages = pages
+
+    def __str__(self) -> str:
+        pages = _counted(self.pages, "page")
+        return self._report(f"{pages} at offset {self.offset} could not be read in")
+
+
+class ReadToMemoryError(_ErrnoError):
+    """A transfer from a file into memory failed.
+
+    Attributes:
+        errno: the errno of the transfer.
+    """
+
+    def __str__(self) -> str:
+        return self._report("reading from a file into memory")
+
+
+class WriteFromMemoryError(_ErrnoError):
+    """A transfer from memory into a file failed.
+
+    Attributes:
+        errno: the errno of the transfer.
+    """
+
+    def __str__(self) -> str:
+        return self._report("writing from memory to a file")
+
+
+class SystemCallError(_ErrnoError):
+    """A system call failed, with an errno that has no class of its own.
+
+    `system_call_error` picks the class for an errno; this one made by hand stays what it is.
+
+    Attributes:
+        errno: the errno of the call.
+        syscall: the name of the call, such as `mmap`.
+        filename: the path that was given to the call, or None where it had none.
+    """
+
+    __match_args__ = ("errno", "syscall")
+
+    def __init__(self, errno: int, syscall: str, filename: _Filename | None = None) -> None:
+        super().__init__(errno)
+        self.syscall = syscall
+        self.filename = filename
+
+    def __str__(self) -> str:
+        return self._report(self.syscall)
+
+
+class OperationNotPermittedError(SystemCallError, PermissionError):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """EPERM: a seal or a missing privilege forbids the call."""
+
+
+class AccessDeniedError(SystemCallError, PermissionError):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """EACCES: the file, or the mode in which it is open, does not allow the access."""
+
+
+class BadDescriptorError(SystemCallError):
+    """EBADF: the descriptor is not open, or is not of the kind that the call needs."""
+
+
+class AddressInUseError(SystemCallError, FileExistsError):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """EEXIST: something is mapped already at the fixed address."""
+
+
+class InvalidSystemCallError(SystemCallError, ValueError):
+    """EINVAL: the kernel refuses this combination of arguments, or for this kind of mapping."""
+
+
+class OutOfMemoryError(SystemCallError, MemoryError):
+    """ENOMEM: no address space, memory or mapping is left, or part of the range is not mapped."""
+
+
+class LockLimitError(SystemCallError, BlockingIOError):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """EAGAIN: the pages cannot be locked, mostly because of RLIMIT_MEMLOCK."""
+
+
+class NotMappableError(SystemCallError):
+    """ENODEV: what the descriptor refers to, such as a directory or a pipe, cannot be mapped."""
+
+
+class TooManyFilesError(SystemCallError):
+    """EMFILE or ENFILE: the process, or the whole system, has no descriptor left."""
+
+
+class OffsetOverflowError(SystemCallError, OverflowError):
+    """EOVERFLOW: the file offset and the size together are past what an `off_t` holds."""
+
+
+class NoSpaceError(SystemCallError):
+    """ENOSPC: the file system, or /dev/shm, is full."""
+
+
+class RegionBusyError(SystemCallError):
+    """EBUSY: the range is in a state, such as locked, that forbids the call for now."""
+
+
+class BadAddressError(SystemCallError):
+    """EFAULT: an address is not mapped, or its page cannot be read in."""
+
+
+class InputOutputError(SystemCallError):
+    """EIO: the device under the file failed."""
+
+
+class TextFileBusyError(SystemCallError):
+    """ETXTBSY: the file is a program that is running, or one that is open for writing."""
+
+
+class NoSuchFileError(SystemCallError, FileNotFoundError):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """ENOENT: there is no file of that name."""
+
+
+class IsDirectoryError(SystemCallError, IsADirectoryError):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """EISDIR: the path is a directory, where a file is needed."""
+
+
+class NotDirectoryError(SystemCallError, NotADirectoryError):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """ENOTDIR: a part of the path that should be a directory is none."""
+
+
+_CLASS_OF_ERRNO: Final[Mapping[int, type[SystemCallError]]] = MappingProxyType(
+    {
+        codes.EPERM: OperationNotPermittedError,
+        codes.EACCES: AccessDeniedError,
+        codes.EBADF: BadDescriptorError,
+        codes.EEXIST: AddressInUseError,
+        codes.EINVAL: InvalidSystemCallError,
+        codes.ENOMEM: OutOfMemoryError,
+        codes.EAGAIN: LockLimitError,
+        codes.ENODEV: NotMappableError,
+        codes.EMFILE: TooManyFilesError,
+        codes.ENFILE: TooManyFilesError,
+        codes.EOVERFLOW: OffsetOverflowError,
+        codes.ENOSPC: NoSpaceError,
+        codes.EBUSY: RegionBusyError,
+        codes.EFAULT: BadAddressError,
+        codes.EIO: InputOutputError,
+        codes.ETXTBSY: TextFileBusyError,
+        codes.ENOENT: NoSuchFileError,
+        codes.EISDIR: IsDirectoryError,
+        codes.ENOTDIR: NotDirectoryError,
+    }
+)
+
+
+def system_call_error(
+    errno: int, syscall: str, filename: _Filename | None = None
+) -> SystemCallError:
+    """Make the error of a failed system call, of the class that its errno has.
+
+    Args:
+        errno: the errno, read right after the call.
+        syscall: the name of the call, such as `mmap`.
+        filename: the path that was given to the call, if any.
+
+    Returns:
+        The error, not raised: of the class named for the errno, or a plain `SystemCallError`.
+    """
+    return _CLASS_OF_ERRNO.get(errno, SystemCallError)(errno, syscall, filename)
