@@ -1,7 +1,7 @@
 """What is compiled: the module `mmapwrap._mman`, out of line and in cffi's API mode.
 
 The functions are declared in csrc/declarations.h, which the compiler and cffi both read. The
-constants are named here and nowhere valued: `#define NAME ...` makes the compiler supply each value.
+constants are named here and valued nowhere: `#define NAME ...` makes the compiler supply them.
 """
 
 import sysconfig
@@ -16,6 +16,7 @@ CONSTANTS = """
     MAP_SHARED MAP_PRIVATE MAP_ANONYMOUS MAP_NORESERVE MAP_FIXED MAP_FIXED_NOREPLACE
     MS_SYNC MS_ASYNC MS_INVALIDATE
     MLOCK_ONFAULT
+    F_SEAL_SEAL F_SEAL_SHRINK F_SEAL_GROW F_SEAL_WRITE F_SEAL_FUTURE_WRITE F_SEAL_EXEC
     MADV_NORMAL MADV_RANDOM MADV_SEQUENTIAL MADV_WILLNEED MADV_DONTFORK MADV_DOFORK
     MADV_MERGEABLE MADV_UNMERGEABLE MADV_HUGEPAGE MADV_NOHUGEPAGE MADV_DONTDUMP MADV_DODUMP
     MADV_WIPEONFORK MADV_KEEPONFORK MADV_COLD MADV_PAGEOUT MADV_POPULATE_READ

@@ -4,6 +4,7 @@
 #ifndef MMAPWRAP_CONSTANTS_H
 #define MMAPWRAP_CONSTANTS_H
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
@@ -39,6 +40,16 @@
 #ifndef MADV_GUARD_INSTALL /* Linux 6.13 */
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
+#endif
+
+#ifndef MFD_NOEXEC_SEAL /* Linux 6.3 */
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+#ifndef F_SEAL_FUTURE_WRITE /* Linux 5.1 */
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+#ifndef F_SEAL_EXEC /* Linux 6.3 */
+#define F_SEAL_EXEC 0x0020
 #endif
 
 #ifndef PR_SET_VMA /* Linux 5.17 */

@@ -3,6 +3,7 @@
 #include "guard.h"
 
 #include <string.h>
+#include <unistd.h>
 
 int64_t mmw_read(mmw_pages *pages, uint64_t offset, uint64_t count, char *into)
 {
@@ -42,4 +43,50 @@ int64_t mmw_write_byte(mmw_pages *pages, uint64_t offset, uint64_t count, unsign
     MMW_ACCESS(&access, pages, PROT_WRITE, NULL, 1);
     pages->base[offset] = (char)value;
     return mmw_access_end(&access, 0);
+}
+
+int64_t mmw_fill(mmw_pages *pages, uint64_t offset, uint64_t count, unsigned char value)
+{
+    int64_t refused = mmw_check_access(pages, offset, count, PROT_WRITE);
+    if (refused) return refused;
+    mmw_access access;
+    MMW_ACCESS(&access, pages, PROT_WRITE, NULL, count);
+    memset(pages->base + offset, value, count);
+    return mmw_access_end(&access, 0);
+}
+
+int64_t mmw_copy(mmw_pages *pages, uint64_t offset, uint64_t count, mmw_pages *target,
+                 uint64_t target_offset)
+{
+    int64_t refused = mmw_check_access(pages, offset, count, PROT_READ);
+    if (!refused) refused = mmw_check_access(target, target_offset, count, PROT_WRITE);
+    if (refused) return refused;
+    mmw_access access;
+    MMW_ACCESS_BOTH(&access, pages, PROT_READ, target, count);
+    memmove(target->base + target_offset, pages->base + offset, count);
+    return mmw_access_end(&access, (int64_t)count);
+}
+
+/* One read(2) or pread(2): the kernel copies, so what is not there is EFAULT and no signal. */
+int64_t mmw_read_from_fd(mmw_pages *pages, uint64_t offset, uint64_t count, int fd,
+                         int64_t file_offset)
+{
+    int64_t refused = mmw_check_access(pages, offset, count, PROT_WRITE);
+    if (refused) return refused;
+    char *into = pages->base + offset;
+    /* SAFETY: mmw_check_access found the range inside the region. */
+    ssize_t done = file_offset < 0 ? read(fd, into, count) : pread(fd, into, count, file_offset);
+    return done < 0 ? MMW_FAILED(MMW_CALL_READ) : done;
+}
+
+int64_t mmw_write_to_fd(mmw_pages *pages, uint64_t offset, uint64_t count, int fd,
+                        int64_t file_offset)
+{
+    int64_t refused = mmw_check_access(pages, offset, count, PROT_READ);
+    if (refused) return refused;
+    const char *from = pages->base + offset;
+    /* SAFETY: mmw_check_access found the range inside the region. */
+    ssize_t done =
+        file_offset < 0 ? write(fd, from, count) : pwrite(fd, from, count, file_offset);
+    return done < 0 ? MMW_FAILED(MMW_CALL_WRITE) : done;
 }

@@ -23,6 +23,13 @@ enum mmw_call {
     MMW_CALL_SIGACTION,
     MMW_CALL_MALLOC,
     MMW_CALL_MEMCPY,
+    MMW_CALL_READ,
+    MMW_CALL_WRITE,
+    MMW_CALL_MREMAP,
+    MMW_CALL_MEMFD_CREATE,
+    MMW_CALL_FTRUNCATE,
+    MMW_CALL_FALLOCATE,
+    MMW_CALL_FCNTL,
 };
 
 enum mmw_refusal {
@@ -34,17 +41,28 @@ enum mmw_refusal {
     MMW_NOT_READABLE,
     MMW_NOT_WRITABLE,
     MMW_SIZE_OVERFLOW,
+    MMW_MISALIGNED,
+    MMW_NO_SUCH_VALUE,
+    MMW_NOT_HERE,
+};
+
+/* How a scalar is accessed: its width in bytes, and these. */
+enum mmw_mode {
+    MMW_VOLATILE = 16,
+    MMW_SWAPPED = 32,
 };
 
 /* mapping.c: pages that are mapped and unmapped.
  * mmw_map gives NULL and leaves the failure, not negated, in errno. */
 mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, int flags, int fd,
                    uint64_t file_offset, int populate);
+mmw_pages *mmw_borrow(uint64_t address, uint64_t size, int prot);
 void mmw_release(mmw_pages *pages);
 char *mmw_base(mmw_pages *pages);
 uint64_t mmw_address(mmw_pages *pages);
 int64_t mmw_check_range(mmw_pages *pages, uint64_t offset, uint64_t count);
 int mmw_is_open(mmw_pages *pages);
+int64_t mmw_check_pages(mmw_pages *pages, uint64_t offset, uint64_t count);
 int64_t mmw_protect(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int common);
 int64_t mmw_name(mmw_pages *pages, const char *name);
 
@@ -66,6 +84,47 @@ int64_t mmw_write(mmw_pages *pages, uint64_t offset, uint64_t count, const char 
 int64_t mmw_read_byte(mmw_pages *pages, uint64_t offset, uint64_t count);
 int64_t mmw_write_byte(mmw_pages *pages, uint64_t offset, uint64_t count, unsigned char value);
 
+int64_t mmw_fill(mmw_pages *pages, uint64_t offset, uint64_t count, unsigned char value);
+int64_t mmw_copy(mmw_pages *pages, uint64_t offset, uint64_t count, mmw_pages *target,
+                 uint64_t target_offset);
+int64_t mmw_read_from_fd(mmw_pages *pages, uint64_t offset, uint64_t count, int fd,
+                         int64_t file_offset);
+int64_t mmw_write_to_fd(mmw_pages *pages, uint64_t offset, uint64_t count, int fd,
+                        int64_t file_offset);
+
+/* scalars.c: numbers. A failed load leaves its failure, not negated, in errno. */
+int64_t mmw_load_signed(mmw_pages *pages, uint64_t offset, int mode);
+uint64_t mmw_load_unsigned(mmw_pages *pages, uint64_t offset, int mode);
+double mmw_load_float(mmw_pages *pages, uint64_t offset, int mode);
+int64_t mmw_store_signed(mmw_pages *pages, uint64_t offset, int mode, int64_t value);
+int64_t mmw_store_unsigned(mmw_pages *pages, uint64_t offset, int mode, uint64_t value);
+int64_t mmw_store_float(mmw_pages *pages, uint64_t offset, int mode, double value);
+
+/* scans.c: looking through a range. The finders answer 1 + the offset, or 0. */
+int64_t mmw_find(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
+                 uint64_t needle_size);
+int64_t mmw_rfind(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
+                  uint64_t needle_size);
+int64_t mmw_is_all_zero(mmw_pages *pages, uint64_t offset, uint64_t count);
+int64_t mmw_equals(mmw_pages *pages, uint64_t offset, uint64_t count, mmw_pages *other,
+                   uint64_t other_offset);
+
+/* cache_lines.c */
+int64_t mmw_flush_lines(mmw_pages *pages, uint64_t offset, uint64_t count);
+
+/* placing.c: an arena's mappings. */
+int64_t mmw_reserve(mmw_pages *pages, uint64_t offset, uint64_t count);
+int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int flags, int fd,
+                  uint64_t file_offset, int replaces);
+int64_t mmw_become_arena(mmw_pages *pages);
+
+/* memfd.c: shared memory. */
+int64_t mmw_create_memfd(const char *name, int64_t size, int allocate);
+int64_t mmw_add_seals(int fd, int seals);
+int64_t mmw_get_seals(int fd);
+
 /* guard.c: pages that could not be read in. */
+int64_t mmw_guard_enter(mmw_pages *pages);
+int64_t mmw_guard_leave(mmw_pages *pages);
 uint64_t mmw_fault_offset(mmw_pages *pages);
 uint64_t mmw_fault_pages(mmw_pages *pages);

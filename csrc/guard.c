@@ -93,6 +93,8 @@ static bool repair(mmw_access *access, const char *address)
     lock_faults();
     if (access != NULL && covers(access->pages, address)) {
         pages = access->pages;
+    } else if (access != NULL && access->partner != NULL && covers(access->partner, address)) {
+        pages = access->partner;
     } else {
         for (pages = guarded; pages != NULL && !covers(pages, address);) pages = pages->guard_next;
     }
@@ -101,14 +103,19 @@ static bool repair(mmw_access *access, const char *address)
     return repaired;
 }
 
-/* Leaves the access whose memory or buffer the address is in; returns if it is in neither. */
+static bool is_in_buffer(const mmw_access *access, const char *address)
+{
+    return address >= access->buffer && (uint64_t)(address - access->buffer) < access->buffer_size;
+}
+
+/* Leaves the access that the address belongs to; returns if it belongs to none. */
 static void leave_access(mmw_access *access, const char *address, const ucontext_t *context)
 {
     if (covers(access->pages, address)) {
         access->failure =
             MMW_REFUSED(access->need & PROT_WRITE ? MMW_NOT_WRITABLE : MMW_NOT_READABLE);
-    } else if (access->buffer != NULL && address >= access->buffer &&
-               (uint64_t)(address - access->buffer) < access->buffer_size) {
+    } else if (is_in_buffer(access, address) ||
+               (access->partner != NULL && covers(access->partner, address))) {
         access->failure = MMW_FAILED_WITH(MMW_CALL_MEMCPY, EFAULT);
     } else {
         return;
@@ -194,6 +201,48 @@ int64_t mmw_guard_install(void)
     if (!failure) mmw_guard_installed = 1;
     unlock_faults();
     return failure;
+}
+
+static void unlink_guarded(mmw_pages *pages)
+{
+    if (pages->guard_previous != NULL)
+        pages->guard_previous->guard_next = pages->guard_next;
+    else
+        guarded = pages->guard_next;
+    if (pages->guard_next != NULL) pages->guard_next->guard_previous = pages->guard_previous;
+}
+
+int64_t mmw_guard_enter(mmw_pages *pages)
+{
+    int64_t refused = mmw_check(pages, 0, 0);
+    if (!refused) refused = mmw_guard_install();
+    if (refused) return refused;
+    lock_faults();
+    if (pages->guards++ == 0) {
+        pages->guard_previous = NULL;
+        pages->guard_next = guarded;
+        if (guarded != NULL) guarded->guard_previous = pages;
+        guarded = pages;
+    }
+    unlock_faults();
+    return 0;
+}
+
+/* Once it returns, no handler is at work on the region for this guard's sake. */
+int64_t mmw_guard_leave(mmw_pages *pages)
+{
+    if (pages == NULL) return MMW_REFUSED(MMW_CLOSED);
+    lock_faults();
+    if (pages->guards > 0 && --pages->guards == 0) unlink_guarded(pages);
+    unlock_faults();
+    return pages->fault_pages != 0 ? MMW_REFUSED(MMW_FAULTED) : 0;
+}
+
+void mmw_guard_forget(mmw_pages *pages)
+{
+    lock_faults();
+    if (pages->guards > 0) unlink_guarded(pages);
+    unlock_faults();
 }
 
 uint64_t mmw_fault_offset(mmw_pages *pages) { return pages->fault_offset; }

@@ -10,6 +10,7 @@
 /* One copying call of the library, for as long as it touches memory. */
 typedef struct mmw_access {
     mmw_pages *pages;
+    mmw_pages *partner; /* the other region of a copy between two, NULL if there is none */
     const char *buffer; /* the caller's side of the copy, NULL if there is none */
     uint64_t buffer_size;
     int64_t failure; /* what the call returns after a jump out */
@@ -31,6 +32,9 @@ extern _Atomic int mmw_guard_installed;
 /* Puts the handlers in place, or back on top where something replaced them. */
 int64_t mmw_guard_install(void);
 
+/* Before a record goes: some guards are entered and never left. */
+void mmw_guard_forget(mmw_pages *pages);
+
 /* From this size on, an access asks the kernel whether the handlers are still on top: the question
  * costs a system call, which only a longer copy hides. */
 #define MMW_ASK_FROM 65536
@@ -44,6 +48,7 @@ static inline int64_t mmw_access_begin(mmw_access *access, mmw_pages *pages, int
         if (failure) return failure;
     }
     access->pages = pages;
+    access->partner = NULL;
     access->buffer = buffer;
     access->buffer_size = buffer == NULL ? 0 : size;
     access->need = need;
@@ -58,6 +63,8 @@ static inline int64_t mmw_access_end(mmw_access *access, int64_t result)
     mmw_current_access = NULL;
     if (atomic_load_explicit(&access->pages->fault_pages, memory_order_relaxed) != 0)
         return MMW_REFUSED(MMW_FAULTED);
+    if (access->partner != NULL && access->partner->fault_pages != 0)
+        return MMW_FAILED_WITH(MMW_CALL_MEMCPY, EFAULT);
     return result;
 }
 
@@ -73,5 +80,11 @@ static inline int64_t mmw_access_end(mmw_access *access, int64_t result)
             return (access)->failure;                                                    \
         }                                                                                \
     } while (0)
+
+/* The same for a copy between two regions, whose ranges have both been checked. */
+#define MMW_ACCESS_BOTH(access, pages, need, other, size)   \
+    MMW_ACCESS(access, pages, need, NULL, size);            \
+    (access)->partner = other;                              \
+    atomic_signal_fence(memory_order_seq_cst)
 
 #endif

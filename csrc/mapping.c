@@ -1,6 +1,6 @@
 /* Pages that are mapped, change their protection, and are unmapped. */
 
-#include "pages.h"
+#include "guard.h"
 
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -112,11 +112,28 @@ mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, in
     return pages;
 }
 
+mmw_pages *mmw_borrow(uint64_t address, uint64_t size, int prot)
+{
+    mmw_pages *pages = calloc(1, sizeof *pages);
+    if (pages == NULL) {
+        errno = (int)-MMW_FAILED(MMW_CALL_MALLOC);
+        return NULL;
+    }
+    pages->is_borrowed = true;
+    pages->base = (char *)(uintptr_t)address;
+    pages->size = size;
+    pages->mapped = (char *)(uintptr_t)mmw_page_floor(address);
+    pages->mapped_size = mmw_page_ceiling(address + size) - mmw_page_floor(address);
+    pages->prot = prot;
+    return pages;
+}
+
 void mmw_release(mmw_pages *pages)
 {
+    if (pages->guards > 0) mmw_guard_forget(pages);
     /* SAFETY: the last holder of the record lets go of it. In a child that did not inherit the pages
      * something else may live at their address by now, so they are left alone there. */
-    if (!mmw_is_gone(pages)) munmap(pages->mapped, pages->mapped_size);
+    if (!pages->is_borrowed && !mmw_is_gone(pages)) munmap(pages->mapped, pages->mapped_size);
     if (pages->fault_bitmap != NULL) {
         munmap(pages->fault_bitmap, pages->mapped_size / mmw_page_size / 8 + sizeof(uint64_t));
     }
@@ -133,6 +150,12 @@ int64_t mmw_check_range(mmw_pages *pages, uint64_t offset, uint64_t count)
 }
 
 int mmw_is_open(mmw_pages *pages) { return pages != NULL && !mmw_is_gone(pages); }
+
+/* From the region's own start, wherever in a page that is. */
+int64_t mmw_check_pages(mmw_pages *pages, uint64_t offset, uint64_t count)
+{
+    return mmw_check_whole_pages(pages, offset, count, true);
+}
 
 int64_t mmw_protect(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int common)
 {

@@ -21,6 +21,7 @@ struct mmw_pages {
     uint64_t mapped_size; /* whole pages */
     uint64_t file_offset; /* of base; only of pages of a file */
     int flags;            /* MAP_SHARED, MAP_ANONYMOUS, ... as mapped */
+    bool is_borrowed;     /* somebody else unmaps it */
 
     /* What every byte allows. All bits where the protection differs by range: Python then
      * knows the ranges and has checked before it calls. */

@@ -1,12 +1,45 @@
 """Memory mappings on Linux: safe, typed, and out of everybody's way."""
 
 from mmapwrap._advice import Advice, DestructiveAdvice, SyncMode
+from mmapwrap._arena import MemoryMappingArena, Segment
+from mmapwrap._external import ExternalMapping
 from mmapwrap._mapping import MemoryMapping
 from mmapwrap._protection import Protection, Sharing
 from mmapwrap._ranges import ByteRange, range_end
 from mmapwrap._region import MappedRegion
 from mmapwrap._residency import Residency
+from mmapwrap._scalars import (
+    Scalar,
+    be_f32,
+    be_f64,
+    be_i16,
+    be_i32,
+    be_i64,
+    be_u16,
+    be_u32,
+    be_u64,
+    f32,
+    f64,
+    i8,
+    i16,
+    i32,
+    i64,
+    le_f32,
+    le_f64,
+    le_i16,
+    le_i32,
+    le_i64,
+    le_u16,
+    le_u32,
+    le_u64,
+    u8,
+    u16,
+    u32,
+    u64,
+)
+from mmapwrap._shared_memory import MemfdSeals, SharedMemory
 from mmapwrap._syscalls import page_size
+from mmapwrap._volatile import VolatileSlice
 from mmapwrap.errors import (
     AccessDeniedError,
     AddFdMappingUnsupportedError,
@@ -25,6 +58,7 @@ from mmapwrap.errors import (
     IsDirectoryError,
     LockLimitError,
     MappingFaultError,
+    MissingSealsError,
     MmapError,
     NoSpaceError,
     NoSuchFileError,
@@ -64,6 +98,7 @@ __all__ = [
     "ClosedMappingError",
     "DestructiveAdvice",
     "Err",
+    "ExternalMapping",
     "InputOutputError",
     "InvalidAddressError",
     "InvalidAlignmentError",
@@ -76,7 +111,10 @@ __all__ = [
     "LockLimitError",
     "MappedRegion",
     "MappingFaultError",
+    "MemfdSeals",
     "MemoryMapping",
+    "MemoryMappingArena",
+    "MissingSealsError",
     "MmapError",
     "NoSpaceError",
     "NoSuchFileError",
@@ -95,6 +133,9 @@ __all__ = [
     "RemoveMappingUnsupportedError",
     "Residency",
     "Result",
+    "Scalar",
+    "Segment",
+    "SharedMemory",
     "Sharing",
     "SyncMode",
     "SystemCallError",
@@ -107,8 +148,35 @@ __all__ = [
     "VolatileMisalignedError",
     "VolatileOutOfBoundsError",
     "VolatileOverflowError",
+    "VolatileSlice",
     "WriteFromMemoryError",
     "attempt",
+    "be_f32",
+    "be_f64",
+    "be_i16",
+    "be_i32",
+    "be_i64",
+    "be_u16",
+    "be_u32",
+    "be_u64",
+    "f32",
+    "f64",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "le_f32",
+    "le_f64",
+    "le_i16",
+    "le_i32",
+    "le_i64",
+    "le_u16",
+    "le_u32",
+    "le_u64",
     "page_size",
     "range_end",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
 ]

@@ -76,13 +76,19 @@ def as_file_offset(offset: SupportsIndex) -> int:
     return number
 
 
-def as_fixed_address(address: SupportsIndex, size: int, file_offset: int) -> int:
-    """An address at which the byte at this file offset can be mapped."""
+def as_address(address: SupportsIndex, size: int) -> int:
+    """The address of as many bytes as there can be from there on."""
     number = index(address)
     if not 0 < number < _syscalls.ADDRESS_SPACE or number + size > _syscalls.ADDRESS_SPACE:
         raise InvalidAddressError(
             f"{size} bytes at address {number:#x} are not between 1 and 2**64"
         )
+    return number
+
+
+def as_fixed_address(address: SupportsIndex, size: int, file_offset: int) -> int:
+    """An address at which the byte at this file offset can be mapped."""
+    number = as_address(address, size)
     if (number - file_offset) % _syscalls.PAGE_SIZE:
         raise NotPageAlignedError(number, _syscalls.PAGE_SIZE)
     return number

@@ -1,49 +1,62 @@
-"""Opening again the file behind a mapping, which keeps no descriptor of it."""
+"""Finding the files behind a region again: a mapping keeps no descriptor of its file."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from mmapwrap import _syscalls
 from mmapwrap.errors import SystemCallError, UnsupportedOperationError
 
 
-class _MappedFile(NamedTuple):
-    addresses: str
+class MappedFile(NamedTuple):
+    """One mapping of the kernel's list, /proc/self/maps."""
+
+    start: int
+    end: int
+    is_shared: bool
+    file_offset: int
     inode: int
     path: bytes
 
+    def reopen(self) -> int:
+        """Returns a new read-only descriptor of the file.
 
-def reopen(address: int) -> int:
-    """Returns a new read-only descriptor of the file that is mapped at the address.
+        The kernel opens the very file through /proc/self/map_files for those who may ask it; for
+        others the path that it was mapped by is opened, if the same file is still there.
 
-    The kernel opens the very file through /proc/self/map_files for those who may ask it; for others
-    the path that it was mapped by is opened, if the same file is still there.
-
-    Raises:
-        UnsupportedOperationError: The file can be opened neither way.
-    """
-    mapped = _find(address)
-    if mapped is not None:
-        for path in (b"/proc/self/map_files/" + mapped.addresses.encode(), mapped.path):
+        Raises:
+            UnsupportedOperationError: The file can be opened neither way.
+        """
+        link = f"/proc/self/map_files/{self.start:x}-{self.end:x}".encode()
+        for path in (link, self.path.replace(rb"\012", b"\n")):
             try:
                 fd = _syscalls.open_file(path, os.O_RDONLY)
             except SystemCallError:
                 continue
-            if _syscalls.file_status(fd).st_ino == mapped.inode:
+            if _syscalls.file_status(fd).st_ino == self.inode:
                 return fd
             os.close(fd)
-    raise UnsupportedOperationError("evict: the mapped file cannot be opened again")
+        raise UnsupportedOperationError("evict of a file that cannot be opened again")
 
 
-def _find(address: int) -> _MappedFile | None:
-    with open("/proc/self/maps", "rb") as maps:
-        for line in maps:
-            addresses, _, _, _, inode, *path = line.rstrip(b"\n").split(None, 5)
-            start, end = (int(edge, 16) for edge in addresses.split(b"-"))
-            if start <= address < end and path:
-                return _MappedFile(addresses.decode(), int(inode), _unescaped(path[0]))
-    return None
+def shared_files(start: int, end: int) -> list[MappedFile]:
+    """Returns the mappings between two addresses, which are all shared and of files.
+
+    Raises:
+        UnsupportedOperationError: One of them is private, or anonymous.
+    """
+    found = [mapping for mapping in _mappings() if mapping.start < end and start < mapping.end]
+    for mapping in found:
+        if not mapping.is_shared or mapping.path in (b"", b"/dev/zero (deleted)"):
+            raise UnsupportedOperationError("evict of what is no shared mapping of a file")
+    return found
 
 
-def _unescaped(path: bytes) -> bytes:
-    return path.replace(rb"\012", b"\n")
+def _mappings() -> Iterator[MappedFile]:
+    for line in Path("/proc/self/maps").read_bytes().splitlines():
+        addresses, flags, offset, _, inode, *path = line.split(None, 5)
+        start, end = (int(edge, 16) for edge in addresses.split(b"-"))
+        yield MappedFile(
+            start, end, flags.endswith(b"s"), int(offset, 16), int(inode), b"".join(path)
+        )

@@ -6,25 +6,23 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex, final
 
-from mmapwrap import _syscalls
+from mmapwrap import _ownership, _syscalls
+from mmapwrap._arena import MemoryMappingArena
 from mmapwrap._arguments import (
     Descriptor,
     Path,
-    as_alignment,
     as_descriptor,
     as_file_offset,
-    as_fixed_address,
     as_protection,
-    as_sharing,
     as_size,
 )
-from mmapwrap._ownership import Pages
+from mmapwrap._new_pages import map_file, map_file_at, map_memory, map_memory_at
+from mmapwrap._ownership import Pages, layout_lock
 from mmapwrap._protection import Protection, Sharing
 from mmapwrap._region import MappedRegion
 from mmapwrap.errors import (
     InvalidArgumentError,
     PastEndOfFileError,
-    ProtectionError,
     UnsupportedByKernelError,
     system_call_error,
 )
@@ -33,38 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _READ_WRITE: Final = Protection.read_write()
-_ANONYMOUS: Final = _syscalls.MAP_ANONYMOUS
-_NORESERVE: Final = _syscalls.MAP_NORESERVE
 _FIXED: Final = _syscalls.MAP_FIXED_NOREPLACE
-
-
-def map_new_pages(
-    size: SupportsIndex,
-    prot: Protection,
-    sharing: Sharing = Sharing.SHARED,
-    *,
-    fd: Descriptor | None = None,
-    offset: SupportsIndex = 0,
-    address: SupportsIndex | None = None,
-    align: SupportsIndex | None = None,
-    populate: bool = False,
-    flags: int = 0,
-) -> Pages:
-    """Checks what the caller asks for, and maps it: a file where `fd` is given, else memory."""
-    length = as_size(size)
-    alignment = as_alignment(align)
-    bits = int(as_protection(prot))
-    flags |= as_sharing(sharing).value
-    if populate and not bits:
-        raise ProtectionError(Protection.read(), prot)
-    if fd is None:
-        number, start = -1, 0
-        flags |= _ANONYMOUS
-    else:
-        number, start = as_descriptor(fd), as_file_offset(offset)
-    where = 0 if address is None else as_fixed_address(address, length, start)
-    handle = _syscalls.map_pages(where, length, alignment, bits, flags, number, start, populate)
-    return Pages(handle, length, bits, sharing, None if fd is None else start)
 
 
 @contextmanager
@@ -102,8 +69,10 @@ def _length_in_file(fd: int, start: int, size: SupportsIndex | None) -> int:
     return length
 
 
-def _as_name(name: str) -> bytes:
+def _as_name(name: object) -> bytes:
     """A name that the kernel takes for memory."""
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, not {type(name).__name__}")
     if not name.isascii() or not name.isprintable() or len(name) > 79 or set(name) & set("\\`$[]"):
         raise InvalidArgumentError(
             f"name {name!r} is not at most 79 printable ASCII characters other than \\ ` $ [ ]"
@@ -114,6 +83,7 @@ def _as_name(name: str) -> bytes:
 def _name(pages: Pages, name: bytes) -> None:
     failure = _syscalls.call_failure(-_syscalls.name_pages(pages.handle, name))
     if failure is not None:
+        _syscalls.unmap(pages.handle)
         if failure.errno in (errno.EINVAL, errno.EBADF):
             raise UnsupportedByKernelError("PR_SET_VMA_ANON_NAME") from failure
         raise failure
@@ -160,7 +130,7 @@ class MemoryMapping(MappedRegion):
         Args:
             size: Bytes, any number from 1 on.
         """
-        return cls._of(map_new_pages(size, _READ_WRITE, flags=_NORESERVE))
+        return cls.of_pages(map_memory(size, _READ_WRITE))
 
     @classmethod
     def new_protection(
@@ -173,7 +143,7 @@ class MemoryMapping(MappedRegion):
             align: The address is a multiple of this power of two; None: of the page size.
             prot: What to allow.
         """
-        return cls._of(map_new_pages(size, prot, align=align, flags=_NORESERVE))
+        return cls.of_pages(map_memory(size, prot, align=align))
 
     @classmethod
     def from_fd(cls, fd: Descriptor, size: SupportsIndex) -> "MemoryMapping":
@@ -183,7 +153,7 @@ class MemoryMapping(MappedRegion):
             fd: A descriptor or an object with one; it may be closed afterwards.
             size: Bytes.
         """
-        return cls._of(map_new_pages(size, _READ_WRITE, fd=fd))
+        return cls.of_pages(map_file(fd, size, 0, _READ_WRITE))
 
     @classmethod
     def from_fd_offset(
@@ -196,7 +166,7 @@ class MemoryMapping(MappedRegion):
             size: Bytes.
             offset: Bytes into the file, not only whole pages.
         """
-        return cls._of(map_new_pages(size, _READ_WRITE, fd=fd, offset=offset))
+        return cls.of_pages(map_file(fd, size, offset, _READ_WRITE))
 
     @classmethod
     def from_fd_offset_protection(
@@ -210,7 +180,7 @@ class MemoryMapping(MappedRegion):
             offset: Bytes into the file, not only whole pages.
             prot: What to allow.
         """
-        return cls._of(map_new_pages(size, prot, fd=fd, offset=offset))
+        return cls.of_pages(map_file(fd, size, offset, prot))
 
     @classmethod
     def from_fd_offset_protection_populate(
@@ -232,9 +202,7 @@ class MemoryMapping(MappedRegion):
             prot: What to allow.
             populate: Read all pages in before returning; one that is not there is an error.
         """
-        return cls._of(
-            map_new_pages(size, prot, fd=fd, offset=offset, align=align, populate=populate)
-        )
+        return cls.of_pages(map_file(fd, size, offset, prot, align=align, populate=populate))
 
     @classmethod
     def new_protection_fixed(
@@ -252,7 +220,7 @@ class MemoryMapping(MappedRegion):
             NotPageAlignedError: The address is not on a page.
             InvalidAddressError: The address is 0, negative, or the end past 2**64.
         """
-        return cls._of(map_new_pages(size, prot, address=addr, flags=_NORESERVE | _FIXED))
+        return cls.of_pages(map_memory_at(addr, size, prot, _FIXED))
 
     @classmethod
     def from_descriptor_offset_protection_fixed(
@@ -277,8 +245,7 @@ class MemoryMapping(MappedRegion):
             NotPageAlignedError: The address and the offset are not equally far into a page.
             InvalidAddressError: The address is 0, negative, or the end past 2**64.
         """
-        flags = _NORESERVE | _FIXED
-        return cls._of(map_new_pages(size, prot, fd=fd, offset=offset, address=addr, flags=flags))
+        return cls.of_pages(map_file_at(addr, fd, size, offset, prot, _FIXED))
 
     @classmethod
     def anonymous(
@@ -309,11 +276,11 @@ class MemoryMapping(MappedRegion):
             InvalidArgumentError: The name cannot be one.
         """
         label = None if name is None else _as_name(name)
-        flags = 0 if reserve else _NORESERVE
-        pages = map_new_pages(size, prot, sharing, align=align, populate=populate, flags=flags)
+        flags = 0 if reserve else _syscalls.MAP_NORESERVE
+        pages = map_memory(size, prot, sharing, align=align, populate=populate, flags=flags)
         if label is not None:
             _name(pages, label)
-        return cls._of(pages)
+        return cls.of_pages(pages)
 
     @classmethod
     def from_file(
@@ -335,7 +302,7 @@ class MemoryMapping(MappedRegion):
             offset: Bytes into the file, not only whole pages.
             prot: What to allow; None: reading and writing, and only reading where an open file or
                 descriptor is read-only.
-            sharing: SHARED: writes change the file. PRIVATE: they do not, and nobody else sees them.
+            sharing: SHARED: writes change the file. PRIVATE: they do not, and nobody sees them.
             align: The address of the first page is a multiple of this power of two.
             populate: Read all pages in before returning.
 
@@ -344,19 +311,15 @@ class MemoryMapping(MappedRegion):
             NoSuchFileError: There is no file at the path.
             InvalidArgumentError: `size` is None and the file is a device, which has no length.
         """
-        if sharing is Sharing.PRIVATE or (prot is not None and not prot.writable):
-            mode = os.O_RDONLY
-        else:
-            mode = os.O_RDWR
+        is_read = prot is not None and not as_protection(prot).writable
+        mode = os.O_RDONLY if is_read or sharing is Sharing.PRIVATE else os.O_RDWR
         start = as_file_offset(offset)
         with _opened(file, mode) as fd:
             if prot is None:
                 prot = _default_protection(file, fd)
             length = _length_in_file(fd, start, size)
-            return cls._of(
-                map_new_pages(
-                    length, prot, sharing, fd=fd, offset=start, align=align, populate=populate
-                )
+            return cls.of_pages(
+                map_file(fd, length, start, prot, sharing, align=align, populate=populate)
             )
 
     # --- What was mapped --------------------------------------------------------------------------
@@ -376,3 +339,17 @@ class MemoryMapping(MappedRegion):
     def file_offset(self) -> int | None:
         """Where in the file the mapping starts, in bytes; None where it is anonymous."""
         return self._open_pages().file_offset
+
+    def into_arena(self) -> MemoryMappingArena:
+        """Turns the mapping into an arena that holds it, without a copy; the mapping is closed.
+
+        Its views stay as they are. Its size is rounded up to whole pages.
+
+        Raises:
+            ClosedMappingError: The mapping is closed.
+            NotPageAlignedError: The mapping starts inside a page of its file.
+        """
+        with layout_lock:
+            arena = MemoryMappingArena.holding(self._open_pages())
+            self._pages = _ownership.CLOSED
+        return arena

@@ -23,7 +23,9 @@ from mmapwrap.errors import (
     NotPageAlignedError,
     ProtectionError,
     SystemCallError,
+    UnsupportedByKernelError,
     ViewsExportedError,
+    VolatileMisalignedError,
 )
 
 READ: Final = _syscalls.PROT_READ
@@ -55,7 +57,16 @@ class View(NamedTuple):
 class Pages:
     """Mapped pages: the handle that owns them, their protection by range, and their live views."""
 
-    __slots__ = ("_bits", "_protections", "file_offset", "handle", "sharing", "size", "views")
+    __slots__ = (
+        "_bits",
+        "_protections",
+        "file_offset",
+        "handle",
+        "head",
+        "sharing",
+        "size",
+        "views",
+    )
 
     def __init__(
         self,
@@ -64,20 +75,19 @@ class Pages:
         bits: int,
         sharing: Sharing,
         file_offset: int | None = None,
+        *,
+        address: int = 0,
     ) -> None:
         self.handle: Final = handle
-        self.size: Final = size
+        self.size = size
         self.sharing: Final = sharing
         self.file_offset: Final = file_offset  # None: anonymous
+        self.head: Final = (file_offset or address) % _syscalls.PAGE_SIZE
+        """The bytes of the first page that come before the region."""
         self.views: Final[dict[object, View]] = {}
         # The PROT_* bits: of every byte alike, unless they are kept by range.
         self._bits = bits
         self._protections: RangeMap[int] | None = None
-
-    @property
-    def head(self) -> int:
-        """The bytes of the first page that come before the region."""
-        return (self.file_offset or 0) % _syscalls.PAGE_SIZE
 
     def call(
         self,
@@ -90,13 +100,15 @@ class Pages:
         if type(offset) is not int:
             offset = index(offset)
         if count is None:
-            count = max(self.size - offset, 0)
+            count = self.size - offset
         elif type(count) is not int:
             count = index(count)
         try:
             result = helper(self.handle, offset, count, *arguments)
         except OverflowError:  # negative, or past 2**64: C has no such range
             result = -_syscalls.REFUSED_RANGE
+            if offset > self.size:
+                count = max(count, 0)  # there is no rest
         if result < 0:
             raise self.error(-result, offset, count)
         return result
@@ -114,12 +126,23 @@ class Pages:
             self.require(need, *self.span(offset, count))
         return self.call(helper, offset, count, *arguments)
 
+    def checked(self, need: int, offset: SupportsIndex, count: int) -> int:
+        """The offset, for a helper that touches the range: C knows only what holds everywhere."""
+        if self._protections is not None:
+            self.require(need, *self.span(offset, count))
+        return offset if type(offset) is int else index(offset)
+
     def span(self, offset: SupportsIndex, count: SupportsIndex | None) -> tuple[int, int]:
         """The start and end of a range that the region holds."""
         start = index(offset)
         length = max(self.size - start, 0) if count is None else index(count)
         self.call(_syscalls.check_range, start, length)
         return start, start + length
+
+    def checked_result(self, result: int) -> None:
+        """Raises what a helper without a range failed with."""
+        if result < 0:
+            raise self.error(-result, 0, 0)
 
     def error(self, failure: int, offset: int, count: int) -> MmapError:
         """The error that a helper's failure stands for."""
@@ -138,6 +161,10 @@ class Pages:
             return MappingFaultError(
                 _syscalls.fault_offset(self.handle), _syscalls.fault_pages(self.handle)
             )
+        if failure == _syscalls.REFUSED_ALIGNMENT:
+            return VolatileMisalignedError(_syscalls.address(self.handle) + offset, count)
+        if failure == _syscalls.REFUSED_HERE:
+            return UnsupportedByKernelError("flushing of cache lines")
         need = READ if failure == _syscalls.REFUSED_READING else WRITE
         return self._protection_error(need, offset, offset + count)
 
@@ -148,8 +175,8 @@ class Pages:
         if self._protections is None:
             return self._bits
         common = _ANY
-        for _, _, bits in self._protections.pieces(start, end):
-            common &= 0 if bits & _GUARDED else bits
+        for _, _, bits in self.ranges(start, end):
+            common &= bits
         return common
 
     def require(self, need: int, start: int, end: int) -> None:
@@ -161,9 +188,30 @@ class Pages:
         actual = Protection.from_bits(self.allowed(start, end))
         return ProtectionError(Protection.from_bits(need), actual)
 
+    def ranges(self, start: int, end: int) -> list[tuple[int, int, int]]:
+        """The ranges of one protection, as (start, end, PROT_* bits)."""
+        with layout_lock:
+            return [
+                (first, last, 0 if bits & _GUARDED else bits)
+                for first, last, bits in self._by_range().pieces(start, end)
+            ]
+
+    def assign(self, start: int, end: int, bits: int) -> None:
+        """Remembers what a range allows that has been mapped anew; layout_lock is held."""
+        self._by_range().assign(start, end, bits)
+
+    def become_arena(self) -> None:
+        """Ends where the last page does, and keeps the protection by range; layout_lock is held."""
+        self.checked_result(_syscalls.become_arena(self.handle))
+        size = -(-self.size // _syscalls.PAGE_SIZE) * _syscalls.PAGE_SIZE
+        protections = RangeMap(size, self._bits)
+        for start, end, bits in self._by_range().pieces(0, self.size):
+            protections.assign(start, size if end == self.size else end, bits)
+        self.size, self._protections = size, protections
+
     def protect(self, prot: Protection, offset: SupportsIndex, count: SupportsIndex | None) -> None:
         """Changes the protection of a range and remembers it."""
-        bits = int(prot)
+        bits = prot.bits
         with layout_lock:
             start, end = self.span(offset, count)
             self.refuse_views(start, end, bits)
@@ -172,8 +220,8 @@ class Pages:
                 self._bits, self._protections = bits, None
             else:
                 self._mprotect(start, end, bits, _ANY)
-                for first, last, old in list(self._ranges().pieces(start, end)):
-                    self._ranges().assign(first, last, bits | old & _GUARDED)
+                for first, last, old in list(self._by_range().pieces(start, end)):
+                    self._by_range().assign(first, last, bits | old & _GUARDED)
 
     def _mprotect(self, start: int, end: int, bits: int, common: int) -> None:
         """Changes the range, or leaves it as it was."""
@@ -181,10 +229,10 @@ class Pages:
             self.call(_syscalls.protect, start, end - start, bits, common)
         except SystemCallError:
             # mprotect may have changed some of the range's mappings before it failed.
-            for first, last, old in list(self._ranges().pieces(start, end)):
+            for first, last, old in list(self._by_range().pieces(start, end)):
                 restored = _syscalls.protect(self.handle, first, last - first, old & _ANY, _ANY)
                 if restored < 0:
-                    self._ranges().assign(first, last, old & (bits | _GUARDED))
+                    self._by_range().assign(first, last, old & (bits | _GUARDED))
             raise
 
     def guard(self, helper: Callable[..., int], start: int, end: int, advice: int) -> None:
@@ -194,10 +242,10 @@ class Pages:
             if installs:
                 self.refuse_views(start, end, 0)
             self.call(helper, start, end - start, advice)
-            for first, last, old in list(self._ranges().pieces(start, end)):
-                self._ranges().assign(first, last, old & _ANY | (_GUARDED if installs else 0))
+            for first, last, old in list(self._by_range().pieces(start, end)):
+                self._by_range().assign(first, last, old & _ANY | (_GUARDED if installs else 0))
 
-    def _ranges(self) -> RangeMap[int]:
+    def _by_range(self) -> RangeMap[int]:
         if self._protections is None:
             self._protections = RangeMap(self.size, self._bits)
         return self._protections
@@ -223,7 +271,7 @@ class Pages:
         return exported if access & WRITE else exported.toreadonly()
 
     def refuse_views(self, start: int, end: int, bits: int) -> None:
-        """Raises ViewsExportedError where a live view of the range gives more access than `bits`."""
+        """Raises ViewsExportedError where a view of the range gives more access than `bits`."""
         broken = sum(
             view.start < end and start < view.end and bool(view.access & ~bits)
             for view in list(self.views.values())

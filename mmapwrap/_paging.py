@@ -13,10 +13,10 @@ from mmapwrap import _mapped_file, _syscalls
 from mmapwrap._advice import Advice, DestructiveAdvice, SyncMode
 from mmapwrap._arguments import as_protection
 from mmapwrap._ownership import READ, WRITE
-from mmapwrap._protection import Protection, Sharing
+from mmapwrap._protection import Protection
 from mmapwrap._region_base import RegionBase
 from mmapwrap._residency import Residency
-from mmapwrap.errors import UnsupportedByKernelError, UnsupportedOperationError
+from mmapwrap.errors import UnsupportedByKernelError
 
 POPULATE_WINDOW: Final = 16 * 1024 * 1024
 """Bytes that are populated between two reports of progress, and two chances for a signal."""
@@ -143,8 +143,8 @@ class PagedRegion(RegionBase):
     def remove_range(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
         """Gives the range's memory and file blocks back: it reads as zeros. madvise(MADV_REMOVE).
 
-        Where the region ends inside a page of a file, the bytes up to there are zeroed and the file's
-        bytes after them stay.
+        Where the region ends inside a page of a file, the bytes up to there are zeroed, and the
+        file's bytes after them stay.
 
         Args:
             mem_offset: The first byte of the range, on a page.
@@ -164,8 +164,9 @@ class PagedRegion(RegionBase):
     def evict(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
         """Takes the range out of the page cache: fdatasync(2), MADV_DONTNEED, posix_fadvise(2).
 
-        Pages stay that another process has mapped, or that are locked. The file is opened again
-        through /proc to do this, for a mapping keeps no descriptor.
+        Pages stay that another process has mapped or that are locked, and those of tmpfs and memfd,
+        which are nowhere else. The file is opened again through /proc to do this, for a mapping
+        keeps no descriptor.
 
         Args:
             offset: The first byte of the range: on a page, or the region's first.
@@ -175,20 +176,23 @@ class PagedRegion(RegionBase):
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
             NotPageAlignedError: The range is not of whole pages.
-            UnsupportedOperationError: The region is no shared mapping of a file, or the file cannot
-                be opened again.
+            UnsupportedOperationError: The range is no shared mapping of files, or a file cannot be
+                opened again.
             InvalidSystemCallError: Some of the range is locked.
             InputOutputError: Changes could not be written back.
         """
         pages = self._pages
         start, end = pages.span(offset, count)
-        if pages.file_offset is None or pages.sharing is not Sharing.SHARED:
-            raise UnsupportedOperationError("evict of what is no shared mapping of a file")
-        fd = _mapped_file.reopen(_syscalls.address(pages.handle) + start)
-        try:
-            pages.call(_syscalls.evict, start, end - start, fd, pages.file_offset + start)
-        finally:
-            os.close(fd)
+        pages.call(_syscalls.check_pages, start, end - start)
+        base = _syscalls.address(pages.handle)
+        for file in _mapped_file.shared_files(base + start, base + end):
+            first, last = max(file.start, base + start), min(file.end, base + end)
+            fd = file.reopen()
+            try:
+                file_offset = file.file_offset + first - file.start
+                pages.call(_syscalls.evict, first - base, last - first, fd, file_offset)
+            finally:
+                os.close(fd)
 
     # --- Sync, protection, locks ------------------------------------------------------------------
 
@@ -199,7 +203,7 @@ class PagedRegion(RegionBase):
         mode: SyncMode = SyncMode.SYNC,
         invalidate: bool = False,
     ) -> None:
-        """Writes changes of the range back to the file. msync(2).
+        """Writes changes of the range back to its file. See msync(2).
 
         Args:
             offset: The first byte of the range, which is widened to whole pages.
@@ -258,7 +262,9 @@ class PagedRegion(RegionBase):
         self._pages.call(_syscalls.lock, offset, count, 0)
 
     def lock_on_fault(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
-        """Keeps each page of the range in memory once it is there. mlock2(MLOCK_ONFAULT), Linux 4.4.
+        """Keeps each page of the range in memory once it is there. MLOCK_ONFAULT, Linux 4.4.
+
+        mlock2(2).
 
         Args:
             mem_offset: The first byte of the range, which is widened to whole pages.
@@ -291,6 +297,26 @@ class PagedRegion(RegionBase):
         """Unlocks the whole region, as `unlock` does, with its errors."""
         self._pages.call(_syscalls.unlock, 0, None)
 
+    # --- CPU caches -----------------------------------------------------------------------------
+
+    def flush_region(self, offset: SupportsIndex, len: SupportsIndex) -> None:  # noqa: A002
+        """Writes the CPU's cache lines of the range back to memory and drops them.
+
+        x86-64: clflush, mfence; aarch64: `dc civac`, dsb. The range is widened to whole lines.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            ProtectionError: Some of the range cannot be read.
+            MappingFaultError: Some of the range could not be read in.
+            UnsupportedByKernelError: The library does not know how on this processor.
+        """
+        self._pages.access(READ, _syscalls.flush_lines, offset, len)
+
+    def flush_all(self) -> None:
+        """Flushes the whole region, as `flush_region` does, with its errors."""
+        self._pages.access(READ, _syscalls.flush_lines, 0, None)
+
     # --- Residency --------------------------------------------------------------------------------
 
     def populate(
@@ -322,9 +348,10 @@ class PagedRegion(RegionBase):
         advice = Advice.POPULATE_WRITE if write else Advice.POPULATE_READ
         if not advice.is_supported():
             raise UnsupportedByKernelError(f"MADV_{advice.name}")
-        start, end = self._pages.span(offset, count)
+        pages = self._pages
+        start, end = pages.span(offset, count)
         need = WRITE if write else READ
-        self._pages.require(need, start, end)
+        pages.require(need, start, end)
         for window in range(start, end, POPULATE_WINDOW):
             done = min(window + POPULATE_WINDOW, end)
             self._pages.access(need, _syscalls.populate, window, done - window, write)

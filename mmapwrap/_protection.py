@@ -1,6 +1,7 @@
 """What may be done with pages: the PROT_* bits as a value, and who sees the writes."""
 
 import enum
+from functools import cached_property
 from typing import Final
 
 import attrs
@@ -23,6 +24,14 @@ class Protection:
     readable: bool = False
     writable: bool = False
     executable: bool = False
+    @cached_property
+    def bits(self) -> int:
+        """The PROT_* bits."""
+        return (
+            (_syscalls.PROT_READ if self.readable else 0)
+            | (_syscalls.PROT_WRITE if self.writable else 0)
+            | (_syscalls.PROT_EXEC if self.executable else 0)
+        )
 
     @staticmethod
     def none() -> "Protection":
@@ -64,19 +73,15 @@ class Protection:
 
     def allows(self, other: "Protection") -> bool:
         """Whether everything that `other` allows is allowed here too."""
-        return not int(other) & ~int(self)
+        return not other.bits & ~self.bits
 
     def __or__(self, other: object) -> "Protection":
         if not isinstance(other, Protection):
             return NotImplemented
-        return _BY_BITS[int(self) | int(other)]
+        return _BY_BITS[self.bits | other.bits]
 
     def __int__(self) -> int:
-        return (
-            (_syscalls.PROT_READ if self.readable else 0)
-            | (_syscalls.PROT_WRITE if self.writable else 0)
-            | (_syscalls.PROT_EXEC if self.executable else 0)
-        )
+        return self.bits
 
     def __str__(self) -> str:
         """As /proc/self/maps writes it, such as `rw-`."""
@@ -92,7 +97,7 @@ class Protection:
 
 _ALL_BITS: Final = _syscalls.PROT_READ | _syscalls.PROT_WRITE | _syscalls.PROT_EXEC
 _BY_BITS: Final = {
-    int(protection): protection
+    protection.bits: protection
     for readable in (False, True)
     for writable in (False, True)
     for executable in (False, True)
@@ -100,7 +105,7 @@ _BY_BITS: Final = {
 }
 
 
-class Sharing(enum.Enum):
+class Sharing(enum.IntEnum):
     """Who sees what is written to a mapping."""
 
     SHARED = _syscalls.MAP_SHARED

@@ -7,10 +7,12 @@ from mmapwrap._arguments import Descriptor
 from mmapwrap._content import ContentRegion
 from mmapwrap._paging import PagedRegion
 from mmapwrap._protection import Protection
+from mmapwrap._search import SearchableRegion
+from mmapwrap._typed import TypedRegion
 from mmapwrap.errors import AddFdMappingUnsupportedError, RemoveMappingUnsupportedError
 
 
-class MappedRegion(ContentRegion, PagedRegion, abc.ABC):
+class MappedRegion(ContentRegion, TypedRegion, SearchableRegion, PagedRegion, abc.ABC):
     """A range of mapped memory.
 
     Offsets and counts are bytes from the region's start. A count of None means up to its end.

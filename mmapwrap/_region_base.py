@@ -4,12 +4,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from mmapwrap import _ownership, _syscalls
+from mmapwrap._guard import FaultGuard
 from mmapwrap._ownership import Pages, View
 from mmapwrap._ranges import range_end
 from mmapwrap.errors import ClosedMappingError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class RegionBase:
@@ -21,7 +22,8 @@ class RegionBase:
     _views: dict[object, View]
 
     @classmethod
-    def _of(cls, pages: Pages) -> "Self":
+    def of_pages(cls, pages: Pages) -> "Self":
+        """Makes a region of mapped pages; the constructors do."""
         region = cls.__new__(cls)
         region._pages = pages
         region._views = pages.views
@@ -116,6 +118,19 @@ class RegionBase:
             return f"<{name}, closed>"
         return f"<{name} of {self.size} bytes at {self.as_ptr():#x}>"
 
+    def fault_guard(self) -> FaultGuard:
+        """Makes a block in which views of the region cannot kill the process.
+
+        Inside `with region.fault_guard():`, pages that cannot be read in (the file was cut short,
+        its disk failed) read as zeros, in every thread. The block then ends with a
+        MappingFaultError, and so does every later use of the region until it is closed.
+
+        The block raises:
+            ClosedMappingError: The region is closed.
+            MappingFaultError: Pages could not be read in, in the block or before it.
+        """
+        return FaultGuard(self._pages)
+
     # --- Views ----------------------------------------------------------------------------------
 
     def view(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> memoryview:
@@ -145,8 +160,8 @@ class RegionBase:
         return self._pages.view(0, None)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """The region as a NumPy array of bytes: no copy, unless one is asked for or `dtype` needs it."""
-        import numpy as np
+        """The region as a NumPy array of bytes; no copy but where `dtype` or `copy` asks for it."""
+        import numpy as np  # noqa: PLC0415  # only who calls this has it
 
         array = np.frombuffer(self._pages.view(0, None), np.uint8)
         if dtype is not None and np.dtype(dtype) != array.dtype:

@@ -81,6 +81,19 @@ REFUSED_START: Final = lib.MMW_START_NOT_ON_PAGE
 REFUSED_END: Final = lib.MMW_END_NOT_ON_PAGE
 REFUSED_READING: Final = lib.MMW_NOT_READABLE
 REFUSED_WRITING: Final = lib.MMW_NOT_WRITABLE
+REFUSED_ALIGNMENT: Final = lib.MMW_MISALIGNED
+REFUSED_VALUE: Final = lib.MMW_NO_SUCH_VALUE
+REFUSED_HERE: Final = lib.MMW_NOT_HERE
+
+MODE_VOLATILE: Final = lib.MMW_VOLATILE
+MODE_SWAPPED: Final = lib.MMW_SWAPPED
+
+F_SEAL_SEAL: Final = lib.F_SEAL_SEAL
+F_SEAL_SHRINK: Final = lib.F_SEAL_SHRINK
+F_SEAL_GROW: Final = lib.F_SEAL_GROW
+F_SEAL_WRITE: Final = lib.F_SEAL_WRITE
+F_SEAL_FUTURE_WRITE: Final = lib.F_SEAL_FUTURE_WRITE
+F_SEAL_EXEC: Final = lib.F_SEAL_EXEC
 
 # Helpers on a range of pages: (handle, offset, count, ...) -> what they did, or a failure.
 protect: Final = lib.mmw_protect
@@ -94,14 +107,37 @@ populate: Final = lib.mmw_populate
 residency: Final = lib.mmw_residency
 evict: Final = lib.mmw_evict
 check_range: Final = lib.mmw_check_range
+check_pages: Final = lib.mmw_check_pages
 read: Final = lib.mmw_read
 write: Final = lib.mmw_write
 read_byte: Final = lib.mmw_read_byte
 write_byte: Final = lib.mmw_write_byte
+fill: Final = lib.mmw_fill
+copy: Final = lib.mmw_copy
+equals: Final = lib.mmw_equals
+find: Final = lib.mmw_find
+rfind: Final = lib.mmw_rfind
+is_all_zero: Final = lib.mmw_is_all_zero
+flush_lines: Final = lib.mmw_flush_lines
+read_from_fd: Final = lib.mmw_read_from_fd
+write_to_fd: Final = lib.mmw_write_to_fd
+reserve: Final = lib.mmw_reserve
+place: Final = lib.mmw_place
+
+# Helpers on a number: (handle, offset, mode, ...); a failed load is `last_failure`.
+load_signed: Final = lib.mmw_load_signed
+load_unsigned: Final = lib.mmw_load_unsigned
+load_float: Final = lib.mmw_load_float
+store_signed: Final = lib.mmw_store_signed
+store_unsigned: Final = lib.mmw_store_unsigned
+store_float: Final = lib.mmw_store_float
 
 # Helpers on a handle.
 address: Final = lib.mmw_address
 is_open: Final = lib.mmw_is_open
+become_arena: Final = lib.mmw_become_arena
+guard_enter: Final = lib.mmw_guard_enter
+guard_leave: Final = lib.mmw_guard_leave
 fault_offset: Final = lib.mmw_fault_offset
 fault_pages: Final = lib.mmw_fault_pages
 
@@ -121,6 +157,13 @@ _CALLS: Final = {
     lib.MMW_CALL_SIGACTION: "sigaction",
     lib.MMW_CALL_MALLOC: "malloc",
     lib.MMW_CALL_MEMCPY: "memcpy",
+    lib.MMW_CALL_READ: "read",
+    lib.MMW_CALL_WRITE: "write",
+    lib.MMW_CALL_MREMAP: "mremap",
+    lib.MMW_CALL_MEMFD_CREATE: "memfd_create",
+    lib.MMW_CALL_FTRUNCATE: "ftruncate",
+    lib.MMW_CALL_FALLOCATE: "fallocate",
+    lib.MMW_CALL_FCNTL: "fcntl",
 }
 
 
@@ -160,6 +203,45 @@ def map_pages(
     return ffi.gc(pages, lib.mmw_release)
 
 
+def unmap(handle: Handle) -> None:
+    """munmap(2) now: for what nobody has seen yet and nobody will."""
+    ffi.release(handle)
+
+
+def borrow_pages(address: int, size: int, prot: int) -> Handle:
+    """A handle of memory that somebody else unmaps."""
+    pages = lib.mmw_borrow(address, size, prot)
+    if not pages:
+        raise system_call_error(errno.ENOMEM, "malloc")
+    return ffi.gc(pages, lib.mmw_release)
+
+
+def last_failure() -> int:
+    """What the last load of this thread failed with; 0 where it did not."""
+    return ffi.errno
+
+
+def create_memfd(name: bytes, size: int, *, allocate: bool) -> int:
+    """memfd_create(2), ftruncate(2) and, to have the memory now, fallocate(2)."""
+    return _checked(lib.mmw_create_memfd(name, size, allocate))
+
+
+def add_seals(fd: int, seals: int) -> None:
+    """fcntl(F_ADD_SEALS)."""
+    _checked(lib.mmw_add_seals(fd, seals))
+
+
+def get_seals(fd: int) -> int:
+    """fcntl(F_GET_SEALS)."""
+    return _checked(lib.mmw_get_seals(fd))
+
+
+def _checked(result: int) -> int:
+    if result < 0 and (error := call_failure(-result)):
+        raise error
+    return result
+
+
 def name_pages(handle: Handle, name: bytes) -> int:
     """prctl(PR_SET_VMA_ANON_NAME): the name that /proc/self/maps shows."""
     return lib.mmw_name(handle, name)
@@ -169,8 +251,8 @@ def buffer_of(
     handle: Handle, offset: int, count: int, forget: "Callable[[Handle], object]"
 ) -> memoryview:
     """A writable view of a checked range; calls `forget` when nothing exports it any more."""
-    # SAFETY: `forget` is held by the pointer, the pointer by the buffer, and the buffer by each memoryview;
-    # it keeps the handle and so the pages.
+    # SAFETY: each memoryview holds the buffer, the buffer the pointer, the pointer `forget`, and
+    # that the handle and so the pages.
     pointer = ffi.gc(lib.mmw_base(handle) + offset, forget)
     return memoryview(ffi.buffer(pointer, count))
 
@@ -206,6 +288,8 @@ def open_file(path: "str | bytes | os.PathLike[str] | os.PathLike[bytes]", flags
         return os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise _translated(error, "open", os.fsdecode(path)) from None
+    except ValueError as error:  # a NUL in the path
+        raise InvalidArgumentError(f"path {path!r}: {error}") from None
 
 
 def file_status(fd: int) -> os.stat_result:
@@ -214,6 +298,14 @@ def file_status(fd: int) -> os.stat_result:
         return os.fstat(fd)
     except OSError as error:
         raise _translated(error, "fstat") from None
+
+
+def duplicate(fd: int) -> int:
+    """fcntl(F_DUPFD_CLOEXEC): another descriptor of the same file."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    except OSError as error:
+        raise _translated(error, "fcntl") from None
 
 
 def access_mode(fd: int) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mmapwrap._protection import Protection
+    from mmapwrap._shared_memory import MemfdSeals
 
 __all__ = [
     "AccessDeniedError",
@@ -36,6 +37,7 @@ __all__ = [
     "IsDirectoryError",
     "LockLimitError",
     "MappingFaultError",
+    "MissingSealsError",
     "MmapError",
     "NoSpaceError",
     "NoSuchFileError",
@@ -254,6 +256,24 @@ class ProtectionError(MmapError, TypeError):
             f"{_accesses(self.required)} access is needed, "
             f"but the range allows {_accesses(self.actual)} access"
         )
+
+
+@define(slots=False)
+class MissingSealsError(MmapError, ValueError):
+    """Shared memory without the seals that its receiver requires.
+
+    Attributes:
+        required: the seals that must be on it.
+        actual: the seals that are; none where it is no memfd.
+    """
+
+    required: MemfdSeals
+    actual: MemfdSeals
+
+    def __str__(self) -> str:
+        missing = self.required & ~self.actual
+        names = "|".join(seal.name or str(int(seal)) for seal in missing)
+        return f"the memory is not sealed against what is required: {names}"
 
 
 @define(slots=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, assert_type
 import pytest
 from attrs import Factory, frozen
 
-from mmapwrap import Protection, errors
+from mmapwrap import MemfdSeals, Protection, errors
 from mmapwrap.errors import (
     InvalidAddressError,
     InvalidAlignmentError,
@@ -103,6 +103,12 @@ VALUE_CASES = [
         TypeError,
         {"required": READ_WRITE, "actual": READ},
         "read/write access is needed, but the range allows read access",
+    ),
+    Case(
+        errors.MissingSealsError,
+        ValueError,
+        {"required": MemfdSeals.SHRINK | MemfdSeals.GROW, "actual": MemfdSeals.GROW},
+        "the memory is not sealed against what is required: SHRINK",
     ),
     Case(
         errors.ViewsExportedError, BufferError, {"views": 2}, "2 live views must be released first"

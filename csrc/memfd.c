@@ -1,0 +1,38 @@
+/* Memory with a descriptor and no name in any file system. */
+
+#include "pages.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+static int create_memfd(const char *name)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    /* Before Linux 6.3 a memfd was always executable. */
+    if (fd < 0 && errno == EINVAL) fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    return fd;
+}
+
+int64_t mmw_create_memfd(const char *name, int64_t size, int allocate)
+{
+    int fd = create_memfd(name);
+    if (fd < 0) return MMW_FAILED(MMW_CALL_MEMFD_CREATE);
+    int64_t failure = 0;
+    if (ftruncate(fd, size) != 0) failure = MMW_FAILED(MMW_CALL_FTRUNCATE);
+    if (!failure && allocate && fallocate(fd, 0, 0, size) != 0)
+        failure = MMW_FAILED(MMW_CALL_FALLOCATE);
+    if (!failure) return fd;
+    close(fd);
+    return failure;
+}
+
+int64_t mmw_add_seals(int fd, int seals)
+{
+    return fcntl(fd, F_ADD_SEALS, seals) < 0 ? MMW_FAILED(MMW_CALL_FCNTL) : 0;
+}
+
+int64_t mmw_get_seals(int fd)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+    return seals < 0 ? MMW_FAILED(MMW_CALL_FCNTL) : seals;
+}

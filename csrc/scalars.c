@@ -1,0 +1,139 @@
+/* Numbers of 1, 2, 4 and 8 bytes: copied whole, or by exactly one load or store of their width. */
+
+#include "guard.h"
+
+#include <math.h>
+#include <string.h>
+
+#define WIDTH(mode) ((mode) & 0xF)
+
+static uint64_t swapped(uint64_t bits, int width)
+{
+    switch (width) {
+    case 2: return __builtin_bswap16((uint16_t)bits);
+    case 4: return __builtin_bswap32((uint32_t)bits);
+    case 8: return __builtin_bswap64(bits);
+    default: return bits;
+    }
+}
+
+static int64_t check_scalar(mmw_pages *pages, uint64_t offset, int mode, int need)
+{
+    uint64_t width = WIDTH(mode);
+    int64_t refused = mmw_check_access(pages, offset, width, need);
+    if (refused || !(mode & MMW_VOLATILE)) return refused;
+    uint64_t address = (uint64_t)(uintptr_t)pages->base + offset;
+    return address % width == 0 ? 0 : MMW_REFUSED(MMW_MISALIGNED);
+}
+
+static int64_t load_bits(mmw_pages *pages, uint64_t offset, int mode, uint64_t *bits)
+{
+    int64_t refused = check_scalar(pages, offset, mode, PROT_READ);
+    if (refused) return refused;
+    const char *from = pages->base + offset;
+    uint16_t two;
+    uint32_t four;
+    mmw_access access;
+    MMW_ACCESS(&access, pages, PROT_READ, NULL, 0);
+    switch (mode & (0xF | MMW_VOLATILE)) {
+    case 1: *bits = *(const uint8_t *)from; break;
+    case 2: memcpy(&two, from, 2), *bits = two; break;
+    case 4: memcpy(&four, from, 4), *bits = four; break;
+    case 8: memcpy(bits, from, 8); break;
+    case 1 | MMW_VOLATILE: *bits = *(const volatile uint8_t *)from; break;
+    case 2 | MMW_VOLATILE: *bits = *(const volatile uint16_t *)from; break;
+    case 4 | MMW_VOLATILE: *bits = *(const volatile uint32_t *)from; break;
+    case 8 | MMW_VOLATILE: *bits = *(const volatile uint64_t *)from; break;
+    }
+    if (mode & MMW_SWAPPED) *bits = swapped(*bits, WIDTH(mode));
+    return mmw_access_end(&access, 0);
+}
+
+static int64_t store_bits(mmw_pages *pages, uint64_t offset, int mode, uint64_t bits)
+{
+    int64_t refused = check_scalar(pages, offset, mode, PROT_WRITE);
+    if (refused) return refused;
+    if (mode & MMW_SWAPPED) bits = swapped(bits, WIDTH(mode));
+    char *to = pages->base + offset;
+    uint16_t two = (uint16_t)bits;
+    uint32_t four = (uint32_t)bits;
+    mmw_access access;
+    MMW_ACCESS(&access, pages, PROT_WRITE, NULL, 0);
+    switch (mode & (0xF | MMW_VOLATILE)) {
+    case 1: *(uint8_t *)to = (uint8_t)bits; break;
+    case 2: memcpy(to, &two, 2); break;
+    case 4: memcpy(to, &four, 4); break;
+    case 8: memcpy(to, &bits, 8); break;
+    case 1 | MMW_VOLATILE: *(volatile uint8_t *)to = (uint8_t)bits; break;
+    case 2 | MMW_VOLATILE: *(volatile uint16_t *)to = two; break;
+    case 4 | MMW_VOLATILE: *(volatile uint32_t *)to = four; break;
+    case 8 | MMW_VOLATILE: *(volatile uint64_t *)to = bits; break;
+    }
+    return mmw_access_end(&access, 0);
+}
+
+/* A load returns the number, so its failure is in errno, and the number then the one that its type
+ * is least likely to hold. With that number and no failure errno is 0. */
+
+int64_t mmw_load_signed(mmw_pages *pages, uint64_t offset, int mode)
+{
+    uint64_t bits = 0;
+    int64_t failure = load_bits(pages, offset, mode, &bits);
+    int unused = 64 - 8 * WIDTH(mode);
+    int64_t value = (int64_t)(bits << unused) >> unused;
+    if (failure) value = INT64_MIN;
+    if (value == INT64_MIN) errno = (int)-failure;
+    return value;
+}
+
+uint64_t mmw_load_unsigned(mmw_pages *pages, uint64_t offset, int mode)
+{
+    uint64_t bits = 0;
+    int64_t failure = load_bits(pages, offset, mode, &bits);
+    if (failure) bits = UINT64_MAX;
+    if (bits == UINT64_MAX) errno = (int)-failure;
+    return bits;
+}
+
+double mmw_load_float(mmw_pages *pages, uint64_t offset, int mode)
+{
+    uint64_t bits = 0;
+    int64_t failure = load_bits(pages, offset, mode, &bits);
+    double value;
+    if (WIDTH(mode) == 4) {
+        uint32_t four = (uint32_t)bits;
+        float narrow;
+        memcpy(&narrow, &four, 4);
+        value = narrow;
+    } else {
+        memcpy(&value, &bits, 8);
+    }
+    if (failure) value = NAN;
+    if (isnan(value)) errno = (int)-failure;
+    return value;
+}
+
+int64_t mmw_store_signed(mmw_pages *pages, uint64_t offset, int mode, int64_t value)
+{
+    return store_bits(pages, offset, mode, (uint64_t)value);
+}
+
+int64_t mmw_store_unsigned(mmw_pages *pages, uint64_t offset, int mode, uint64_t value)
+{
+    return store_bits(pages, offset, mode, value);
+}
+
+int64_t mmw_store_float(mmw_pages *pages, uint64_t offset, int mode, double value)
+{
+    uint64_t bits;
+    if (WIDTH(mode) == 4) {
+        float narrow = (float)value;
+        if (isinf(narrow) && !isinf(value)) return MMW_REFUSED(MMW_NO_SUCH_VALUE);
+        uint32_t four;
+        memcpy(&four, &narrow, 4);
+        bits = four;
+    } else {
+        memcpy(&bits, &value, 8);
+    }
+    return store_bits(pages, offset, mode, bits);
+}

@@ -1,0 +1,272 @@
+"""MemoryMappingArena: reserved addresses, into which memory and files are mapped and taken out."""
+
+from operator import index
+from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex, final
+
+import attrs
+
+from mmapwrap import _syscalls
+from mmapwrap._arguments import (
+    Descriptor,
+    as_descriptor,
+    as_file_offset,
+    as_protection,
+    as_size,
+)
+from mmapwrap._new_pages import map_memory
+from mmapwrap._ownership import Pages, layout_lock
+from mmapwrap._protection import Protection, Sharing
+from mmapwrap._ranges import RangeMap
+from mmapwrap._region import MappedRegion
+from mmapwrap.errors import NotPageAlignedError
+
+if TYPE_CHECKING:
+    from mmapwrap._mapping import MemoryMapping
+
+_PAGE: Final = _syscalls.PAGE_SIZE
+_ANONYMOUS_FLAGS: Final = _syscalls.MAP_SHARED | _syscalls.MAP_ANONYMOUS | _syscalls.MAP_NORESERVE
+_FILE_FLAGS: Final = _syscalls.MAP_SHARED | _syscalls.MAP_NORESERVE
+_READ_WRITE: Final = Protection.read_write()
+
+
+@attrs.frozen
+class Segment:
+    """A range of an arena that holds something.
+
+    Args:
+        offset: Where it starts in the arena, in bytes.
+        size: Its bytes.
+        prot: What it allows.
+        fd_offset: Where in its file it starts, in bytes; None where it is anonymous.
+    """
+
+    offset: int
+    size: int
+    prot: Protection
+    fd_offset: int | None
+
+
+@attrs.frozen(eq=False)
+class _Source:
+    """What one mapping put into the arena: itself, for two of the same content stay two.
+
+    Args:
+        origin: The file offset that the arena's first byte would have; None: anonymous.
+    """
+
+    origin: int | None
+
+
+@final
+class MemoryMappingArena(MappedRegion):
+    """A range of addresses that holds memory and files at page offsets, and nothing elsewhere.
+
+    What holds nothing costs no memory and allows no access: a read there is a ProtectionError.
+    Adding over something replaces that part of it; a failed call leaves the arena as it was.
+    """
+
+    __slots__ = ("_sources",)
+
+    _sources: RangeMap[_Source | None]
+
+    def __init__(self) -> None:
+        raise TypeError("use MemoryMappingArena.new(size)")
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("MemoryMappingArena is final")
+
+    @classmethod
+    def new(cls, size: SupportsIndex) -> "MemoryMappingArena":
+        """Reserves addresses. mmap(2), PROT_NONE, MAP_PRIVATE, MAP_NORESERVE.
+
+        Args:
+            size: Bytes, rounded up to whole pages.
+
+        Raises:
+            InvalidArgumentError: The size is 0, negative or past 2**64.
+            OutOfMemoryError: No room for it in the address space (RLIMIT_AS counts it).
+        """
+        pages = map_memory(size, Protection.none(), Sharing.PRIVATE)
+        pages.become_arena()
+        return cls._with(pages, None)
+
+    @classmethod
+    def from_mapping(cls, mapping: "MemoryMapping") -> "MemoryMappingArena":
+        """Takes a mapping's pages over, without a copy; the mapping is closed.
+
+        Its views stay as they are. Its size is rounded up to whole pages.
+
+        Raises:
+            ClosedMappingError: The mapping is closed.
+            NotPageAlignedError: The mapping starts inside a page of its file.
+        """
+        try:
+            return mapping.into_arena()
+        except AttributeError:
+            message = f"a MemoryMapping is needed, not {type(mapping).__name__}"
+            raise TypeError(message) from None
+
+    @classmethod
+    def holding(cls, pages: Pages) -> "MemoryMappingArena":
+        """Makes an arena of pages that are mapped; `MemoryMapping.into_arena` does."""
+        pages.become_arena()
+        return cls._with(pages, _Source(pages.file_offset))
+
+    @classmethod
+    def _with(cls, pages: Pages, source: _Source | None) -> "MemoryMappingArena":
+        arena = cls.of_pages(pages)
+        arena._sources = RangeMap(pages.size, source)
+        return arena
+
+    # --- What it holds --------------------------------------------------------------------------
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Returns what the arena holds, in the order of the addresses, without overlap.
+
+        Raises:
+            ClosedMappingError: The arena is closed.
+        """
+        with layout_lock:
+            pages = self._open_pages()
+            return tuple(
+                Segment(
+                    start,
+                    end - start,
+                    Protection.from_bits(bits),
+                    None if source.origin is None else source.origin + start,
+                )
+                for first, last, source in self._sources.pieces(0, pages.size)
+                if source is not None
+                for start, end, bits in pages.ranges(first, last)
+            )
+
+    def add_anon(self, offset: SupportsIndex, size: SupportsIndex) -> None:
+        """Maps anonymous memory into the arena, read/write; see `add_anon_protection`."""
+        self._place(offset, size, _READ_WRITE)
+
+    def add_anon_protection(
+        self, offset: SupportsIndex, size: SupportsIndex, prot: Protection
+    ) -> None:
+        """Maps anonymous memory into the arena: zeros, shared with children. mmap(2), MAP_FIXED.
+
+        Args:
+            offset: Where in the arena, on a page.
+            size: Bytes, rounded up to whole pages.
+            prot: What to allow.
+
+        Raises:
+            ClosedMappingError: The arena is closed.
+            InvalidRangeError: The range is not inside the arena.
+            InvalidArgumentError: The size is 0 or negative.
+            NotPageAlignedError: The offset is not on a page.
+            ViewsExportedError: A live view shows some of what would be replaced.
+            OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
+        """
+        self._place(offset, size, prot)
+
+    def add_fd(self, offset: SupportsIndex, size: SupportsIndex, fd: Descriptor) -> None:
+        """Maps a file from its start into the arena, read/write; see `add_fd_offset_protection`."""
+        self._place(offset, size, _READ_WRITE, fd, 0)
+
+    def add_fd_offset(
+        self, offset: SupportsIndex, size: SupportsIndex, fd: Descriptor, fd_offset: SupportsIndex
+    ) -> None:
+        """Maps a range of a file into the arena, read/write; see `add_fd_offset_protection`."""
+        self._place(offset, size, _READ_WRITE, fd, fd_offset)
+
+    def add_fd_offset_protection(
+        self,
+        offset: SupportsIndex,
+        size: SupportsIndex,
+        fd: Descriptor,
+        fd_offset: SupportsIndex,
+        prot: Protection,
+    ) -> None:
+        """Maps a range of a file into the arena, shared. mmap(2), MAP_FIXED.
+
+        Args:
+            offset: Where in the arena, on a page.
+            size: Bytes, rounded up to whole pages; the file's length is not checked.
+            fd: A descriptor or an object with one; it may be closed afterwards.
+            fd_offset: Where in the file, on a page.
+            prot: What to allow.
+
+        Raises:
+            The errors of `add_anon_protection`, and those of a MemoryMapping of the file.
+            InvalidOffsetError: The file offset is negative or past 2**63 - 1.
+        """
+        self._place(offset, size, prot, fd, fd_offset)
+
+    def add_fd_mapping(
+        self,
+        offset: SupportsIndex,
+        size: SupportsIndex,
+        fd: Descriptor,
+        fd_offset: SupportsIndex,
+        prot: Protection,
+    ) -> None:
+        """Maps a range of a file into the arena; see `add_fd_offset_protection`."""
+        self._place(offset, size, prot, fd, fd_offset)
+
+    def remove(self, offset: SupportsIndex, size: SupportsIndex) -> None:
+        """Takes out whatever the range holds: it is reserved again. mmap(2), MAP_FIXED.
+
+        Args:
+            offset: Where in the arena, on a page.
+            size: Bytes, rounded up to whole pages.
+
+        Raises:
+            ClosedMappingError: The arena is closed.
+            InvalidRangeError: The range is not inside the arena.
+            InvalidArgumentError: The size is 0 or negative.
+            NotPageAlignedError: The offset is not on a page.
+            ViewsExportedError: A live view shows some of the range.
+            OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
+        """
+        with layout_lock:
+            pages, start, end = self._range(offset, size)
+            pages.call(_syscalls.reserve, start, end - start)
+            pages.assign(start, end, 0)
+            self._sources.assign(start, end, None)
+
+    def remove_mapping(self, offset: SupportsIndex, size: SupportsIndex) -> None:
+        """Takes out whatever the range holds; see `remove`."""
+        self.remove(offset, size)
+
+    # --- How ------------------------------------------------------------------------------------
+
+    def _range(self, offset: SupportsIndex, size: SupportsIndex) -> tuple[Pages, int, int]:
+        """The whole pages of a range that may change: it is inside, and no view shows any of it."""
+        pages, start = self._open_pages(), index(offset)
+        count = -(-as_size(size) // _PAGE) * _PAGE
+        start, end = pages.span(start, count)
+        if start % _PAGE:
+            raise NotPageAlignedError(start, _PAGE)
+        pages.refuse_views(start, end, 0)
+        return pages, start, end
+
+    def _place(
+        self,
+        offset: SupportsIndex,
+        size: SupportsIndex,
+        prot: Protection,
+        fd: Descriptor | None = None,
+        fd_offset: SupportsIndex = 0,
+    ) -> None:
+        bits = as_protection(prot).bits
+        if fd is None:
+            flags, number, file_offset = _ANONYMOUS_FLAGS, -1, 0
+        else:
+            flags, number = _FILE_FLAGS, as_descriptor(fd)
+            file_offset = as_file_offset(fd_offset)
+            if file_offset % _PAGE:
+                raise NotPageAlignedError(file_offset, _PAGE)
+        with layout_lock:
+            pages, start, end = self._range(offset, size)
+            replaces = any(source for _, _, source in self._sources.pieces(start, end))
+            pages.call(
+                _syscalls.place, start, end - start, bits, flags, number, file_offset, replaces
+            )
+            pages.assign(start, end, bits)
+            origin = None if fd is None else file_offset - start
+            self._sources.assign(start, end, _Source(origin))

@@ -1,0 +1,1 @@
+"""The parts of the command line; nothing in the library imports them."""

@@ -1,0 +1,144 @@
+"""Numbers in memory: their width, their sign and their byte order."""
+
+import sys
+from collections.abc import Callable
+from operator import index
+from typing import TYPE_CHECKING, Final, Generic, SupportsIndex, TypeVar, final
+
+from mmapwrap import _syscalls
+from mmapwrap.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from mmapwrap._ownership import Pages
+
+N = TypeVar("N", int, float)
+
+
+@final
+class Scalar(Generic[N]):
+    """A number of 1, 2, 4 or 8 bytes in some byte order: `u8`, `le_u32`, `be_f64` and so on.
+
+    Without `le_` (little end first) or `be_` (big end first) the order is the machine's own.
+
+    Attributes:
+        name: What the package calls it.
+        size: Its width in bytes.
+    """
+
+    __slots__ = ("_as_value", "_load", "_mode", "_store", "_suspect", "name", "size")
+
+    def __init__(
+        self,
+        name: str,
+        mode: int,
+        as_value: Callable[[N], N],
+        load: Callable[..., N],
+        store: Callable[..., int],
+        suspect: N,
+    ) -> None:
+        self.name: Final = name
+        self.size: Final = mode & 0xF
+        self._mode: Final = mode
+        self._as_value: Callable[[N], N] = as_value
+        self._load: Callable[..., N] = load
+        self._store: Final = store
+        self._suspect: N = suspect  # what a failed load returns
+
+    def __repr__(self) -> str:
+        return f"mmapwrap.{self.name}"
+
+    def load(self, pages: "Pages", offset: SupportsIndex, access: int = 0) -> N:
+        """Reads the number, with the errors of the pages. `access`: 0 or MODE_VOLATILE."""
+        start = pages.checked(_syscalls.PROT_READ, offset, self.size)
+        try:
+            value = self._load(pages.handle, start, self._mode | access)
+        except OverflowError:
+            raise pages.error(_syscalls.REFUSED_RANGE, start, self.size) from None
+        # A float that is not a number is not equal to itself; the failure of a float is one.
+        if (value == self._suspect or value != value) and (failure := _syscalls.last_failure()):  # noqa: PLR0124
+            raise pages.error(failure, start, self.size)
+        return value
+
+    def store(self, pages: "Pages", value: N, offset: SupportsIndex, access: int = 0) -> None:
+        """Writes the number, with the errors of the pages. `access`: 0 or MODE_VOLATILE."""
+        number = self._as_value(value)
+        start = pages.checked(_syscalls.PROT_WRITE, offset, self.size)
+        try:
+            result = self._store(pages.handle, start, self._mode | access, number)
+        except OverflowError:
+            result = -_syscalls.REFUSED_RANGE
+        if result == -_syscalls.REFUSED_VALUE:
+            raise InvalidArgumentError(f"{value} is too large for {self.name}")
+        if result < 0:
+            raise pages.error(-result, start, self.size)
+
+
+def as_scalar(scalar: Scalar[N]) -> Scalar[N]:
+    """A Scalar, and not a name of one or a type of another library."""
+    if scalar.__class__ is not Scalar:
+        raise TypeError(f"a scalar such as mmapwrap.u32 is needed, not {scalar!r}")
+    return scalar
+
+
+def _mode(size: int, order: str) -> int:
+    return size | (_syscalls.MODE_SWAPPED if size > 1 and order != sys.byteorder else 0)
+
+
+def _integer(name: str, size: int, order: str = sys.byteorder, *, signed: bool) -> Scalar[int]:
+    bits = 8 * size
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+    def as_value(value: int) -> int:
+        number = index(value)
+        if not low <= number <= high:
+            raise InvalidArgumentError(f"{number} is not between {low} and {high}, as {name} is")
+        return number
+
+    mode = _mode(size, order)
+    if signed:
+        suspect = -(2**63)
+        return Scalar(name, mode, as_value, _syscalls.load_signed, _syscalls.store_signed, suspect)
+    suspect = 2**64 - 1
+    return Scalar(name, mode, as_value, _syscalls.load_unsigned, _syscalls.store_unsigned, suspect)
+
+
+def _float(name: str, size: int, order: str = sys.byteorder) -> Scalar[float]:
+    def as_value(value: float) -> float:
+        try:
+            return float(value)
+        except OverflowError:
+            raise InvalidArgumentError(f"{value} is too large for {name}") from None
+
+    mode = _mode(size, order)
+    nan = float("nan")
+    return Scalar(name, mode, as_value, _syscalls.load_float, _syscalls.store_float, nan)
+
+
+u8: Final = _integer("u8", 1, signed=False)
+i8: Final = _integer("i8", 1, signed=True)
+u16: Final = _integer("u16", 2, signed=False)
+i16: Final = _integer("i16", 2, signed=True)
+u32: Final = _integer("u32", 4, signed=False)
+i32: Final = _integer("i32", 4, signed=True)
+u64: Final = _integer("u64", 8, signed=False)
+i64: Final = _integer("i64", 8, signed=True)
+f32: Final = _float("f32", 4)
+f64: Final = _float("f64", 8)
+
+le_u16: Final = _integer("le_u16", 2, "little", signed=False)
+le_i16: Final = _integer("le_i16", 2, "little", signed=True)
+le_u32: Final = _integer("le_u32", 4, "little", signed=False)
+le_i32: Final = _integer("le_i32", 4, "little", signed=True)
+le_u64: Final = _integer("le_u64", 8, "little", signed=False)
+le_i64: Final = _integer("le_i64", 8, "little", signed=True)
+le_f32: Final = _float("le_f32", 4, "little")
+le_f64: Final = _float("le_f64", 8, "little")
+
+be_u16: Final = _integer("be_u16", 2, "big", signed=False)
+be_i16: Final = _integer("be_i16", 2, "big", signed=True)
+be_u32: Final = _integer("be_u32", 4, "big", signed=False)
+be_i32: Final = _integer("be_i32", 4, "big", signed=True)
+be_u64: Final = _integer("be_u64", 8, "big", signed=False)
+be_i64: Final = _integer("be_i64", 8, "big", signed=True)
+be_f32: Final = _float("be_f32", 4, "big")
+be_f64: Final = _float("be_f64", 8, "big")

@@ -1,0 +1,68 @@
+"""Looking through a region, without a copy and without the GIL."""
+
+from operator import index
+from typing import TYPE_CHECKING, SupportsIndex
+
+from mmapwrap import _syscalls
+from mmapwrap._arguments import ReadableBuffer
+from mmapwrap._ownership import READ
+from mmapwrap._region_base import RegionBase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class SearchableRegion(RegionBase):
+    """A region that is looked through."""
+
+    __slots__ = ()
+
+    def find(
+        self, needle: ReadableBuffer, start: SupportsIndex = 0, end: SupportsIndex | None = None
+    ) -> int:
+        """Returns the offset of the first occurrence of `needle`, or -1. memmem(3).
+
+        Args:
+            needle: What to look for; one of no bytes is found at `start`.
+            start: The first byte to look at; like `end` as in `bytes.find`: negative numbers count
+                from the region's end, and what is past it is cut off.
+            end: The byte after the last to look at; None: the region's end.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            ProtectionError: Some of the range cannot be read.
+            MappingFaultError: Some of the range could not be read in.
+            TypeError: The needle is not in a buffer.
+        """
+        return self._search(_syscalls.find, needle, start, end)
+
+    def rfind(
+        self, needle: ReadableBuffer, start: SupportsIndex = 0, end: SupportsIndex | None = None
+    ) -> int:
+        """Returns the offset of the last occurrence of `needle`, or -1; otherwise as `find`."""
+        return self._search(_syscalls.rfind, needle, start, end)
+
+    def _search(
+        self,
+        helper: "Callable[..., int]",
+        needle: ReadableBuffer,
+        start: SupportsIndex,
+        end: SupportsIndex | None,
+    ) -> int:
+        wanted = _syscalls.bytes_in(needle)
+        size = len(self)
+        first, last, _ = slice(start, end).indices(size)
+        if index(start) > size or first > last:
+            return -1
+        return self._pages.access(READ, helper, first, last - first, wanted, len(wanted)) - 1
+
+    def is_all_zero(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> bool:
+        """Whether every byte of the range is 0.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: The range is not inside the region.
+            ProtectionError: Some of the range cannot be read.
+            MappingFaultError: Some of the range could not be read in.
+        """
+        return self._pages.access(READ, _syscalls.is_all_zero, offset, count) == 1

@@ -1,0 +1,308 @@
+"""SharedMemory: memory with a descriptor and no name, passed from process to process."""
+
+import enum
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, final
+
+from mmapwrap import _syscalls
+from mmapwrap._arguments import Descriptor, as_descriptor, as_file_offset, as_size
+from mmapwrap._mapping import MemoryMapping
+from mmapwrap._protection import Protection
+from mmapwrap.errors import (
+    ClosedMappingError,
+    InvalidArgumentError,
+    MissingSealsError,
+    PastEndOfFileError,
+    SystemCallError,
+    system_call_error,
+)
+
+if TYPE_CHECKING:
+    from typing import Self
+
+_READ_WRITE: Final = Protection.read_write()
+_LONGEST_NAME: Final = 249
+
+
+class MemfdSeals(enum.IntFlag):
+    """What nobody may do to a memfd any more; a seal is never taken off. F_SEAL_* of fcntl(2)."""
+
+    SEAL = _syscalls.F_SEAL_SEAL
+    """Add seals."""
+    SHRINK = _syscalls.F_SEAL_SHRINK
+    """Make it smaller: who maps it need fear no SIGBUS."""
+    GROW = _syscalls.F_SEAL_GROW
+    """Make it larger."""
+    WRITE = _syscalls.F_SEAL_WRITE
+    """Write to it; cannot be added while a writable shared mapping exists."""
+    FUTURE_WRITE = _syscalls.F_SEAL_FUTURE_WRITE
+    """Write to it but through the writable mappings that exist. Linux 5.1."""
+    EXEC = _syscalls.F_SEAL_EXEC
+    """Change whether it can be executed. Linux 6.3."""
+
+
+NO_SEALS: Final = MemfdSeals(0)
+
+
+class _Duplicate(Protocol):
+    """What `multiprocessing` passes of a descriptor."""
+
+    def detach(self) -> int: ...
+
+
+class _OwnedDescriptor:
+    """A descriptor that is closed when nobody holds it: a call in flight never sees it reused."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number: Final = number
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.number)
+
+
+@final
+class SharedMemory:
+    """Memory that processes share by passing its descriptor; it goes when the last holder goes.
+
+    It has no name in any file system, so nothing is left behind however a process ends. It passes
+    through `multiprocessing` as an argument and through queues and pipes, and over a Unix socket
+    with `socket.send_fds`; the receiver there uses `from_fd`.
+    """
+
+    __slots__ = ("__weakref__", "_descriptor", "_name", "_size")
+
+    _descriptor: _OwnedDescriptor | None
+    _name: str
+    _size: int
+
+    def __init__(self) -> None:
+        raise TypeError("use SharedMemory.new(debug_name, size) or from_fd(fd)")
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("SharedMemory is final")
+
+    @classmethod
+    def owning(cls, fd: int, size: int, name: str) -> "SharedMemory":
+        """Takes over a descriptor that has been checked."""
+        memory = cls.__new__(cls)
+        memory._descriptor = _OwnedDescriptor(fd)
+        memory._size, memory._name = size, name
+        return memory
+
+    @classmethod
+    def new(cls, debug_name: str, size: SupportsIndex, *, allocate: bool = False) -> "SharedMemory":
+        """Makes memory of zeros. memfd_create(2), close-on-exec and sealable.
+
+        Where the kernel can (Linux 6.3), it cannot be executed, and is sealed so (MemfdSeals.EXEC).
+
+        Args:
+            debug_name: What /proc shows; at most 249 bytes in UTF-8, and not unique.
+            size: Bytes.
+            allocate: Take the memory now, so that a full machine is NoSpaceError here and no
+                SIGBUS later. fallocate(2).
+
+        Raises:
+            InvalidArgumentError: The name is too long or holds a NUL, or the size is not between 1
+                and 2**63 - 1.
+            NoSpaceError: `allocate`, and there is not that much memory for files.
+            TooManyFilesError: RLIMIT_NOFILE is reached.
+            SystemCallError: The kernel refused: RLIMIT_FSIZE (EFBIG) for example.
+        """
+        name = os.fsencode(debug_name)
+        if len(name) > _LONGEST_NAME or b"\0" in name:
+            raise InvalidArgumentError(
+                f"debug_name has {len(name)} bytes: at most {_LONGEST_NAME} and no NUL are allowed"
+            )
+        length = as_size(size)
+        if length > _syscalls.LARGEST_FILE_OFFSET:
+            raise InvalidArgumentError(f"size {length} is past 2**63 - 1")
+        fd = _syscalls.create_memfd(name, length, allocate=allocate)
+        return cls.owning(fd, length, debug_name)
+
+    @classmethod
+    def from_fd(
+        cls,
+        fd: Descriptor,
+        size: SupportsIndex | None = None,
+        *,
+        required_seals: MemfdSeals = NO_SEALS,
+    ) -> "SharedMemory":
+        """Holds the memory of a descriptor, of which it makes one of its own. fcntl(2), fstat(2).
+
+        Args:
+            fd: A descriptor of a memfd or a file, or an object with one; it stays the caller's.
+            size: Bytes to share; None: as many as there are.
+            required_seals: Seals that must be on it. SHRINK, for example: then the sender cannot
+                cut the memory away from under a mapping.
+
+        Raises:
+            PastEndOfFileError: There are fewer bytes than `size`, or none.
+            MissingSealsError: A required seal is not there, or this is no memfd.
+            BadDescriptorError: The descriptor is not open.
+            NotMappableError: It is no regular file.
+            TooManyFilesError: RLIMIT_NOFILE is reached.
+        """
+        number = as_descriptor(fd)
+        status = _syscalls.file_status(number)
+        if not stat.S_ISREG(status.st_mode):
+            raise system_call_error(errno.ENODEV, "mmap")
+        length = status.st_size if size is None else as_size(size)
+        if not 0 < length <= status.st_size:
+            raise PastEndOfFileError(0, length, status.st_size)
+        if required_seals:
+            _require_seals(number, required_seals)
+        return cls.owning(_syscalls.duplicate(number), length, _name_of(number))
+
+    @classmethod
+    def from_file(cls, file: Descriptor) -> "SharedMemory":
+        """Holds the memory of an open file: all of it, with the errors of `from_fd`.
+
+        The file's position is neither used nor moved.
+        """
+        return cls.from_fd(file)
+
+    def try_clone(self) -> "SharedMemory":
+        """Returns another holder of the same memory, with a descriptor of its own.
+
+        Raises:
+            ClosedMappingError: The memory is closed.
+            TooManyFilesError: RLIMIT_NOFILE is reached.
+        """
+        descriptor = self._open_descriptor()
+        return self.owning(_syscalls.duplicate(descriptor.number), self._size, self._name)
+
+    # --- What it is -----------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Returns the descriptor, which stays this object's.
+
+        Raises:
+            ClosedMappingError: The memory is closed.
+        """
+        return self._open_descriptor().number
+
+    @property
+    def size(self) -> int:
+        """The bytes that are shared."""
+        return self._size
+
+    @property
+    def name(self) -> str:
+        """The debug name that it was made with."""
+        return self._name
+
+    @property
+    def closed(self) -> bool:
+        """Whether the memory was closed here."""
+        return self._descriptor is None
+
+    def close(self) -> None:
+        """Lets go of the descriptor; mappings stay. Closing never fails and may be repeated."""
+        self._descriptor = None
+
+    def __enter__(self) -> "Self":
+        self._open_descriptor()
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = ", closed" if self.closed else ""
+        return f"<SharedMemory {self._name!r} of {self._size} bytes{state}>"
+
+    def __reduce__(self) -> "tuple[Callable[..., SharedMemory], tuple[object, int, str]]":
+        """Passes the descriptor, as `multiprocessing` does with its own connections."""
+        from multiprocessing import reduction  # noqa: PLC0415  # only who passes it pays for it
+
+        return _received, (reduction.DupFd(self.fileno()), self._size, self._name)
+
+    def _open_descriptor(self) -> _OwnedDescriptor:
+        descriptor = self._descriptor
+        if descriptor is None:
+            raise ClosedMappingError
+        return descriptor
+
+    # --- Seals and mappings -----------------------------------------------------------------------
+
+    def get_seals(self) -> MemfdSeals:
+        """Returns the seals. fcntl(F_GET_SEALS).
+
+        Raises:
+            ClosedMappingError: The memory is closed.
+            InvalidSystemCallError: It is no memfd.
+        """
+        return MemfdSeals(_syscalls.get_seals(self._open_descriptor().number))
+
+    def add_seals(self, seals: MemfdSeals) -> None:
+        """Adds seals, for every holder and for ever. fcntl(F_ADD_SEALS).
+
+        Args:
+            seals: The seals to add to those there are.
+
+        Raises:
+            ClosedMappingError: The memory is closed.
+            OperationNotPermittedError: It is sealed against sealing (MemfdSeals.SEAL).
+            RegionBusyError: WRITE, and a writable shared mapping exists.
+            InvalidSystemCallError: It is no memfd, or the kernel does not know a seal.
+            TypeError: `seals` is not of MemfdSeals.
+        """
+        if seals.__class__ is not MemfdSeals:
+            raise TypeError(f"seals must be MemfdSeals, not {seals!r}")
+        _syscalls.add_seals(self._open_descriptor().number, seals)
+
+    def map(
+        self,
+        size: SupportsIndex | None = None,
+        *,
+        offset: SupportsIndex = 0,
+        prot: Protection = _READ_WRITE,
+    ) -> MemoryMapping:
+        """Maps the memory, shared; see `MemoryMapping.from_file`.
+
+        Args:
+            size: Bytes; None: the rest.
+            offset: Bytes into the memory, not only whole pages.
+            prot: What to allow.
+
+        Raises:
+            ClosedMappingError: The memory is closed.
+            PastEndOfFileError: The memory does not have these bytes.
+            OperationNotPermittedError: It is sealed against writing, and `prot` allows that.
+        """
+        descriptor = self._open_descriptor()
+        start = as_file_offset(offset)
+        length = max(self._size - start, 0) if size is None else as_size(size)
+        if length == 0 or start + length > self._size:
+            raise PastEndOfFileError(start, length, self._size)
+        return MemoryMapping.from_file(descriptor.number, length, offset=start, prot=prot)
+
+
+def _received(descriptor: "_Duplicate", size: int, name: str) -> SharedMemory:
+    return SharedMemory.owning(descriptor.detach(), size, name)
+
+
+def _require_seals(fd: int, required: MemfdSeals) -> None:
+    try:
+        actual = MemfdSeals(_syscalls.get_seals(fd))
+    except SystemCallError:  # what has no seals is no memfd
+        actual = NO_SEALS
+    if required & ~actual:
+        raise MissingSealsError(required, actual)
+
+
+def _name_of(fd: int) -> str:
+    path = str(Path(f"/proc/self/fd/{fd}").readlink())
+    return path.removeprefix("/memfd:").removesuffix(" (deleted)")

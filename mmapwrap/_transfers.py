@@ -1,0 +1,72 @@
+"""Files to memory and back, without a buffer in between."""
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from typing import Final, SupportsIndex
+
+from mmapwrap import _syscalls
+from mmapwrap._arguments import Descriptor, as_descriptor, as_file_offset
+from mmapwrap._ownership import READ, WRITE, Pages
+from mmapwrap.errors import ReadToMemoryError, SystemCallError, WriteFromMemoryError
+
+_AT_POSITION: Final = -1
+
+
+def read_from_fd(
+    pages: Pages, start: int, count: int, fd: Descriptor, file_offset: SupportsIndex | None
+) -> int:
+    """Reads into pages until the range is full or the file ends; returns the bytes."""
+    pages.checked(WRITE, start, count)
+    return _transfer(
+        pages, _syscalls.read_from_fd, start, count, fd, file_offset, ReadToMemoryError
+    )
+
+
+def write_to_fd(
+    pages: Pages, start: int, count: int, fd: Descriptor, file_offset: SupportsIndex | None
+) -> int:
+    """Writes a range of pages until all is written or the file takes no more; returns the bytes."""
+    pages.checked(READ, start, count)
+    return _transfer(
+        pages, _syscalls.write_to_fd, start, count, fd, file_offset, WriteFromMemoryError
+    )
+
+
+def _transfer(
+    pages: Pages,
+    helper: Callable[..., int],
+    start: int,
+    count: int,
+    fd: Descriptor,
+    file_offset: SupportsIndex | None,
+    failed: type[ReadToMemoryError] | type[WriteFromMemoryError],
+) -> int:
+    number = as_descriptor(fd)
+    position = _AT_POSITION if file_offset is None else as_file_offset(file_offset)
+    done = 0
+    while done < count:
+        where = position if position == _AT_POSITION else position + done
+        try:
+            # All that is left in one call, so that what a pipe or a socket takes whole stays whole.
+            moved = pages.call(helper, start + done, count - done, number, where)
+        except SystemCallError as error:
+            if error.errno == errno.EINTR:
+                continue  # Python has run the signal's handler by now
+            if done:
+                break
+            raise failed(error.errno) from error
+        done += moved
+        if moved == 0 or (done < count and _keeps_messages_apart(number)):
+            break
+    return done
+
+
+def _keeps_messages_apart(fd: int) -> bool:
+    """Whether another read or write would be another message, and no more of this one."""
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return False
+    with socket.socket(fileno=os.dup(fd)) as connection:
+        return connection.type != socket.SOCK_STREAM

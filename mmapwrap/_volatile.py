@@ -1,0 +1,245 @@
+"""VolatileSlice: a range of memory that others change while it is looked at."""
+
+from operator import index
+from typing import TYPE_CHECKING, NoReturn, SupportsIndex, TypeVar, final
+
+from mmapwrap import _syscalls, _transfers
+from mmapwrap._arguments import Descriptor, ReadableBuffer, WritableBuffer, as_byte
+from mmapwrap._ownership import READ, WRITE, Pages
+from mmapwrap._scalars import Scalar, as_scalar
+from mmapwrap.errors import BadAddressError, VolatileOutOfBoundsError, VolatileOverflowError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+N = TypeVar("N", int, float)
+
+
+def volatile_end(offset: int, count: int, size: int) -> int:
+    """Returns `offset + count`, in bytes, of a range inside `size` bytes of volatile memory.
+
+    Raises:
+        VolatileOverflowError: The end is past 2**64.
+        VolatileOutOfBoundsError: The end is past the memory's, or a number is negative.
+    """
+    end = offset + count
+    if offset < 0 or count < 0:
+        raise VolatileOutOfBoundsError(min(offset, end))
+    if end >= _syscalls.ADDRESS_SPACE:
+        raise VolatileOverflowError(offset, count)
+    if end > size:
+        raise VolatileOutOfBoundsError(end)
+    return end
+
+
+@final
+class VolatileSlice:
+    """A range of a region, for memory that a device, another thread or process changes meanwhile.
+
+    Nothing of it is cached between calls; `load` and `store` are exactly one access of their width.
+    A slice keeps the pages alive, also past the region's `close()`. Its methods raise, besides what
+    they name, ProtectionError where the region does not allow the access, MappingFaultError where
+    pages cannot be read in, and ClosedMappingError in a child that did not inherit the pages.
+    """
+
+    __slots__ = ("_pages", "_size", "_start")
+
+    _pages: Pages
+    _start: int
+    _size: int
+
+    def __init__(self) -> None:
+        raise TypeError("a VolatileSlice is made by get_slice() of a region")
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("VolatileSlice is final")
+
+    @classmethod
+    def of(cls, pages: Pages, start: int, size: int) -> "VolatileSlice":
+        """Makes a slice of a range that has been checked; regions do."""
+        made = cls.__new__(cls)
+        made._pages, made._start, made._size = pages, start, size
+        return made
+
+    # --- Place and size -------------------------------------------------------------------------
+
+    @property
+    def address(self) -> int:
+        """The address of the first byte."""
+        return _syscalls.address(self._pages.handle) + self._start
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        return self._size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __repr__(self) -> str:
+        return f"<VolatileSlice of {self._size} bytes at {self.address:#x}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, VolatileSlice):
+            return NotImplemented
+        if self._size != other._size:
+            return False
+        return self._with(other, self._size, READ, _syscalls.equals) == 1
+
+    # Content changes, and so would a hash.
+    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+    # --- Parts ----------------------------------------------------------------------------------
+
+    def sub_slice(self, offset: SupportsIndex, count: SupportsIndex) -> "VolatileSlice":
+        """Returns `count` bytes from `offset` on as a slice.
+
+        Raises:
+            VolatileOutOfBoundsError: They are not all in this slice.
+            VolatileOverflowError: They end past 2**64.
+        """
+        start = index(offset)
+        end = volatile_end(start, index(count), self._size)
+        return VolatileSlice.of(self._pages, self._start + start, end - start)
+
+    def offset(self, count: SupportsIndex) -> "VolatileSlice":
+        """Returns the slice without its first `count` bytes.
+
+        Raises:
+            VolatileOutOfBoundsError: The slice has fewer.
+            VolatileOverflowError: They end past 2**64.
+        """
+        start = volatile_end(0, index(count), self._size)
+        return VolatileSlice.of(self._pages, self._start + start, self._size - start)
+
+    def advance(self, count: SupportsIndex) -> None:
+        """Drops the first `count` bytes from this slice, with the errors of `offset`."""
+        skipped = volatile_end(0, index(count), self._size)
+        self._start, self._size = self._start + skipped, self._size - skipped
+
+    def truncate(self, len: SupportsIndex) -> None:  # noqa: A002
+        """Keeps the first `len` bytes of this slice; no effect where it has no more.
+
+        Raises:
+            VolatileOutOfBoundsError: `len` is negative.
+        """
+        kept = index(len)
+        if kept < 0:
+            raise VolatileOutOfBoundsError(kept)
+        self._size = min(kept, self._size)
+
+    # --- Content --------------------------------------------------------------------------------
+
+    def load(self, scalar: Scalar[N], offset: SupportsIndex = 0) -> N:
+        """Reads a number by one load of its width.
+
+        Raises:
+            VolatileMisalignedError: Its address is not a multiple of its width.
+            VolatileOutOfBoundsError: It is not inside the slice.
+            VolatileOverflowError: It ends past 2**64.
+        """
+        start = index(offset)
+        volatile_end(start, as_scalar(scalar).size, self._size)
+        return scalar.load(self._pages, self._start + start, _syscalls.MODE_VOLATILE)
+
+    def store(self, scalar: Scalar[N], value: N, offset: SupportsIndex = 0) -> None:
+        """Writes a number by one store of its width.
+
+        Raises:
+            VolatileMisalignedError: Its address is not a multiple of its width.
+            VolatileOutOfBoundsError: It is not inside the slice.
+            VolatileOverflowError: It ends past 2**64.
+            InvalidArgumentError: The scalar cannot hold the value.
+        """
+        start = index(offset)
+        volatile_end(start, as_scalar(scalar).size, self._size)
+        scalar.store(self._pages, value, self._start + start, _syscalls.MODE_VOLATILE)
+
+    def write_bytes(self, value: SupportsIndex) -> None:
+        """Sets every byte to `value`. memset(3).
+
+        Raises:
+            InvalidArgumentError: The value is not between 0 and 255.
+        """
+        self._pages.access(WRITE, _syscalls.fill, self._start, self._size, as_byte(value))
+
+    def copy_to(self, buffer: WritableBuffer) -> int:
+        """Copies from the slice into a buffer; returns the bytes: those that both have."""
+        into = _syscalls.bytes_to_fill(buffer)
+        count = min(len(into), self._size)
+        return self._pages.access(READ, _syscalls.read, self._start, count, into)
+
+    def copy_from(self, data: ReadableBuffer) -> int:
+        """Copies from a buffer into the slice; returns the bytes: those that both have."""
+        source = _syscalls.bytes_in(data)
+        count = min(len(source), self._size)
+        return self._pages.access(WRITE, _syscalls.write, self._start, count, source)
+
+    def copy_to_volatile_slice(self, slice: "VolatileSlice") -> int:  # noqa: A002
+        """Copies to another slice; returns the bytes: those that both have. They may overlap."""
+        return self._with(slice, min(self._size, slice._size), WRITE, _syscalls.copy)
+
+    def _with(
+        self, other: "VolatileSlice", count: int, need: int, helper: "Callable[..., int]"
+    ) -> int:
+        """Calls a helper that reads this slice and accesses another one."""
+        pages, start = other._pages, other._start
+        pages.checked(need, start, count)
+        try:
+            return self._pages.access(READ, helper, self._start, count, pages.handle, start)
+        except BadAddressError:
+            pages.span(0, 0)  # says so where it was the other's file that was cut short
+            raise
+
+    def is_all_zero(self) -> bool:
+        """Whether every byte is 0."""
+        return self._pages.access(READ, _syscalls.is_all_zero, self._start, self._size) == 1
+
+    # --- Files ----------------------------------------------------------------------------------
+
+    def read_from_fd(
+        self,
+        fd: Descriptor,
+        count: SupportsIndex | None = None,
+        file_offset: SupportsIndex | None = None,
+    ) -> int:
+        """Reads from a file into the slice's start. read(2), or pread(2) with a `file_offset`.
+
+        Args:
+            fd: A descriptor or an object with one.
+            count: Bytes; None: as many as the slice has.
+            file_offset: Where in the file, in bytes; None: at its position, which moves.
+
+        Returns:
+            The bytes read: fewer than `count` at the end of the file, where a non-blocking file
+            has no more, or after one message of a socket that keeps messages apart.
+
+        Raises:
+            ReadToMemoryError: Nothing was read, because of this errno.
+            VolatileOutOfBoundsError: The slice has fewer bytes than `count`.
+        """
+        size = volatile_end(0, self._size if count is None else index(count), self._size)
+        return _transfers.read_from_fd(self._pages, self._start, size, fd, file_offset)
+
+    def write_to_fd(
+        self,
+        fd: Descriptor,
+        count: SupportsIndex | None = None,
+        file_offset: SupportsIndex | None = None,
+    ) -> int:
+        """Writes the slice's start to a file. write(2), or pwrite(2) with a `file_offset`.
+
+        Args:
+            fd: A descriptor or an object with one.
+            count: Bytes; None: as many as the slice has.
+            file_offset: Where in the file, in bytes; None: at its position, which moves.
+
+        Returns:
+            The bytes written: fewer than `count` only where the file takes no more.
+
+        Raises:
+            WriteFromMemoryError: Nothing was written, because of this errno.
+            VolatileOutOfBoundsError: The slice has fewer bytes than `count`.
+        """
+        size = volatile_end(0, self._size if count is None else index(count), self._size)
+        return _transfers.write_to_fd(self._pages, self._start, size, fd, file_offset)

@@ -1,0 +1,218 @@
+"""The project's checks: `nox -l` lists them, plain `nox` runs them all.
+
+Whatever is tested is what a user gets: the tree is copied, the sdist is made from the copy, the
+wheel from the sdist, and the tests run beside the installed wheel with no source in reach.
+"""
+
+import os
+import shutil
+from itertools import chain
+from pathlib import Path
+
+import nox
+
+# The first that asks each Python it finds what it is, and so is not misled by a shim.
+nox.needs_version = ">=2026.8.10"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["tests", "coverage", "lint", "typing", "dist", "floors"]
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.14t"]
+
+# What nothing is built from: caches, environments and earlier builds.
+NOT_SOURCE = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "*.o", "*.py[cod]", "*.so", "build", "dist", "venv"
+)
+# What the tests must not find in place of the installed package.
+SOURCE = ["build_ffi.py", "csrc", "mmapwrap", "setup.py"]
+# What the type checkers read.
+TYPED = [
+    "mmapwrap",
+    "tests",
+    "examples",
+    "benchmarks",
+    "tools",
+    "build_ffi.py",
+    "noxfile.py",
+    "setup.py",
+]
+
+# Tells the Pythons apart that need a compiled module of their own.
+ABI = """
+import sysconfig
+free_threaded = sysconfig.get_config_var("Py_GIL_DISABLED")
+print(sysconfig.get_config_var("SOABI") if free_threaded else "abi3")
+"""
+IS_INSTALLED = """
+import sys, mmapwrap
+assert mmapwrap.__file__.startswith(sys.prefix), f"not the installed package: {mmapwrap.__file__}"
+"""
+
+# Made once in a run: "tree", "sdist", and a wheel for each ABI.
+built: dict[str, Path] = {}
+
+
+def show_pyenv_pythons() -> None:
+    """Put pyenv's Pythons on PATH: its shims start only those that are selected."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    folders = sorted(root.glob("versions/3.*/bin"))
+    # Free-threaded builds come last, because they may hold a plain python3.x as well.
+    folders.sort(key=lambda folder: folder.parent.name.endswith("t"))
+    os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, folders)])
+
+
+show_pyenv_pythons()
+
+
+def group(*names: str) -> tuple[str, ...]:
+    """Give the requirements of these dependency groups."""
+    return nox.project.dependency_groups(PROJECT, *names)
+
+
+def run_time() -> list[str]:
+    """Give the requirements of the package with all its extras."""
+    project = PROJECT["project"]
+    return [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+
+
+def oldest(requirements: list[str]) -> list[str]:
+    """Give the oldest versions that the requirements allow."""
+    return [requirement.replace(">=", "==") for requirement in requirements]
+
+
+def cache(session: nox.Session) -> Path:
+    """Give the folder for what sessions leave to each other, in a form that outlives a chdir."""
+    return session.cache_dir.resolve()
+
+
+def fresh(folder: Path) -> Path:
+    """Give this folder, empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def make_tree(session: nox.Session) -> Path:
+    """Copy the source to where no earlier build and no cache can get into what is built."""
+    if "tree" not in built:
+        tree = fresh(cache(session) / "tree")
+        built["tree"] = shutil.copytree(ROOT, tree, ignore=NOT_SOURCE, dirs_exist_ok=True)
+    return built["tree"]
+
+
+def make_sdist(session: nox.Session) -> Path:
+    """Make the sdist."""
+    if "sdist" not in built:
+        folder = fresh(cache(session) / "dist" / "sdist")
+        session.install(*group("build"))
+        args = ["--sdist", "--outdir", str(folder), str(make_tree(session))]
+        session.run("python", "-m", "build", *args, silent=True)
+        (built["sdist"],) = folder.iterdir()
+    return built["sdist"]
+
+
+def make_wheel(session: nox.Session) -> Path:
+    """Make the wheel that the session's Python takes, from the sdist."""
+    abi = str(session.run("python", "-c", ABI, silent=True, log=False)).strip()
+    if abi not in built:
+        folder = fresh(cache(session) / "dist" / abi)
+        args = ["--no-deps", "--wheel-dir", str(folder), str(make_sdist(session))]
+        session.run("python", "-m", "pip", "wheel", *args, silent=True)
+        (built[abi],) = folder.iterdir()
+    return built[abi]
+
+
+def make_room(session: nox.Session) -> Path:
+    """Unpack the sdist and take away what could be imported in place of the installed package."""
+    room = fresh(Path(session.virtualenv.location) / "room")
+    shutil.unpack_archive(make_sdist(session), room)
+    (room,) = room.iterdir()
+    for name in SOURCE:
+        path = room / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return room
+
+
+def run_installed(session: nox.Session, wheel: Path, *command: str, **env: str) -> None:
+    """Install the wheel, then run a command on it where the source is out of reach."""
+    session.install("--no-deps", "--force-reinstall", str(wheel))
+    with session.chdir(make_room(session)):
+        session.run("python", "-c", IS_INSTALLED, log=False)
+        session.run(*command, env=env)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests on the installed wheel, measured; arguments go to pytest."""
+    session.install(*run_time(), *group("tests"))
+    data = fresh(cache(session) / "coverage" / session.name) / "data"
+    command = ["coverage", "run", "-m", "pytest", *session.posargs]
+    run_installed(session, make_wheel(session), *command, COVERAGE_FILE=str(data))
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Require that the last runs of the tests, all Pythons together, reached everything."""
+    session.install(*group("coverage"))
+    folder = cache(session) / "coverage"
+    measured = [str(path) for path in sorted(folder.glob("*")) if path.is_dir()]
+    if not measured:
+        session.error("nothing is measured yet: run `nox -s tests`")
+    env = {"COVERAGE_FILE": str(folder / "combined")}
+    session.run("coverage", "combine", "--keep", "--quiet", *measured, env=env)
+    session.run("coverage", "report", env=env)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the code's style and format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check", "--diff")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types with two checkers, and the compiled module's stub against the module."""
+    session.install(*run_time(), *group("typing"))
+    python = str(Path(session.bin) / "python")
+    everything = [name for name in TYPED if (ROOT / name).exists()]
+    # Both sides of every branch on the version. To a type checker for 3.11 NumPy's arrays are no
+    # buffers, so there it is the package alone.
+    for version, targets in (("3.11", ["mmapwrap"]), ("3.14", everything)):
+        session.run("mypy", "--python-version", version, *targets)
+        session.run("pyright", "--pythonpath", python, "--pythonversion", version, *targets)
+    run_installed(session, make_wheel(session), "pytest", "tests/test_compiled_module.py")
+
+
+@nox.session
+def dist(session: nox.Session) -> None:
+    """Make the sdist and the wheel, check what is in them, and install from source."""
+    session.install(*group("dist"))
+    tree, sdist, wheel = make_tree(session), make_sdist(session), make_wheel(session)
+    session.run("python", "tools/check_dist.py", str(tree), str(sdist), str(wheel))
+    if "-abi3-" in wheel.name:
+        session.run("abi3audit", "--strict", "--summary", str(wheel))
+    for source in (tree, sdist):
+        home = fresh(Path(session.virtualenv.location) / "fresh")
+        session.run("python", "-m", "venv", "--without-pip", str(home))
+        pip = ["python", "-m", "pip", "--python", str(home / "bin" / "python")]
+        session.run(*pip, "install", str(source), silent=True)
+        session.run(*pip, "check")
+        with session.chdir(home):
+            session.run("bin/python", "-m", "mmapwrap", "residency", str(wheel), external=True)
+
+
+@nox.session(python=PYTHONS[0])
+def floors(session: nox.Session) -> None:
+    """Build and test with the oldest versions that pyproject.toml allows."""
+    session.install(*oldest(PROJECT["build-system"]["requires"]))
+    folder = fresh(cache(session) / "dist" / "floors")
+    args = ["--no-build-isolation", "--no-deps", "--wheel-dir", str(folder)]
+    session.run("python", "-m", "pip", "wheel", *args, str(make_sdist(session)), silent=True)
+    (wheel,) = folder.iterdir()
+    session.install(*oldest(run_time()), *group("tests"))
+    run_installed(session, wheel, "pytest", *session.posargs)

@@ -1,0 +1,153 @@
+"""The command line on a terminal: colour and a progress bar, with rich and without."""
+
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from command_line import COMMAND, WITHOUT_RICH, run, run_on_terminal, shown
+from kernel_view import PAGE
+
+needs_rich = pytest.mark.skipif(find_spec("rich") is None, reason="rich is not installed")
+
+BOTH = [
+    pytest.param(COMMAND, id="rich", marks=needs_rich),
+    pytest.param(WITHOUT_RICH, id="plain"),
+]
+
+
+@pytest.fixture
+def files(disk_path: Path) -> Path:
+    """Some files, written out and in the page cache."""
+    for number in range(3):
+        with (disk_path / f"file {number}").open("wb") as file:
+            file.write(b"x" * (number * 100 * PAGE))
+            file.flush()
+            os.fsync(file.fileno())
+    return disk_path
+
+
+@pytest.mark.parametrize("command", BOTH)
+@pytest.mark.parametrize(
+    "arguments", [["support"], ["residency", "."], ["evict", "."], ["prefetch", "."]]
+)
+def test_a_terminal_shows_what_a_pipe_gets(
+    arguments: list[str], command: Sequence[str], files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    opposite = {"evict": "prefetch", "prefetch": "evict"}
+    if arguments[0] in opposite:
+        run(opposite[arguments[0]], ".")
+    piped = run(*arguments)
+    if arguments[0] in opposite:
+        run(opposite[arguments[0]], ".")
+    on_terminal = run_on_terminal(*arguments, command=command)
+
+    assert (piped.status, on_terminal.status) == (0, 0)
+    assert on_terminal.screen == [line.rstrip() for line in piped.lines]
+
+
+@pytest.mark.parametrize("command", ["prefetch", "evict"])
+def test_a_pipe_gets_no_bar(command: str, files: Path) -> None:
+    ended = run(command, files)
+    assert ended.err == ""
+    assert "\r" not in ended.out
+    assert "\x1b" not in ended.out
+
+
+@needs_rich
+def test_rich_draws_in_colour_and_a_bar(files: Path) -> None:
+    written = run_on_terminal("prefetch", files).written
+    assert "\x1b[1m" in written
+    assert "prefetch 0 of 3 files" in shown(written.partition("files")[0] + "files")[-1]
+    assert "━" in written
+
+
+def test_the_bar_without_rich_is_ascii(files: Path) -> None:
+    written = run_on_terminal("prefetch", files, command=WITHOUT_RICH).written
+    bar = "prefetch 0 of 3 files [....................] 0.0% 0 B of 1.2 MiB"
+    assert f"\r{bar}\x1b[K" in written
+
+
+def test_the_bar_without_rich_is_no_wider_than_the_terminal(files: Path) -> None:
+    written = run_on_terminal("prefetch", files, command=WITHOUT_RICH, columns=30).written
+    assert "\rprefetch 0 of 3 files [......\x1b[K" in written
+
+
+@pytest.mark.parametrize("command", BOTH)
+def test_a_bar_over_empty_files_is_full(command: Sequence[str], disk_path: Path) -> None:
+    (disk_path / "empty").touch()
+    ended = run_on_terminal("evict", disk_path, command=command)
+    assert "evict 0 of 1 files" in ended.written
+    assert ended.status == 0
+    assert ended.screen[-1].startswith("total: 1 file; 0 B; resident: 0 of 0 pages before")
+
+
+@pytest.mark.parametrize("command", BOTH)
+def test_ctrl_c_takes_the_bar_away_and_says_how_far_it_got(
+    command: Sequence[str], disk_path: Path
+) -> None:
+    size = 2 << 30
+    for number in range(4):
+        with (disk_path / f"{number}").open("wb") as file:
+            file.truncate(size)
+
+    ended = run_on_terminal("prefetch", disk_path, command=command, interrupt_after="0 of 4 files")
+
+    assert ended.status == 130
+    assert ended.screen[0].split() == ["size", "pages", "before", "after", "file"]
+    assert ended.screen[-2].startswith("total: ")
+    assert ended.screen[-1].startswith("mmapwrap: interrupted: ")
+    assert ended.screen[-1].endswith("of 8.0 GiB")
+    assert not any("prefetch" in line for line in ended.screen)
+
+
+@pytest.mark.parametrize("command", BOTH)
+def test_complaints_stand_above_the_bar(command: Sequence[str], files: Path) -> None:
+    paths = [files / "missing", files / "file 2", Path("/dev/null"), files / "file 0"]
+
+    ended = run_on_terminal("prefetch", *paths, command=command)
+
+    assert ended.status == 1
+    assert len(ended.screen) == 6
+    assert ended.screen[0].endswith("after file")
+    assert ended.screen[1] == f"mmapwrap: {files / 'missing'}: No such file or directory"
+    assert ended.screen[2].startswith("mmapwrap: /dev/null: is a character device")
+    assert ended.screen[3].endswith("file 2")
+    assert ended.screen[4].endswith("file 0")
+    assert ended.screen[5].startswith("total: 2 files, 2 failed; ")
+
+
+@pytest.mark.parametrize("command", BOTH)
+def test_no_bar_where_only_one_stream_is_a_terminal(
+    command: Sequence[str], files: Path, disk_path: Path
+) -> None:
+    errors = disk_path / "errors"
+    ended = run_on_terminal("evict", files, command=command, errors_to=errors)
+    assert "evict" not in ended.written
+    assert errors.read_text() == ""
+
+
+@pytest.mark.parametrize("command", BOTH)
+def test_no_bar_and_no_colour_on_a_dumb_terminal(command: Sequence[str], files: Path) -> None:
+    ended = run_on_terminal("evict", files, command=command, TERM="dumb")
+    assert "\x1b" not in ended.written
+    assert "\r" not in ended.written.replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("command", BOTH)
+def test_a_document_on_a_terminal_is_all_that_stays(command: Sequence[str], files: Path) -> None:
+    ended = run_on_terminal("prefetch", "--json", files, command=command)
+    assert ended.status == 0
+    assert "prefetch 0 of 3 files" in ended.written
+    (document,) = ended.screen
+    assert document.startswith('{"command": "prefetch"')
+
+
+@pytest.mark.parametrize("command", BOTH)
+def test_a_long_name_is_not_cut(command: Sequence[str], disk_path: Path) -> None:
+    path = disk_path / ("long" * 60)
+    path.touch()
+    ended = run_on_terminal("residency", path, command=command, columns=60)
+    assert f"{path}" in "".join(ended.screen)
