@@ -161,7 +161,7 @@ def coverage(session: nox.Session) -> None:
     measured = [str(path) for path in sorted(folder.glob("*")) if path.is_dir()]
     if not measured:
         session.error("nothing is measured yet: run `nox -s tests`")
-    env = {"COVERAGE_FILE": str(folder / "combined")}
+    env = {"COVERAGE_FILE": str(folder / "data")}
     session.run("coverage", "combine", "--keep", "--quiet", *measured, env=env)
     session.run("coverage", "report", env=env)
 

@@ -25,9 +25,9 @@ int64_t mmw_write(mmw_pages *pages, uint64_t offset, uint64_t count, const char 
     return mmw_access_end(&access, (int64_t)count);
 }
 
-int64_t mmw_read_byte(mmw_pages *pages, uint64_t offset, uint64_t count)
+int64_t mmw_read_byte(mmw_pages *pages, uint64_t offset)
 {
-    int64_t refused = mmw_check_access(pages, offset, count, PROT_READ);
+    int64_t refused = mmw_check_access(pages, offset, 1, PROT_READ);
     if (refused) return refused;
     mmw_access access;
     MMW_ACCESS(&access, pages, PROT_READ, NULL, 1);
@@ -35,9 +35,9 @@ int64_t mmw_read_byte(mmw_pages *pages, uint64_t offset, uint64_t count)
     return mmw_access_end(&access, value);
 }
 
-int64_t mmw_write_byte(mmw_pages *pages, uint64_t offset, uint64_t count, unsigned char value)
+int64_t mmw_write_byte(mmw_pages *pages, uint64_t offset, unsigned char value)
 {
-    int64_t refused = mmw_check_access(pages, offset, count, PROT_WRITE);
+    int64_t refused = mmw_check_access(pages, offset, 1, PROT_WRITE);
     if (refused) return refused;
     mmw_access access;
     MMW_ACCESS(&access, pages, PROT_WRITE, NULL, 1);

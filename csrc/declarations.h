@@ -81,8 +81,8 @@ int64_t mmw_evict(mmw_pages *pages, uint64_t offset, uint64_t count, int fd, uin
 /* content.c: copying in and out, guarded against pages that cannot be read in. */
 int64_t mmw_read(mmw_pages *pages, uint64_t offset, uint64_t count, char *into);
 int64_t mmw_write(mmw_pages *pages, uint64_t offset, uint64_t count, const char *source);
-int64_t mmw_read_byte(mmw_pages *pages, uint64_t offset, uint64_t count);
-int64_t mmw_write_byte(mmw_pages *pages, uint64_t offset, uint64_t count, unsigned char value);
+int64_t mmw_read_byte(mmw_pages *pages, uint64_t offset);
+int64_t mmw_write_byte(mmw_pages *pages, uint64_t offset, unsigned char value);
 
 int64_t mmw_fill(mmw_pages *pages, uint64_t offset, uint64_t count, unsigned char value);
 int64_t mmw_copy(mmw_pages *pages, uint64_t offset, uint64_t count, mmw_pages *target,

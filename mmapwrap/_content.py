@@ -11,7 +11,7 @@ from mmapwrap import _syscalls
 from mmapwrap._arguments import ReadableBuffer, WritableBuffer, as_byte
 from mmapwrap._ownership import READ, WRITE
 from mmapwrap._region_base import RegionBase
-from mmapwrap.errors import InvalidArgumentError, InvalidIndexError, InvalidRangeError
+from mmapwrap.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ class ContentRegion(RegionBase):
         """
         if isinstance(key, slice):
             return self._read_bytes(range(*key.indices(len(self))))
-        return self._at(READ, _syscalls.read_byte, key)
+        return self._pages.at(READ, _syscalls.read_byte, key)
 
     @overload
     def __setitem__(self, key: SupportsIndex, value: SupportsIndex, /) -> None: ...
@@ -110,17 +110,7 @@ class ContentRegion(RegionBase):
             self._write_bytes(range(*key.indices(len(self))), cast("ReadableBuffer", value))
         else:
             byte = as_byte(cast("SupportsIndex", value))
-            self._at(WRITE, _syscalls.write_byte, key, byte)
-
-    def _at(self, need: int, helper: "Callable[..., int]", key: SupportsIndex, *value: int) -> int:
-        pages = self._pages
-        position = index(key)
-        if position < 0:
-            position += pages.size
-        try:
-            return pages.access(need, helper, position, 1, *value)
-        except InvalidRangeError:
-            raise InvalidIndexError(index(key), 1, pages.size) from None
+            self._pages.at(WRITE, _syscalls.write_byte, key, byte)
 
     def _read_bytes(self, chosen: range) -> bytes:
         if chosen.step != 1:

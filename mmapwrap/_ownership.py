@@ -17,6 +17,7 @@ from mmapwrap._protection import Protection, Sharing
 from mmapwrap._ranges import RangeMap
 from mmapwrap.errors import (
     ClosedMappingError,
+    InvalidIndexError,
     InvalidRangeError,
     MappingFaultError,
     MmapError,
@@ -59,10 +60,10 @@ class Pages:
 
     __slots__ = (
         "_bits",
-        "_protections",
         "file_offset",
         "handle",
         "head",
+        "protections",
         "sharing",
         "size",
         "views",
@@ -85,9 +86,9 @@ class Pages:
         self.head: Final = (file_offset or address) % _syscalls.PAGE_SIZE
         """The bytes of the first page that come before the region."""
         self.views: Final[dict[object, View]] = {}
-        # The PROT_* bits: of every byte alike, unless they are kept by range.
+        self.protections: RangeMap[int] | None = None
+        """The PROT_* bits by range; None where they are the same everywhere."""
         self._bits = bits
-        self._protections: RangeMap[int] | None = None
 
     def call(
         self,
@@ -122,13 +123,31 @@ class Pages:
         *arguments: object,
     ) -> int:
         """Calls a helper that touches a range. C knows a protection that is the same everywhere."""
-        if self._protections is not None:
+        if self.protections is not None:
             self.require(need, *self.span(offset, count))
         return self.call(helper, offset, count, *arguments)
 
+    def at(self, need: int, helper: Callable[..., int], key: SupportsIndex, *value: int) -> int:
+        """Calls a helper that touches one byte; a negative index counts from the end."""
+        position = key if type(key) is int else index(key)
+        if position < 0:
+            position += self.size
+        if self.protections is not None and 0 <= position < self.size:
+            self.require(need, position, position + 1)
+        try:
+            result = helper(self.handle, position, *value)
+        except OverflowError:
+            result = -_syscalls.REFUSED_RANGE
+        if result < 0:
+            error = self.error(-result, position, 1)
+            if isinstance(error, InvalidRangeError):
+                raise InvalidIndexError(index(key), 1, self.size)
+            raise error
+        return result
+
     def checked(self, need: int, offset: SupportsIndex, count: int) -> int:
         """The offset, for a helper that touches the range: C knows only what holds everywhere."""
-        if self._protections is not None:
+        if self.protections is not None:
             self.require(need, *self.span(offset, count))
         return offset if type(offset) is int else index(offset)
 
@@ -172,7 +191,7 @@ class Pages:
 
     def allowed(self, start: int, end: int) -> int:
         """The PROT_* bits that every byte of the range has."""
-        if self._protections is None:
+        if self.protections is None:
             return self._bits
         common = _ANY
         for _, _, bits in self.ranges(start, end):
@@ -207,7 +226,7 @@ class Pages:
         protections = RangeMap(size, self._bits)
         for start, end, bits in self._by_range().pieces(0, self.size):
             protections.assign(start, size if end == self.size else end, bits)
-        self.size, self._protections = size, protections
+        self.size, self.protections = size, protections
 
     def protect(self, prot: Protection, offset: SupportsIndex, count: SupportsIndex | None) -> None:
         """Changes the protection of a range and remembers it."""
@@ -217,7 +236,7 @@ class Pages:
             self.refuse_views(start, end, bits)
             if (start, end) == (0, self.size) and not self._has_guards():
                 self._mprotect(start, end, bits, bits)
-                self._bits, self._protections = bits, None
+                self._bits, self.protections = bits, None
             else:
                 self._mprotect(start, end, bits, _ANY)
                 for first, last, old in list(self._by_range().pieces(start, end)):
@@ -246,13 +265,13 @@ class Pages:
                 self._by_range().assign(first, last, old & _ANY | (_GUARDED if installs else 0))
 
     def _by_range(self) -> RangeMap[int]:
-        if self._protections is None:
-            self._protections = RangeMap(self.size, self._bits)
-        return self._protections
+        if self.protections is None:
+            self.protections = RangeMap(self.size, self._bits)
+        return self.protections
 
     def _has_guards(self) -> bool:
-        return self._protections is not None and any(
-            bits & _GUARDED for _, _, bits in self._protections.pieces(0, self.size)
+        return self.protections is not None and any(
+            bits & _GUARDED for _, _, bits in self.protections.pieces(0, self.size)
         )
 
     # --- Views ----------------------------------------------------------------------------------

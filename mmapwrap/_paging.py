@@ -203,7 +203,9 @@ class PagedRegion(RegionBase):
         mode: SyncMode = SyncMode.SYNC,
         invalidate: bool = False,
     ) -> None:
-        """Writes changes of the range back to its file. See msync(2).
+        """Writes changes of the range back to its file, and by default waits.
+
+        msync(2).
 
         Args:
             offset: The first byte of the range, which is widened to whole pages.

@@ -24,6 +24,7 @@ class Protection:
     readable: bool = False
     writable: bool = False
     executable: bool = False
+
     @cached_property
     def bits(self) -> int:
         """The PROT_* bits."""

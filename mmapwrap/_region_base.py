@@ -159,7 +159,8 @@ class RegionBase:
     def __buffer__(self, flags: int) -> memoryview:
         return self._pages.view(0, None)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+    # NumPy passes both by position or by name.
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:  # noqa: FBT001
         """The region as a NumPy array of bytes; no copy but where `dtype` or `copy` asks for it."""
         import numpy as np  # noqa: PLC0415  # only who calls this has it
 

@@ -49,28 +49,30 @@ class Scalar(Generic[N]):
 
     def load(self, pages: "Pages", offset: SupportsIndex, access: int = 0) -> N:
         """Reads the number, with the errors of the pages. `access`: 0 or MODE_VOLATILE."""
-        start = pages.checked(_syscalls.PROT_READ, offset, self.size)
+        if pages.protections is not None or type(offset) is not int:
+            offset = pages.checked(_syscalls.PROT_READ, offset, self.size)
         try:
-            value = self._load(pages.handle, start, self._mode | access)
+            value = self._load(pages.handle, offset, self._mode | access)
         except OverflowError:
-            raise pages.error(_syscalls.REFUSED_RANGE, start, self.size) from None
+            raise pages.error(_syscalls.REFUSED_RANGE, offset, self.size) from None
         # A float that is not a number is not equal to itself; the failure of a float is one.
         if (value == self._suspect or value != value) and (failure := _syscalls.last_failure()):  # noqa: PLR0124
-            raise pages.error(failure, start, self.size)
+            raise pages.error(failure, offset, self.size)
         return value
 
     def store(self, pages: "Pages", value: N, offset: SupportsIndex, access: int = 0) -> None:
         """Writes the number, with the errors of the pages. `access`: 0 or MODE_VOLATILE."""
         number = self._as_value(value)
-        start = pages.checked(_syscalls.PROT_WRITE, offset, self.size)
+        if pages.protections is not None or type(offset) is not int:
+            offset = pages.checked(_syscalls.PROT_WRITE, offset, self.size)
         try:
-            result = self._store(pages.handle, start, self._mode | access, number)
+            result = self._store(pages.handle, offset, self._mode | access, number)
         except OverflowError:
             result = -_syscalls.REFUSED_RANGE
         if result == -_syscalls.REFUSED_VALUE:
             raise InvalidArgumentError(f"{value} is too large for {self.name}")
         if result < 0:
-            raise pages.error(-result, start, self.size)
+            raise pages.error(-result, offset, self.size)
 
 
 def as_scalar(scalar: Scalar[N]) -> Scalar[N]:

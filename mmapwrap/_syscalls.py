@@ -191,7 +191,7 @@ def map_pages(
     flags: int,
     fd: int,
     file_offset: int,
-    populate: bool,
+    populate: int,
 ) -> Handle:
     """mmap(2) and what belongs to it, in one crossing; the handle unmaps when nobody holds it."""
     pages = lib.mmw_map(address, size, align, prot, flags, fd, file_offset, populate)
