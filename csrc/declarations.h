@@ -53,7 +53,7 @@ enum mmw_mode {
 };
 
 /* mapping.c: pages that are mapped and unmapped.
- * mmw_map gives NULL and leaves the failure, not negated, in errno. */
+ * A failed mmw_map returns the failure, not negated, in place of an address. */
 mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, int flags, int fd,
                    uint64_t file_offset, int populate);
 mmw_pages *mmw_borrow(uint64_t address, uint64_t size, int prot);
@@ -92,7 +92,11 @@ int64_t mmw_read_from_fd(mmw_pages *pages, uint64_t offset, uint64_t count, int 
 int64_t mmw_write_to_fd(mmw_pages *pages, uint64_t offset, uint64_t count, int fd,
                         int64_t file_offset);
 
-/* scalars.c: numbers. A failed load leaves its failure, not negated, in errno. */
+/* scalars.c: numbers. A failed load returns what mmw_failed_... does; mmw_check_scalar says why. */
+int64_t mmw_failed_signed(void);
+uint64_t mmw_failed_unsigned(void);
+double mmw_failed_float(void);
+int64_t mmw_check_scalar(mmw_pages *pages, uint64_t offset, int mode);
 int64_t mmw_load_signed(mmw_pages *pages, uint64_t offset, int mode);
 uint64_t mmw_load_unsigned(mmw_pages *pages, uint64_t offset, int mode);
 double mmw_load_float(mmw_pages *pages, uint64_t offset, int mode);

@@ -81,6 +81,9 @@ static int64_t map_pages(mmw_pages *pages, uint64_t address, uint64_t align, int
     return failure;
 }
 
+/* Below the addresses that a process can have. */
+static mmw_pages *failed_map(int64_t failure) { return (mmw_pages *)(uintptr_t)-failure; }
+
 mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, int flags, int fd,
                    uint64_t file_offset, int populate)
 {
@@ -88,14 +91,10 @@ mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, in
     uint64_t room;
     if (__builtin_add_overflow(size, head + mmw_page_size - 1, &room) ||
         __builtin_add_overflow(mmw_page_floor(room), align, &room)) {
-        errno = MMW_SIZE_OVERFLOW;
-        return NULL;
+        return failed_map(MMW_REFUSED(MMW_SIZE_OVERFLOW));
     }
     mmw_pages *pages = calloc(1, sizeof *pages);
-    if (pages == NULL) {
-        errno = (int)-MMW_FAILED(MMW_CALL_MALLOC);
-        return NULL;
-    }
+    if (pages == NULL) return failed_map(MMW_FAILED(MMW_CALL_MALLOC));
     pages->size = size;
     pages->mapped_size = mmw_page_ceiling(size + head);
     pages->flags = flags;
@@ -105,8 +104,7 @@ mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, in
                                 file_offset - head, populate);
     if (failure) {
         free(pages);
-        errno = (int)-failure;
-        return NULL;
+        return failed_map(failure);
     }
     pages->base = pages->mapped + head;
     return pages;
@@ -115,10 +113,7 @@ mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, in
 mmw_pages *mmw_borrow(uint64_t address, uint64_t size, int prot)
 {
     mmw_pages *pages = calloc(1, sizeof *pages);
-    if (pages == NULL) {
-        errno = (int)-MMW_FAILED(MMW_CALL_MALLOC);
-        return NULL;
-    }
+    if (pages == NULL) return failed_map(MMW_FAILED(MMW_CALL_MALLOC));
     pages->is_borrowed = true;
     pages->base = (char *)(uintptr_t)address;
     pages->size = size;

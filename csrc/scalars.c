@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define WIDTH(mode) ((mode) & 0xF)
 
@@ -72,45 +73,59 @@ static int64_t store_bits(mmw_pages *pages, uint64_t offset, int mode, uint64_t 
     return mmw_access_end(&access, 0);
 }
 
-/* A load returns the number, so its failure is in errno, and the number then the one that its type
- * is least likely to hold. With that number and no failure errno is 0. */
+/* What a failed load returns. Numbers of fewer bits cannot be it; of those with 64 it is one in 2**52
+ * or more, drawn anew in each process, and the caller looks again by other means where it sees it. */
+static uint64_t failed_unsigned;
+static double failed_float;
+
+__attribute__((constructor)) static void draw_failed_values(void)
+{
+    if (getrandom(&failed_unsigned, sizeof failed_unsigned, 0) != sizeof failed_unsigned)
+        failed_unsigned = (uintptr_t)&failed_unsigned * UINT64_C(0x9E3779B97F4A7C15);
+    /* Outside the 32-bit ranges, signed and unsigned; and as a number from 1 to 2, no float. */
+    failed_unsigned |= UINT64_C(1) << 62 | 1;
+    uint64_t bits = UINT64_C(0x3FF) << 52 | failed_unsigned >> 12 | 1;
+    memcpy(&failed_float, &bits, sizeof failed_float);
+}
+
+int64_t mmw_failed_signed(void) { return (int64_t)failed_unsigned; }
+
+uint64_t mmw_failed_unsigned(void) { return failed_unsigned; }
+
+double mmw_failed_float(void) { return failed_float; }
 
 int64_t mmw_load_signed(mmw_pages *pages, uint64_t offset, int mode)
 {
-    uint64_t bits = 0;
-    int64_t failure = load_bits(pages, offset, mode, &bits);
+    uint64_t bits;
+    if (load_bits(pages, offset, mode, &bits) != 0) return (int64_t)failed_unsigned;
     int unused = 64 - 8 * WIDTH(mode);
-    int64_t value = (int64_t)(bits << unused) >> unused;
-    if (failure) value = INT64_MIN;
-    if (value == INT64_MIN) errno = (int)-failure;
-    return value;
+    return (int64_t)(bits << unused) >> unused;
 }
 
 uint64_t mmw_load_unsigned(mmw_pages *pages, uint64_t offset, int mode)
 {
-    uint64_t bits = 0;
-    int64_t failure = load_bits(pages, offset, mode, &bits);
-    if (failure) bits = UINT64_MAX;
-    if (bits == UINT64_MAX) errno = (int)-failure;
-    return bits;
+    uint64_t bits;
+    return load_bits(pages, offset, mode, &bits) == 0 ? bits : failed_unsigned;
 }
 
 double mmw_load_float(mmw_pages *pages, uint64_t offset, int mode)
 {
-    uint64_t bits = 0;
-    int64_t failure = load_bits(pages, offset, mode, &bits);
-    double value;
+    uint64_t bits;
+    if (load_bits(pages, offset, mode, &bits) != 0) return failed_float;
     if (WIDTH(mode) == 4) {
         uint32_t four = (uint32_t)bits;
         float narrow;
         memcpy(&narrow, &four, 4);
-        value = narrow;
-    } else {
-        memcpy(&value, &bits, 8);
+        return narrow;
     }
-    if (failure) value = NAN;
-    if (isnan(value)) errno = (int)-failure;
+    double value;
+    memcpy(&value, &bits, 8);
     return value;
+}
+
+int64_t mmw_check_scalar(mmw_pages *pages, uint64_t offset, int mode)
+{
+    return check_scalar(pages, offset, mode, PROT_READ);
 }
 
 int64_t mmw_store_signed(mmw_pages *pages, uint64_t offset, int mode, int64_t value)

@@ -18,7 +18,7 @@ class FaultGuard:
         self._pages: Final = pages
 
     def __enter__(self) -> None:
-        self._pages.checked_result(_syscalls.guard_enter(self._pages.handle))
+        self._pages.raise_failure(_syscalls.guard_enter(self._pages.handle))
 
     def __exit__(
         self,
@@ -28,4 +28,4 @@ class FaultGuard:
     ) -> None:
         result = _syscalls.guard_leave(self._pages.handle)
         if not isinstance(exception, MappingFaultError):
-            self._pages.checked_result(result)
+            self._pages.raise_failure(result)

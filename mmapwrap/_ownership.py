@@ -158,10 +158,10 @@ class Pages:
         self.call(_syscalls.check_range, start, length)
         return start, start + length
 
-    def checked_result(self, result: int) -> None:
-        """Raises what a helper without a range failed with."""
+    def raise_failure(self, result: int, offset: int = 0, count: int = 0) -> None:
+        """Raises what a helper failed with, if it did."""
         if result < 0:
-            raise self.error(-result, 0, 0)
+            raise self.error(-result, offset, count)
 
     def error(self, failure: int, offset: int, count: int) -> MmapError:
         """The error that a helper's failure stands for."""
@@ -221,7 +221,7 @@ class Pages:
 
     def become_arena(self) -> None:
         """Ends where the last page does, and keeps the protection by range; layout_lock is held."""
-        self.checked_result(_syscalls.become_arena(self.handle))
+        self.raise_failure(_syscalls.become_arena(self.handle))
         size = -(-self.size // _syscalls.PAGE_SIZE) * _syscalls.PAGE_SIZE
         protections = RangeMap(size, self._bits)
         for start, end, bits in self._by_range().pieces(0, self.size):

@@ -1,9 +1,20 @@
 """Numbers in memory: their width, their sign and their byte order."""
 
+import struct
 import sys
 from collections.abc import Callable
 from operator import index
-from typing import TYPE_CHECKING, Final, Generic, SupportsIndex, TypeVar, final
+from typing import (
+    TYPE_CHECKING,
+    Final,
+    Generic,
+    Literal,
+    SupportsFloat,
+    SupportsIndex,
+    TypeAlias,
+    TypeVar,
+    final,
+)
 
 from mmapwrap import _syscalls
 from mmapwrap.errors import InvalidArgumentError
@@ -12,6 +23,7 @@ if TYPE_CHECKING:
     from mmapwrap._ownership import Pages
 
 N = TypeVar("N", int, float)
+ByteOrder: TypeAlias = Literal["little", "big"]
 
 
 @final
@@ -25,7 +37,7 @@ class Scalar(Generic[N]):
         size: Its width in bytes.
     """
 
-    __slots__ = ("_as_value", "_load", "_mode", "_store", "_suspect", "name", "size")
+    __slots__ = ("_as_value", "_decode", "_failed", "_load", "_mode", "_store", "name", "size")
 
     def __init__(
         self,
@@ -34,7 +46,8 @@ class Scalar(Generic[N]):
         as_value: Callable[[N], N],
         load: Callable[..., N],
         store: Callable[..., int],
-        suspect: N,
+        failed: N,
+        decode: Callable[[bytes], N],
     ) -> None:
         self.name: Final = name
         self.size: Final = mode & 0xF
@@ -42,7 +55,8 @@ class Scalar(Generic[N]):
         self._as_value: Callable[[N], N] = as_value
         self._load: Callable[..., N] = load
         self._store: Final = store
-        self._suspect: N = suspect  # what a failed load returns
+        self._failed: N = failed  # what a failed load returns
+        self._decode: Callable[[bytes], N] = decode
 
     def __repr__(self) -> str:
         return f"mmapwrap.{self.name}"
@@ -55,10 +69,19 @@ class Scalar(Generic[N]):
             value = self._load(pages.handle, offset, self._mode | access)
         except OverflowError:
             raise pages.error(_syscalls.REFUSED_RANGE, offset, self.size) from None
-        # A float that is not a number is not equal to itself; the failure of a float is one.
-        if (value == self._suspect or value != value) and (failure := _syscalls.last_failure()):  # noqa: PLR0124
-            raise pages.error(failure, offset, self.size)
+        if value == self._failed:
+            # Not by errno: a signal handler in between may have made a call of its own.
+            pages.raise_failure(
+                _syscalls.check_scalar(pages.handle, offset, self._mode | access), offset, self.size
+            )
+            return self._read(pages, offset)
         return value
+
+    def _read(self, pages: "Pages", offset: int) -> N:
+        """The number, where it looks like a failed load and there is nothing to fail any more."""
+        content, memory = _syscalls.new_bytes(self.size)
+        pages.access(_syscalls.PROT_READ, _syscalls.read, offset, self.size, memory)
+        return self._decode(content)
 
     def store(self, pages: "Pages", value: N, offset: SupportsIndex, access: int = 0) -> None:
         """Writes the number, with the errors of the pages. `access`: 0 or MODE_VOLATILE."""
@@ -82,11 +105,13 @@ def as_scalar(scalar: Scalar[N]) -> Scalar[N]:
     return scalar
 
 
-def _mode(size: int, order: str) -> int:
+def _mode(size: int, order: ByteOrder) -> int:
     return size | (_syscalls.MODE_SWAPPED if size > 1 and order != sys.byteorder else 0)
 
 
-def _integer(name: str, size: int, order: str = sys.byteorder, *, signed: bool) -> Scalar[int]:
+def _integer(
+    name: str, size: int, order: ByteOrder = sys.byteorder, *, signed: bool
+) -> Scalar[int]:
     bits = 8 * size
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
@@ -96,24 +121,42 @@ def _integer(name: str, size: int, order: str = sys.byteorder, *, signed: bool) 
             raise InvalidArgumentError(f"{number} is not between {low} and {high}, as {name} is")
         return number
 
-    mode = _mode(size, order)
+    def decode(content: bytes) -> int:
+        return int.from_bytes(content, order, signed=signed)
+
     if signed:
-        suspect = -(2**63)
-        return Scalar(name, mode, as_value, _syscalls.load_signed, _syscalls.store_signed, suspect)
-    suspect = 2**64 - 1
-    return Scalar(name, mode, as_value, _syscalls.load_unsigned, _syscalls.store_unsigned, suspect)
+        load, store = _syscalls.load_signed, _syscalls.store_signed
+        failed = _syscalls.FAILED_SIGNED
+    else:
+        load, store = _syscalls.load_unsigned, _syscalls.store_unsigned
+        failed = _syscalls.FAILED_UNSIGNED
+    return Scalar(name, _mode(size, order), as_value, load, store, failed, decode)
 
 
-def _float(name: str, size: int, order: str = sys.byteorder) -> Scalar[float]:
-    def as_value(value: float) -> float:
+def _float(name: str, size: int, order: ByteOrder = sys.byteorder) -> Scalar[float]:
+    def as_value(value: SupportsFloat) -> float:
+        if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
+            raise TypeError(f"{name} is a number, and not a {type(value).__name__}")
         try:
             return float(value)
         except OverflowError:
             raise InvalidArgumentError(f"{value} is too large for {name}") from None
 
-    mode = _mode(size, order)
-    nan = float("nan")
-    return Scalar(name, mode, as_value, _syscalls.load_float, _syscalls.store_float, nan)
+    layout = struct.Struct(("<" if order == "little" else ">") + ("f" if size == 4 else "d"))
+
+    def decode(content: bytes) -> float:
+        (number,) = layout.unpack(content)
+        return float(number)
+
+    return Scalar(
+        name,
+        _mode(size, order),
+        as_value,
+        _syscalls.load_float,
+        _syscalls.store_float,
+        _syscalls.FAILED_FLOAT,
+        decode,
+    )
 
 
 u8: Final = _integer("u8", 1, signed=False)

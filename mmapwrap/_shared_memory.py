@@ -111,7 +111,7 @@ class SharedMemory:
         Raises:
             InvalidArgumentError: The name is too long or holds a NUL, or the size is not between 1
                 and 2**63 - 1.
-            NoSpaceError: `allocate`, and there is not that much memory for files.
+            NoSpaceError: `allocate`, and there is not that much memory.
             TooManyFilesError: RLIMIT_NOFILE is reached.
             SystemCallError: The kernel refused: RLIMIT_FSIZE (EFBIG) for example.
         """
@@ -123,6 +123,9 @@ class SharedMemory:
         length = as_size(size)
         if length > _syscalls.LARGEST_FILE_OFFSET:
             raise InvalidArgumentError(f"size {length} is past 2**63 - 1")
+        # fallocate(2) of a memfd knows no limit: it would go on until processes are killed.
+        if allocate and length > _available_memory():
+            raise system_call_error(errno.ENOSPC, "fallocate")
         fd = _syscalls.create_memfd(name, length, allocate=allocate)
         return cls.owning(fd, length, debug_name)
 
@@ -156,7 +159,7 @@ class SharedMemory:
         length = status.st_size if size is None else as_size(size)
         if not 0 < length <= status.st_size:
             raise PastEndOfFileError(0, length, status.st_size)
-        if required_seals:
+        if _as_seals(required_seals):
             _require_seals(number, required_seals)
         return cls.owning(_syscalls.duplicate(number), length, _name_of(number))
 
@@ -244,7 +247,8 @@ class SharedMemory:
             ClosedMappingError: The memory is closed.
             InvalidSystemCallError: It is no memfd.
         """
-        return MemfdSeals(_syscalls.get_seals(self._open_descriptor().number))
+        descriptor = self._open_descriptor()
+        return MemfdSeals(_syscalls.get_seals(descriptor.number))
 
     def add_seals(self, seals: MemfdSeals) -> None:
         """Adds seals, for every holder and for ever. fcntl(F_ADD_SEALS).
@@ -259,9 +263,8 @@ class SharedMemory:
             InvalidSystemCallError: It is no memfd, or the kernel does not know a seal.
             TypeError: `seals` is not of MemfdSeals.
         """
-        if seals.__class__ is not MemfdSeals:
-            raise TypeError(f"seals must be MemfdSeals, not {seals!r}")
-        _syscalls.add_seals(self._open_descriptor().number, seals)
+        descriptor = self._open_descriptor()
+        _syscalls.add_seals(descriptor.number, _as_seals(seals))
 
     def map(
         self,
@@ -292,6 +295,19 @@ class SharedMemory:
 
 def _received(descriptor: "_Duplicate", size: int, name: str) -> SharedMemory:
     return SharedMemory.owning(descriptor.detach(), size, name)
+
+
+def _as_seals(seals: MemfdSeals) -> MemfdSeals:
+    if seals.__class__ is not MemfdSeals:
+        raise TypeError(f"seals must be MemfdSeals, not {seals!r}")
+    return seals
+
+
+def _available_memory() -> int:
+    """The bytes that the kernel could still give away without ending a process."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return sum(int(fields[name].split()[0]) for name in ("MemAvailable", "SwapFree")) * 1024
 
 
 def _require_seals(fd: int, required: MemfdSeals) -> None:

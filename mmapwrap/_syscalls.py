@@ -124,10 +124,14 @@ write_to_fd: Final = lib.mmw_write_to_fd
 reserve: Final = lib.mmw_reserve
 place: Final = lib.mmw_place
 
-# Helpers on a number: (handle, offset, mode, ...); a failed load is `last_failure`.
+# Helpers on a number: (handle, offset, mode, ...). A failed load gives one of the FAILED values.
+check_scalar: Final = lib.mmw_check_scalar
 load_signed: Final = lib.mmw_load_signed
 load_unsigned: Final = lib.mmw_load_unsigned
 load_float: Final = lib.mmw_load_float
+FAILED_SIGNED: Final = lib.mmw_failed_signed()
+FAILED_UNSIGNED: Final = lib.mmw_failed_unsigned()
+FAILED_FLOAT: Final = lib.mmw_failed_float()
 store_signed: Final = lib.mmw_store_signed
 store_unsigned: Final = lib.mmw_store_unsigned
 store_float: Final = lib.mmw_store_float
@@ -195,12 +199,19 @@ def map_pages(
 ) -> Handle:
     """mmap(2) and what belongs to it, in one crossing; the handle unmaps when nobody holds it."""
     pages = lib.mmw_map(address, size, align, prot, flags, fd, file_offset, populate)
-    if not pages:
-        error = call_failure(ffi.errno)
-        if error is None:
-            raise InvalidArgumentError(f"size {size} with align {align} goes past 2**64")
-        raise error
+    if pages < _LOWEST_HANDLE:
+        raise _map_failure(pages) or InvalidArgumentError(
+            f"size {size} with align {align} goes past 2**64"
+        )
     return ffi.gc(pages, lib.mmw_release)
+
+
+# No process has anything at addresses as low as the failures are.
+_LOWEST_HANDLE: Final = ffi.cast("mmw_pages *", 1 << 20)
+
+
+def _map_failure(pages: Handle) -> SystemCallError | None:
+    return call_failure(int(ffi.cast("uintptr_t", pages)))
 
 
 def unmap(handle: Handle) -> None:
@@ -211,14 +222,9 @@ def unmap(handle: Handle) -> None:
 def borrow_pages(address: int, size: int, prot: int) -> Handle:
     """A handle of memory that somebody else unmaps."""
     pages = lib.mmw_borrow(address, size, prot)
-    if not pages:
-        raise system_call_error(errno.ENOMEM, "malloc")
+    if pages < _LOWEST_HANDLE and (error := _map_failure(pages)):
+        raise error
     return ffi.gc(pages, lib.mmw_release)
-
-
-def last_failure() -> int:
-    """What the last load of this thread failed with; 0 where it did not."""
-    return ffi.errno
 
 
 def create_memfd(name: bytes, size: int, *, allocate: bool) -> int:

@@ -1,7 +1,6 @@
 """Files to memory and back, without a buffer in between."""
 
 import errno
-import os
 import socket
 import stat
 from collections.abc import Callable
@@ -44,7 +43,10 @@ def _transfer(
     file_offset: SupportsIndex | None,
     failed: type[ReadToMemoryError] | type[WriteFromMemoryError],
 ) -> int:
-    number = as_descriptor(fd)
+    try:
+        number = as_descriptor(fd)
+    except SystemCallError as error:
+        raise failed(error.errno) from error
     position = _AT_POSITION if file_offset is None else as_file_offset(file_offset)
     done = 0
     while done < count:
@@ -66,7 +68,10 @@ def _transfer(
 
 def _keeps_messages_apart(fd: int) -> bool:
     """Whether another read or write would be another message, and no more of this one."""
-    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+    if not stat.S_ISSOCK(_syscalls.file_status(fd).st_mode):
         return False
-    with socket.socket(fileno=os.dup(fd)) as connection:
+    connection = socket.socket(fileno=fd)
+    try:
         return connection.type != socket.SOCK_STREAM
+    finally:
+        connection.detach()

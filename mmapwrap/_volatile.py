@@ -177,6 +177,8 @@ class VolatileSlice:
 
     def copy_to_volatile_slice(self, slice: "VolatileSlice") -> int:  # noqa: A002
         """Copies to another slice; returns the bytes: those that both have. They may overlap."""
+        if slice.__class__ is not VolatileSlice:
+            raise TypeError(f"a VolatileSlice is needed, not {type(slice).__name__}")
         return self._with(slice, min(self._size, slice._size), WRITE, _syscalls.copy)
 
     def _with(
@@ -184,7 +186,7 @@ class VolatileSlice:
     ) -> int:
         """Calls a helper that reads this slice and accesses another one."""
         pages, start = other._pages, other._start
-        pages.checked(need, start, count)
+        pages.require(need, *pages.span(start, count))
         try:
             return self._pages.access(READ, helper, self._start, count, pages.handle, start)
         except BadAddressError:
