@@ -3,6 +3,7 @@
 #include "guard.h"
 
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 int64_t mmw_read(mmw_pages *pages, uint64_t offset, uint64_t count, char *into)
@@ -89,4 +90,12 @@ int64_t mmw_write_to_fd(mmw_pages *pages, uint64_t offset, uint64_t count, int f
     ssize_t done =
         file_offset < 0 ? write(fd, from, count) : pwrite(fd, from, count, file_offset);
     return done < 0 ? MMW_FAILED(MMW_CALL_WRITE) : done;
+}
+
+/* Whether each read of a socket gives one message, and the rest of it is lost. */
+int mmw_keeps_messages_apart(int fd)
+{
+    int type = SOCK_STREAM;
+    socklen_t size = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type != SOCK_STREAM;
 }

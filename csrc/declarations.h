@@ -91,6 +91,7 @@ int64_t mmw_read_from_fd(mmw_pages *pages, uint64_t offset, uint64_t count, int 
                          int64_t file_offset);
 int64_t mmw_write_to_fd(mmw_pages *pages, uint64_t offset, uint64_t count, int fd,
                         int64_t file_offset);
+int mmw_keeps_messages_apart(int fd);
 
 /* scalars.c: numbers. A failed load returns what mmw_failed_... does; mmw_check_scalar says why. */
 int64_t mmw_failed_signed(void);

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <string.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 MMW_THREAD_LOCAL mmw_access *mmw_current_access;
 _Atomic int mmw_guard_installed;
@@ -59,10 +60,9 @@ static bool covers(const mmw_pages *pages, const char *address)
     return address >= pages->mapped && (uint64_t)(address - pages->mapped) < pages->mapped_size;
 }
 
-/* Puts a private page of zeros at the address and counts it, once a page. The lock is held. */
-static bool replace_page(mmw_pages *pages, const char *address)
+/* Counts the page at the address, once. The lock is held. */
+static bool count_page(mmw_pages *pages, uint64_t index)
 {
-    uint64_t index = (uint64_t)(address - pages->mapped) / mmw_page_size;
     if (pages->fault_bitmap == NULL) {
         uint64_t bitmap_size = pages->mapped_size / mmw_page_size / 8 + sizeof(uint64_t);
         void *bitmap = mmap(NULL, bitmap_size, PROT_READ | PROT_WRITE,
@@ -70,21 +70,25 @@ static bool replace_page(mmw_pages *pages, const char *address)
         if (bitmap == MAP_FAILED) return false;
         pages->fault_bitmap = bitmap;
     }
-    /* SAFETY: covers() held: the page is one of the region's, which the access or the guard keeps. */
-    char *page = pages->mapped + index * mmw_page_size;
-    if (mmap(page, mmw_page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-             -1, 0) == MAP_FAILED)
-        return false;
-
     uint64_t *word = &pages->fault_bitmap[index / 64], bit = UINT64_C(1) << (index % 64);
-    if (!(*word & bit)) {
-        *word |= bit;
-        uint64_t offset = page < pages->base ? 0 : (uint64_t)(page - pages->base);
-        if (atomic_load(&pages->fault_pages) == 0 || offset < pages->fault_offset)
-            pages->fault_offset = offset;
-        atomic_fetch_add(&pages->fault_pages, 1);
-    }
+    if (*word & bit) return true;
+    *word |= bit;
+    const char *page = pages->mapped + index * pages->unit;
+    uint64_t offset = page < pages->base ? 0 : (uint64_t)(page - pages->base);
+    if (atomic_load(&pages->fault_pages) == 0 || offset < pages->fault_offset)
+        pages->fault_offset = offset;
+    atomic_fetch_add(&pages->fault_pages, 1);
     return true;
+}
+
+/* Counts the page at the address and puts a private one of zeros there. The lock is held. */
+static bool replace_page(mmw_pages *pages, const char *address)
+{
+    uint64_t index = (uint64_t)(address - pages->mapped) / pages->unit;
+    /* SAFETY: covers() held: the page is one of the region's, which the access or the guard keeps. */
+    return count_page(pages, index) &&
+           mmap(pages->mapped + index * pages->unit, pages->unit, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
 
 static bool repair(mmw_access *access, const char *address)
@@ -109,11 +113,14 @@ static bool is_in_buffer(const mmw_access *access, const char *address)
 }
 
 /* Leaves the access that the address belongs to; returns if it belongs to none. */
-static void leave_access(mmw_access *access, const char *address, const ucontext_t *context)
+static void leave_access(int signal_number, mmw_access *access, const char *address,
+                         const ucontext_t *context)
 {
     if (covers(access->pages, address)) {
         access->failure =
-            MMW_REFUSED(access->need & PROT_WRITE ? MMW_NOT_WRITABLE : MMW_NOT_READABLE);
+            signal_number == SIGBUS
+                ? MMW_REFUSED(MMW_FAULTED)
+                : MMW_REFUSED(access->need & PROT_WRITE ? MMW_NOT_WRITABLE : MMW_NOT_READABLE);
     } else if (is_in_buffer(access, address) ||
                (access->partner != NULL && covers(access->partner, address))) {
         access->failure = MMW_FAILED_WITH(MMW_CALL_MEMCPY, EFAULT);
@@ -170,15 +177,23 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
             errno = saved_errno;
             return;
         }
-        if (access != NULL) leave_access(access, address, context);
-    } else if (access != NULL) {
-        /* Another handler on top of ours (faulthandler, enabled later) took the fault, put ours
-         * back and raised the signal anew: the access is tried again and faults into us. */
+        if (access != NULL) leave_access(signal_number, access, address, context);
+    } else if (info->si_code == SI_TKILL && info->si_pid == getpid() &&
+               (access != NULL || guarded != NULL)) {
+        /* Another handler on top of ours (faulthandler, enabled later) took a fault, put ours back
+         * and raised the signal anew: what faulted is tried again, and faults into us. */
         errno = saved_errno;
         return;
     }
     forward(signal_number, info, context);
     errno = saved_errno;
+}
+
+bool mmw_guard_is_on_top(void)
+{
+    struct sigaction current;
+    return mmw_guard_installed && sigaction(SIGBUS, NULL, &current) == 0 &&
+           current.sa_sigaction == on_signal;
 }
 
 int64_t mmw_guard_install(void)

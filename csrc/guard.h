@@ -35,15 +35,19 @@ int64_t mmw_guard_install(void);
 /* Before a record goes: some guards are entered and never left. */
 void mmw_guard_forget(mmw_pages *pages);
 
-/* From this size on, an access asks the kernel whether the handlers are still on top: the question
- * costs a system call, which only a longer copy hides. */
+/* Asks the kernel, for somebody else may have installed a handler since. */
+bool mmw_guard_is_on_top(void);
+
+/* Anonymous memory is all there but where memory ran out, so a small access to it does without the
+ * system call of asking. */
 #define MMW_ASK_FROM 65536
 
 static inline int64_t mmw_access_begin(mmw_access *access, mmw_pages *pages, int need,
                                        const char *buffer, uint64_t size)
 {
-    if (size >= MMW_ASK_FROM ||
-        !atomic_load_explicit(&mmw_guard_installed, memory_order_relaxed)) {
+    bool asks = !(pages->flags & MAP_ANONYMOUS) || size >= MMW_ASK_FROM;
+    if (asks ? !mmw_guard_is_on_top()
+             : !atomic_load_explicit(&mmw_guard_installed, memory_order_relaxed)) {
         int64_t failure = mmw_guard_install();
         if (failure) return failure;
     }

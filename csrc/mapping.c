@@ -2,8 +2,10 @@
 
 #include "guard.h"
 
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 uint64_t mmw_page_size;
@@ -11,6 +13,13 @@ uint64_t mmw_page_size;
 __attribute__((constructor)) static void ask_page_size(void)
 {
     mmw_page_size = (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t mmw_file_page_size(int fd)
+{
+    struct statfs status;
+    bool is_huge = fd >= 0 && fstatfs(fd, &status) == 0 && status.f_type == HUGETLBFS_MAGIC;
+    return is_huge ? (uint64_t)status.f_bsize : mmw_page_size;
 }
 
 /* Reserves room for `length` bytes at a multiple of `align`, and nothing beside it. */
@@ -87,16 +96,18 @@ static mmw_pages *failed_map(int64_t failure) { return (mmw_pages *)(uintptr_t)-
 mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, int flags, int fd,
                    uint64_t file_offset, int populate)
 {
-    uint64_t head = file_offset & (mmw_page_size - 1);
-    uint64_t room;
-    if (__builtin_add_overflow(size, head + mmw_page_size - 1, &room) ||
-        __builtin_add_overflow(mmw_page_floor(room), align, &room)) {
+    uint64_t page = mmw_file_page_size(fd);
+    uint64_t head = file_offset & (page - 1);
+    uint64_t mapped_size, room;
+    if (__builtin_add_overflow(size, head + page - 1, &mapped_size) ||
+        __builtin_add_overflow(mapped_size &= ~(page - 1), align, &room)) {
         return failed_map(MMW_REFUSED(MMW_SIZE_OVERFLOW));
     }
     mmw_pages *pages = calloc(1, sizeof *pages);
     if (pages == NULL) return failed_map(MMW_FAILED(MMW_CALL_MALLOC));
     pages->size = size;
-    pages->mapped_size = mmw_page_ceiling(size + head);
+    pages->mapped_size = mapped_size;
+    pages->unit = page;
     pages->flags = flags;
     pages->file_offset = file_offset;
     pages->prot = prot;
@@ -115,6 +126,7 @@ mmw_pages *mmw_borrow(uint64_t address, uint64_t size, int prot)
     mmw_pages *pages = calloc(1, sizeof *pages);
     if (pages == NULL) return failed_map(MMW_FAILED(MMW_CALL_MALLOC));
     pages->is_borrowed = true;
+    pages->unit = mmw_page_size;
     pages->base = (char *)(uintptr_t)address;
     pages->size = size;
     pages->mapped = (char *)(uintptr_t)mmw_page_floor(address);

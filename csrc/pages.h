@@ -20,6 +20,7 @@ struct mmw_pages {
     char *mapped;         /* the first page, at most a page before base */
     uint64_t mapped_size; /* whole pages */
     uint64_t file_offset; /* of base; only of pages of a file */
+    uint64_t unit;        /* what the kernel maps at once: a page, or a huge page of hugetlbfs */
     int flags;            /* MAP_SHARED, MAP_ANONYMOUS, ... as mapped */
     bool is_borrowed;     /* somebody else unmaps it */
 
@@ -96,6 +97,10 @@ static inline int64_t mmw_check_whole_pages(mmw_pages *pages, uint64_t offset, u
         return MMW_REFUSED(MMW_END_NOT_ON_PAGE);
     return 0;
 }
+
+/* The pages that a file is mapped in: the kernel maps whole huge pages of one on hugetlbfs, whatever
+ * length it is asked for, and over whatever lies there. */
+uint64_t mmw_file_page_size(int fd);
 
 /* A range of whole pages: what the kernel is told of a range of bytes. */
 typedef struct {

@@ -38,6 +38,7 @@ int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, i
 {
     int64_t refused = mmw_check_whole_pages(pages, offset, count, false);
     if (refused || count == 0) return refused;
+    if (count % mmw_file_page_size(fd) != 0) return MMW_REFUSED(MMW_END_NOT_ON_PAGE);
     char *place = pages->base + offset;
     size_t length = (size_t)count;
     /* SAFETY: mmw_check_whole_pages found the range inside the region; the caller knows that no view

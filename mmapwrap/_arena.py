@@ -1,5 +1,6 @@
 """MemoryMappingArena: reserved addresses, into which memory and files are mapped and taken out."""
 
+from functools import partial
 from operator import index
 from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex, final
 
@@ -18,7 +19,7 @@ from mmapwrap._ownership import Pages, layout_lock
 from mmapwrap._protection import Protection, Sharing
 from mmapwrap._ranges import RangeMap
 from mmapwrap._region import MappedRegion
-from mmapwrap.errors import NotPageAlignedError
+from mmapwrap.errors import NotPageAlignedError, ProtectionError
 
 if TYPE_CHECKING:
     from mmapwrap._mapping import MemoryMapping
@@ -166,13 +167,13 @@ class MemoryMappingArena(MappedRegion):
 
     def add_fd(self, offset: SupportsIndex, size: SupportsIndex, fd: Descriptor) -> None:
         """Maps a file from its start into the arena, read/write; see `add_fd_offset_protection`."""
-        self._place(offset, size, _READ_WRITE, fd, 0)
+        self._place(offset, size, _READ_WRITE, (fd, 0))
 
     def add_fd_offset(
         self, offset: SupportsIndex, size: SupportsIndex, fd: Descriptor, fd_offset: SupportsIndex
     ) -> None:
         """Maps a range of a file into the arena, read/write; see `add_fd_offset_protection`."""
-        self._place(offset, size, _READ_WRITE, fd, fd_offset)
+        self._place(offset, size, _READ_WRITE, (fd, fd_offset))
 
     def add_fd_offset_protection(
         self,
@@ -195,7 +196,7 @@ class MemoryMappingArena(MappedRegion):
             The errors of `add_anon_protection`, and those of a MemoryMapping of the file.
             InvalidOffsetError: The file offset is negative or past 2**63 - 1.
         """
-        self._place(offset, size, prot, fd, fd_offset)
+        self._place(offset, size, prot, (fd, fd_offset))
 
     def add_fd_mapping(
         self,
@@ -206,7 +207,28 @@ class MemoryMappingArena(MappedRegion):
         prot: Protection,
     ) -> None:
         """Maps a range of a file into the arena; see `add_fd_offset_protection`."""
-        self._place(offset, size, prot, fd, fd_offset)
+        self._place(offset, size, prot, (fd, fd_offset))
+
+    def protect(
+        self, prot: Protection, offset: SupportsIndex = 0, count: SupportsIndex | None = None
+    ) -> None:
+        """Changes what a range allows that holds something everywhere. mprotect(2).
+
+        Args:
+            prot: What to allow from now on.
+            offset: The first byte of the range, on a page.
+            count: The bytes of the range; None: up to the arena's end.
+
+        Raises:
+            ProtectionError: Some of the range holds nothing, and so can allow nothing.
+            The errors of `MappedRegion.protect`.
+        """
+        start, end = self._open_pages().span(offset, count)
+        with layout_lock:
+            sources = [source for _, _, source in self._sources.pieces(start, end)]
+            if as_protection(prot).bits and None in sources:
+                raise ProtectionError(prot, Protection.none())
+            super().protect(prot, start, end - start)
 
     def remove(self, offset: SupportsIndex, size: SupportsIndex) -> None:
         """Takes out whatever the range holds: it is reserved again. mmap(2), MAP_FIXED.
@@ -223,10 +245,11 @@ class MemoryMappingArena(MappedRegion):
             ViewsExportedError: A live view shows some of the range.
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
         """
+        start, count = index(offset), as_size(size)
         with layout_lock:
-            pages, start, end = self._range(offset, size)
-            pages.call(_syscalls.reserve, start, end - start)
-            pages.assign(start, end, 0)
+            pages, start, end = self._range(start, count)
+            act = partial(pages.call, _syscalls.reserve, start, end - start)
+            pages.change(start, end, 0, act)
             self._sources.assign(start, end, None)
 
     def remove_mapping(self, offset: SupportsIndex, size: SupportsIndex) -> None:
@@ -235,11 +258,10 @@ class MemoryMappingArena(MappedRegion):
 
     # --- How ------------------------------------------------------------------------------------
 
-    def _range(self, offset: SupportsIndex, size: SupportsIndex) -> tuple[Pages, int, int]:
+    def _range(self, offset: int, size: int) -> tuple[Pages, int, int]:
         """The whole pages of a range that may change: it is inside, and no view shows any of it."""
-        pages, start = self._open_pages(), index(offset)
-        count = -(-as_size(size) // _PAGE) * _PAGE
-        start, end = pages.span(start, count)
+        pages = self._open_pages()
+        start, end = pages.span(offset, -(-size // _PAGE) * _PAGE)
         if start % _PAGE:
             raise NotPageAlignedError(start, _PAGE)
         pages.refuse_views(start, end, 0)
@@ -250,23 +272,24 @@ class MemoryMappingArena(MappedRegion):
         offset: SupportsIndex,
         size: SupportsIndex,
         prot: Protection,
-        fd: Descriptor | None = None,
-        fd_offset: SupportsIndex = 0,
+        file: tuple[Descriptor, SupportsIndex] | None = None,
     ) -> None:
         bits = as_protection(prot).bits
-        if fd is None:
+        if file is None:
             flags, number, file_offset = _ANONYMOUS_FLAGS, -1, 0
         else:
-            flags, number = _FILE_FLAGS, as_descriptor(fd)
-            file_offset = as_file_offset(fd_offset)
+            flags, number, file_offset = (
+                _FILE_FLAGS,
+                as_descriptor(file[0]),
+                as_file_offset(file[1]),
+            )
             if file_offset % _PAGE:
                 raise NotPageAlignedError(file_offset, _PAGE)
+        start, count = index(offset), as_size(size)
         with layout_lock:
-            pages, start, end = self._range(offset, size)
+            pages, start, end = self._range(start, count)
             replaces = any(source for _, _, source in self._sources.pieces(start, end))
-            pages.call(
-                _syscalls.place, start, end - start, bits, flags, number, file_offset, replaces
-            )
-            pages.assign(start, end, bits)
-            origin = None if fd is None else file_offset - start
+            place = (start, end - start, bits, flags, number, file_offset, replaces)
+            pages.change(start, end, bits, partial(pages.call, _syscalls.place, *place))
+            origin = None if file is None else file_offset - start
             self._sources.assign(start, end, _Source(origin))

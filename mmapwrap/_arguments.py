@@ -34,20 +34,25 @@ WritableBuffer: TypeAlias = "Buffer"
 
 def as_descriptor(fd: Descriptor) -> int:
     """The number of a descriptor that may be open."""
-    if isinstance(fd, int):
-        number = fd
-    elif (fileno := getattr(fd, "fileno", None)) is not None:
+    fileno = getattr(fd, "fileno", None)
+    if fileno is None:
+        number = _as_number(fd)
+    else:
         try:
             number = index(fileno())
         except ValueError:  # what Python's closed files say
             raise system_call_error(errno.EBADF, "fileno") from None
         except OSError as error:  # files without a descriptor, such as io.BytesIO
             raise system_call_error(error.errno or errno.EBADF, "fileno") from error
-    else:
-        raise TypeError(f"an int or an object with fileno() is needed, not {type(fd).__name__}")
     if not 0 <= number <= _syscalls.LARGEST_DESCRIPTOR:
         raise system_call_error(errno.EBADF, "mmap")
     return number
+
+
+def _as_number(fd: object) -> int:
+    if not isinstance(fd, SupportsIndex):
+        raise TypeError(f"an int or an object with fileno() is needed, not {type(fd).__name__}")
+    return index(fd)
 
 
 def as_size(size: SupportsIndex) -> int:

@@ -113,10 +113,11 @@ class ContentRegion(RegionBase):
             self._pages.at(WRITE, _syscalls.write_byte, key, byte)
 
     def _read_bytes(self, chosen: range) -> bytes:
-        if chosen.step != 1:
-            return bytes(self[position] for position in chosen)
+        if chosen.step != 1 and chosen:
+            ends = sorted((chosen[0], chosen[-1]))
+            return self._read_bytes(range(ends[0], ends[1] + 1))[:: chosen.step]
         content, memory = _syscalls.new_bytes(len(chosen))
-        self._pages.access(READ, _syscalls.read, chosen.start, len(chosen), memory)
+        self._pages.access(READ, _syscalls.read, chosen.start if chosen else 0, len(chosen), memory)
         return content
 
     def _write_bytes(self, chosen: range, data: ReadableBuffer) -> None:

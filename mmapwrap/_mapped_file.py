@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from mmapwrap import _syscalls
-from mmapwrap.errors import SystemCallError, UnsupportedOperationError
+from mmapwrap.errors import SystemCallError, TooManyFilesError, UnsupportedOperationError
 
 
 class MappedFile(NamedTuple):
@@ -32,6 +31,8 @@ class MappedFile(NamedTuple):
         for path in (link, self.path.replace(rb"\012", b"\n")):
             try:
                 fd = _syscalls.open_file(path, os.O_RDONLY)
+            except TooManyFilesError:
+                raise
             except SystemCallError:
                 continue
             if _syscalls.file_status(fd).st_ino == self.inode:
@@ -54,7 +55,7 @@ def shared_files(start: int, end: int) -> list[MappedFile]:
 
 
 def _mappings() -> Iterator[MappedFile]:
-    for line in Path("/proc/self/maps").read_bytes().splitlines():
+    for line in _syscalls.read_file("/proc/self/maps").splitlines():
         addresses, flags, offset, _, inode, *path = line.split(None, 5)
         start, end = (int(edge, 16) for edge in addresses.split(b"-"))
         yield MappedFile(

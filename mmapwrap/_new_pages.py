@@ -86,6 +86,6 @@ def _map(
     flags |= as_sharing(sharing)
     fd, offset = (-1, 0) if file is None else file
     handle = _syscalls.map_pages(
-        address, size, as_alignment(align), bits, flags, fd, offset, populate
+        address, size, as_alignment(align), bits, flags, fd, offset, bool(populate)
     )
     return Pages(handle, size, bits, sharing, None if file is None else offset)

@@ -60,6 +60,7 @@ class Pages:
 
     __slots__ = (
         "_bits",
+        "_changes",
         "file_offset",
         "handle",
         "head",
@@ -89,6 +90,7 @@ class Pages:
         self.protections: RangeMap[int] | None = None
         """The PROT_* bits by range; None where they are the same everywhere."""
         self._bits = bits
+        self._changes = 0
 
     def call(
         self,
@@ -215,9 +217,37 @@ class Pages:
                 for first, last, bits in self._by_range().pieces(start, end)
             ]
 
-    def assign(self, start: int, end: int, bits: int) -> None:
-        """Remembers what a range allows that has been mapped anew; layout_lock is held."""
-        self._by_range().assign(start, end, bits)
+    def change(self, start: int, end: int, bits: int, act: Callable[[], object]) -> None:
+        """Acts on a range that allows `bits` afterwards, and remembers that; layout_lock is held.
+
+        Whatever interrupts it, and wherever, no more access is remembered than there is.
+        """
+        ranges = self._by_range()
+        before = list(ranges.pieces(start, end))
+        self._changes += 1
+        change = self._changes
+        for first, last, old in before:
+            ranges.assign(first, last, old & bits)
+        try:
+            act()
+        except MmapError:
+            if change == self._changes:
+                self._restore(before, bits)
+            raise
+        if change == self._changes:
+            ranges.assign(start, end, bits)
+        else:  # a signal handler changed something meanwhile, before this or after it
+            for first, last, now in list(ranges.pieces(start, end)):
+                ranges.assign(first, last, now & bits)
+
+    def _restore(self, before: list[tuple[int, int, int]], bits: int) -> None:
+        """Gives ranges the protection that they had, where a failed call may have changed it."""
+        for first, last, old in before:
+            back = 0
+            if old & ~bits and not old & _GUARDED:
+                back = _syscalls.protect(self.handle, first, last - first, old, _ANY)
+            if back >= 0:
+                self._by_range().assign(first, last, old)
 
     def become_arena(self) -> None:
         """Ends where the last page does, and keeps the protection by range; layout_lock is held."""
@@ -226,73 +256,88 @@ class Pages:
         protections = RangeMap(size, self._bits)
         for start, end, bits in self._by_range().pieces(0, self.size):
             protections.assign(start, size if end == self.size else end, bits)
-        self.size, self.protections = size, protections
+        self.protections = protections
+        self.size = size
 
     def protect(self, prot: Protection, offset: SupportsIndex, count: SupportsIndex | None) -> None:
         """Changes the protection of a range and remembers it."""
         bits = prot.bits
+        start, end = self.span(offset, count)
         with layout_lock:
-            start, end = self.span(offset, count)
+            self.call(_syscalls.check_pages, start, end - start)
             self.refuse_views(start, end, bits)
-            if (start, end) == (0, self.size) and not self._has_guards():
-                self._mprotect(start, end, bits, bits)
-                self._bits, self.protections = bits, None
+            if (start, end) == (0, self.size) and self.protections is None:
+                self._protect_all(bits)
             else:
-                self._mprotect(start, end, bits, _ANY)
-                for first, last, old in list(self._by_range().pieces(start, end)):
-                    self._by_range().assign(first, last, bits | old & _GUARDED)
+                self._protect_by_range(start, end, bits)
 
-    def _mprotect(self, start: int, end: int, bits: int, common: int) -> None:
-        """Changes the range, or leaves it as it was."""
+    def _protect_all(self, bits: int) -> None:
+        old = self._bits
+        self._bits = old & bits
         try:
-            self.call(_syscalls.protect, start, end - start, bits, common)
+            self.call(_syscalls.protect, 0, self.size, bits, bits)
         except SystemCallError:
-            # mprotect may have changed some of the range's mappings before it failed.
-            for first, last, old in list(self._by_range().pieces(start, end)):
-                restored = _syscalls.protect(self.handle, first, last - first, old & _ANY, _ANY)
-                if restored < 0:
-                    self._by_range().assign(first, last, old & (bits | _GUARDED))
+            if _syscalls.protect(self.handle, 0, self.size, old, old) >= 0:
+                self._bits = old
             raise
+        self._bits = bits
+
+    def _protect_by_range(self, start: int, end: int, bits: int) -> None:
+        # Guard pages stay: they allow nothing, whatever the protection below them is.
+        guarded = [piece for piece in self._by_range().pieces(start, end) if piece[2] & _GUARDED]
+        act = partial(self.call, _syscalls.protect, start, end - start, bits, _ANY)
+        self.change(start, end, bits, act)
+        for first, last, _ in guarded:
+            self._by_range().assign(first, last, bits | _GUARDED)
 
     def guard(self, helper: Callable[..., int], start: int, end: int, advice: int) -> None:
         """Installs or removes guard pages and remembers them: nobody can touch those."""
-        installs = advice == _syscalls.MADV_GUARD_INSTALL
         with layout_lock:
-            if installs:
+            before = list(self._by_range().pieces(start, end))
+            if advice == _syscalls.MADV_GUARD_INSTALL:
                 self.refuse_views(start, end, 0)
-            self.call(helper, start, end - start, advice)
-            for first, last, old in list(self._by_range().pieces(start, end)):
-                self._by_range().assign(first, last, old & _ANY | (_GUARDED if installs else 0))
+                for first, last, old in before:
+                    self._by_range().assign(first, last, old | _GUARDED)
+            try:
+                self.call(helper, start, end - start, advice)
+            except MmapError:
+                self._restore(before, _ANY)
+                raise
+            if advice == _syscalls.MADV_GUARD_REMOVE:
+                for first, last, old in before:
+                    self._by_range().assign(first, last, old & _ANY)
 
     def _by_range(self) -> RangeMap[int]:
         if self.protections is None:
             self.protections = RangeMap(self.size, self._bits)
         return self.protections
 
-    def _has_guards(self) -> bool:
-        return self.protections is not None and any(
-            bits & _GUARDED for _, _, bits in self.protections.pieces(0, self.size)
-        )
-
     # --- Views ----------------------------------------------------------------------------------
 
     def view(self, offset: SupportsIndex, count: SupportsIndex | None) -> memoryview:
         """Exports a range: writable where every byte of it is."""
+        start, end = self.span(offset, count)
         with layout_lock:
-            start, end = self.span(offset, count)
-            self.require(READ, start, end)
-            access = self.allowed(start, end) & (READ | WRITE)
             key = object()
-            self.views[key] = View(start, end, access, self.handle)
-            exported = _syscalls.buffer_of(
-                self.handle, start, end - start, partial(self.views.pop, key)
-            )
+            try:
+                # Counted first and checked then: a signal handler in between that would take the
+                # access away meets the view.
+                self.views[key] = View(start, end, READ | WRITE, self.handle)
+                self.require(READ, start, end)
+                access = self.allowed(start, end) & (READ | WRITE)
+                self.views[key] = View(start, end, access, self.handle)
+                exported = _syscalls.buffer_of(
+                    self.handle, start, end - start, partial(self.views.pop, key)
+                )
+            except BaseException:
+                self.views.pop(key, None)
+                raise
         return exported if access & WRITE else exported.toreadonly()
 
     def refuse_views(self, start: int, end: int, bits: int) -> None:
         """Raises ViewsExportedError where a view of the range gives more access than `bits`."""
         broken = sum(
-            view.start < end and start < view.end and bool(view.access & ~bits)
+            max(view.start, start) < min(view.end, end) and bool(view.access & ~bits)
             for view in list(self.views.values())
         )
         if broken:

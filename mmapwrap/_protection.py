@@ -74,6 +74,8 @@ class Protection:
 
     def allows(self, other: "Protection") -> bool:
         """Whether everything that `other` allows is allowed here too."""
+        if other.__class__ is not Protection:
+            raise TypeError(f"a Protection is needed, not {type(other).__name__}")
         return not other.bits & ~self.bits
 
     def __or__(self, other: object) -> "Protection":

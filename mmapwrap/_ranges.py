@@ -2,7 +2,8 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from operator import index, itemgetter
+from typing import Generic, SupportsIndex, TypeVar
 
 import attrs
 
@@ -11,15 +12,16 @@ from mmapwrap.errors import InvalidRangeError
 T = TypeVar("T")
 
 
-def range_end(offset: int, count: int, region_size: int) -> int:
+def range_end(offset: SupportsIndex, count: SupportsIndex, region_size: SupportsIndex) -> int:
     """Returns `offset + count`, in bytes, of a range that a region of this size holds.
 
     Raises:
         InvalidRangeError: The range starts before the region or ends after it.
     """
-    if offset < 0 or count < 0 or offset + count > region_size:
-        raise InvalidRangeError(offset, count, region_size)
-    return offset + count
+    start, length, size = index(offset), index(count), index(region_size)
+    if start < 0 or length < 0 or start + length > size:
+        raise InvalidRangeError(start, length, size)
+    return start + length
 
 
 @attrs.frozen
@@ -55,10 +57,12 @@ class ByteRange:
 
     def overlaps(self, other: "ByteRange") -> bool:
         """Whether some byte is in both."""
-        return self.offset < other.end and other.offset < self.end and bool(self.count)
+        return max(self.offset, other.offset) < min(self.end, other.end)
 
     def widened(self, page_size: int) -> "ByteRange":
-        """The whole pages that the range touches."""
+        """The whole pages that the range touches; none where it has no bytes."""
+        if not self.count:
+            return self
         offset = self.offset // page_size * page_size
         return ByteRange(offset, -(-self.end // page_size) * page_size - offset)
 
@@ -66,49 +70,54 @@ class ByteRange:
 class RangeMap(Generic[T]):
     """A value for each byte of a region, the same over long ranges.
 
-    Ranges are kept in order and found by bisection; neighbours of equal value are one range.
+    The ranges are kept in order and found by bisection; neighbours of equal value are one range. A
+    change is one assignment to a slice of the list: nobody ever sees half of it.
     """
 
-    __slots__ = ("_size", "_starts", "_values")
+    __slots__ = ("_ranges", "_size")
 
     def __init__(self, size: int, value: T) -> None:
         self._size = size
-        self._starts = [0]
-        self._values = [value]
+        self._ranges = [(0, value)]
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._ranges)
 
     def assign(self, start: int, end: int, value: T) -> None:
         """Gives the bytes from `start` to `end` this value."""
         if start >= end:
             return
-        first = self._cut(start)
-        last = self._cut(end)
-        # One slice assignment a list, so that nobody sees a range half changed for long.
-        starts, values = [start], [value]
-        if first > 0 and self._values[first - 1] == value:
-            starts, values = [], []
-        if last < len(self._starts) and self._values[last] == value:
+        ranges = self._ranges
+        first, last = self._index(start), self._index(end - 1)
+        changed = [(start, value)]
+        if ranges[first][0] < start:
+            changed.insert(0, ranges[first])
+        elif first > 0:
+            first -= 1
+            changed.insert(0, ranges[first])
+        if changed[0][1] == value:
+            del changed[1:]
+        if end < self._end(last):
+            after = (end, ranges[last][1])
+        elif end < self._size:
             last += 1
-        self._starts[first:last] = starts
-        self._values[first:last] = values
+            after = ranges[last]
+        else:
+            after = None
+        if after is not None and after[1] != value:
+            changed.append(after)
+        ranges[first : last + 1] = changed
 
     def pieces(self, start: int, end: int) -> Iterator[tuple[int, int, T]]:
         """The ranges of one value between `start` and `end`, as (start, end, value), in order."""
-        index = bisect_right(self._starts, start) - 1
+        at = self._index(start)
         while start < end:
-            following = index + 1
-            stop = self._starts[following] if following < len(self._starts) else self._size
-            yield start, min(stop, end), self._values[index]
-            start, index = stop, following
+            stop = min(self._end(at), end)
+            yield start, stop, self._ranges[at][1]
+            start, at = stop, at + 1
 
-    def _cut(self, position: int) -> int:
-        """Makes a range start at the position, and returns its index."""
-        index = bisect_right(self._starts, position) - 1
-        if self._starts[index] == position:
-            return index
-        if position < self._size:
-            self._starts.insert(index + 1, position)
-            self._values.insert(index + 1, self._values[index])
-        return index + 1
+    def _index(self, position: int) -> int:
+        return bisect_right(self._ranges, position, key=itemgetter(0)) - 1
+
+    def _end(self, at: int) -> int:
+        return self._ranges[at + 1][0] if at + 1 < len(self._ranges) else self._size

@@ -20,6 +20,9 @@ class MappedRegion(ContentRegion, TypedRegion, SearchableRegion, PagedRegion, ab
 
     __slots__ = ()
 
+    def __init__(self) -> None:
+        raise TypeError("MappedRegion is what the kinds of regions share, and none itself")
+
     def add_fd_mapping(
         self,
         offset: SupportsIndex,

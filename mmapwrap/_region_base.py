@@ -72,7 +72,7 @@ class RegionBase:
                 2**64 are not.
             ClosedMappingError: The region is closed.
         """
-        return range_end(offset.__index__(), count.__index__(), self.size)
+        return range_end(offset, count, self.size)
 
     # --- Lifetime -------------------------------------------------------------------------------
 

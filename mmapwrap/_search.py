@@ -1,10 +1,10 @@
 """Looking through a region, without a copy and without the GIL."""
 
 from operator import index
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex, cast
 
 from mmapwrap import _syscalls
-from mmapwrap._arguments import ReadableBuffer
+from mmapwrap._arguments import ReadableBuffer, as_byte
 from mmapwrap._ownership import READ
 from mmapwrap._region_base import RegionBase
 
@@ -55,6 +55,11 @@ class SearchableRegion(RegionBase):
         if index(start) > size or first > last:
             return -1
         return self._pages.access(READ, helper, first, last - first, wanted, len(wanted)) - 1
+
+    def __contains__(self, item: object) -> bool:
+        """Whether a byte, or a run of bytes, is somewhere in the region; as `find`."""
+        needle = bytes((as_byte(item),)) if isinstance(item, SupportsIndex) else item
+        return self.find(cast("ReadableBuffer", needle)) >= 0
 
     def is_all_zero(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> bool:
         """Whether every byte of the range is 0.

@@ -115,7 +115,7 @@ class SharedMemory:
             TooManyFilesError: RLIMIT_NOFILE is reached.
             SystemCallError: The kernel refused: RLIMIT_FSIZE (EFBIG) for example.
         """
-        name = os.fsencode(debug_name)
+        name = _as_name(debug_name)
         if len(name) > _LONGEST_NAME or b"\0" in name:
             raise InvalidArgumentError(
                 f"debug_name has {len(name)} bytes: at most {_LONGEST_NAME} and no NUL are allowed"
@@ -126,7 +126,7 @@ class SharedMemory:
         # fallocate(2) of a memfd knows no limit: it would go on until processes are killed.
         if allocate and length > _available_memory():
             raise system_call_error(errno.ENOSPC, "fallocate")
-        fd = _syscalls.create_memfd(name, length, allocate=allocate)
+        fd = _syscalls.create_memfd(name, length, allocate=bool(allocate))
         return cls.owning(fd, length, debug_name)
 
     @classmethod
@@ -161,7 +161,8 @@ class SharedMemory:
             raise PastEndOfFileError(0, length, status.st_size)
         if _as_seals(required_seals):
             _require_seals(number, required_seals)
-        return cls.owning(_syscalls.duplicate(number), length, _name_of(number))
+        name = _name_of(number)
+        return cls.owning(_syscalls.duplicate(number), length, name)
 
     @classmethod
     def from_file(cls, file: Descriptor) -> "SharedMemory":
@@ -294,7 +295,18 @@ class SharedMemory:
 
 
 def _received(descriptor: "_Duplicate", size: int, name: str) -> SharedMemory:
-    return SharedMemory.owning(descriptor.detach(), size, name)
+    fd = descriptor.detach()
+    os.set_inheritable(fd, False)  # noqa: FBT003  # as every descriptor that Python makes
+    return SharedMemory.owning(fd, size, name)
+
+
+def _as_name(name: object) -> bytes:
+    if not isinstance(name, str):
+        raise TypeError(f"debug_name must be a str, not {type(name).__name__}")
+    try:
+        return os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(f"debug_name {name!r}: {error}") from None
 
 
 def _as_seals(seals: MemfdSeals) -> MemfdSeals:
@@ -305,9 +317,9 @@ def _as_seals(seals: MemfdSeals) -> MemfdSeals:
 
 def _available_memory() -> int:
     """The bytes that the kernel could still give away without ending a process."""
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return sum(int(fields[name].split()[0]) for name in ("MemAvailable", "SwapFree")) * 1024
+    lines = _syscalls.read_file("/proc/meminfo").splitlines()
+    fields = dict(line.split(b":", 1) for line in lines)
+    return sum(int(fields[name].split()[0]) for name in (b"MemAvailable", b"SwapFree")) * 1024
 
 
 def _require_seals(fd: int, required: MemfdSeals) -> None:

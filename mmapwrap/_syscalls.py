@@ -8,6 +8,7 @@ pages; the system calls that need no pages are functions here.
 import errno
 import fcntl
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mmapwrap._mman import ffi, lib
@@ -124,6 +125,8 @@ write_to_fd: Final = lib.mmw_write_to_fd
 reserve: Final = lib.mmw_reserve
 place: Final = lib.mmw_place
 
+keeps_messages_apart: Final = lib.mmw_keeps_messages_apart
+
 # Helpers on a number: (handle, offset, mode, ...). A failed load gives one of the FAILED values.
 check_scalar: Final = lib.mmw_check_scalar
 load_signed: Final = lib.mmw_load_signed
@@ -219,12 +222,17 @@ def unmap(handle: Handle) -> None:
     ffi.release(handle)
 
 
-def borrow_pages(address: int, size: int, prot: int) -> Handle:
-    """A handle of memory that somebody else unmaps."""
+def borrow_pages(address: int, size: int, prot: int, owner: object) -> Handle:
+    """A handle of memory that somebody else unmaps; it keeps the owner."""
     pages = lib.mmw_borrow(address, size, prot)
     if pages < _LOWEST_HANDLE and (error := _map_failure(pages)):
         raise error
-    return ffi.gc(pages, lib.mmw_release)
+    return ffi.gc(pages, partial(_release_borrowed, owner))
+
+
+def _release_borrowed(owner: object, pages: Handle) -> None:
+    lib.mmw_release(pages)
+    del owner  # not before
 
 
 def create_memfd(name: bytes, size: int, *, allocate: bool) -> int:
@@ -296,6 +304,15 @@ def open_file(path: "str | bytes | os.PathLike[str] | os.PathLike[bytes]", flags
         raise _translated(error, "open", os.fsdecode(path)) from None
     except ValueError as error:  # a NUL in the path
         raise InvalidArgumentError(f"path {path!r}: {error}") from None
+
+
+def read_file(path: str) -> bytes:
+    """The whole of a small file, such as those of /proc."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise _translated(error, "open", path) from None
 
 
 def file_status(fd: int) -> os.stat_result:

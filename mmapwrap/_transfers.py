@@ -1,8 +1,6 @@
 """Files to memory and back, without a buffer in between."""
 
 import errno
-import socket
-import stat
 from collections.abc import Callable
 from typing import Final, SupportsIndex
 
@@ -61,17 +59,6 @@ def _transfer(
                 break
             raise failed(error.errno) from error
         done += moved
-        if moved == 0 or (done < count and _keeps_messages_apart(number)):
+        if moved == 0 or (done < count and _syscalls.keeps_messages_apart(number)):
             break
     return done
-
-
-def _keeps_messages_apart(fd: int) -> bool:
-    """Whether another read or write would be another message, and no more of this one."""
-    if not stat.S_ISSOCK(_syscalls.file_status(fd).st_mode):
-        return False
-    connection = socket.socket(fileno=fd)
-    try:
-        return connection.type != socket.SOCK_STREAM
-    finally:
-        connection.detach()

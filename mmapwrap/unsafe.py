@@ -3,11 +3,12 @@
 from typing import SupportsIndex
 
 from mmapwrap import _syscalls
-from mmapwrap._arguments import Descriptor
+from mmapwrap._arguments import Descriptor, as_address, as_protection, as_size
 from mmapwrap._external import ExternalMapping
 from mmapwrap._mapping import MemoryMapping
 from mmapwrap._new_pages import map_file_at, map_memory_at
-from mmapwrap._protection import Protection
+from mmapwrap._ownership import Pages
+from mmapwrap._protection import Protection, Sharing
 
 __all__ = [
     "from_descriptor_offset_protection_fixed",
@@ -77,7 +78,7 @@ def from_raw_parts(
         addr: The address of the first byte, at any alignment.
         size: Bytes.
         prot: What the memory allows; it is not changed.
-        owner: An object to keep for as long as the region object lives, such as one that unmaps.
+        owner: An object to keep while the region, a view or a slice of it lives: one that unmaps.
 
     Raises:
         InvalidAddressError: The address is 0 or negative, or the end past 2**64.
@@ -88,4 +89,8 @@ def from_raw_parts(
         of it lives. The region's calls that work on whole pages reach to the ends of the
         pages that the range touches.
     """
-    return ExternalMapping.borrowing(addr, size, prot, owner)
+    length = as_size(size)
+    address = as_address(addr, length)
+    bits = as_protection(prot).bits
+    handle = _syscalls.borrow_pages(address, length, bits, owner)
+    return ExternalMapping.of_pages(Pages(handle, length, bits, Sharing.SHARED, address=address))

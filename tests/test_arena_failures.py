@@ -1,0 +1,616 @@
+"""Calls of an arena that fail: the arena, what it holds and the kernel's list stay as they were."""
+
+import ctypes
+import mmap
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import pytest
+from arena_view import (
+    NONE,
+    READ,
+    RW,
+    WRITE,
+    assert_as_the_kernel_lists,
+    content,
+    kernel_pages,
+    listed_pages,
+    runs,
+    unchanged,
+)
+from kernel_view import (
+    PAGE,
+    KnownFile,
+    child,
+    free_address,
+    known_bytes,
+    process_unchanged,
+    vmas_in,
+)
+
+from mmapwrap import (
+    AccessDeniedError,
+    BadDescriptorError,
+    InvalidArgumentError,
+    InvalidOffsetError,
+    InvalidRangeError,
+    MemfdSeals,
+    MemoryMapping,
+    MemoryMappingArena,
+    MmapError,
+    NotMappableError,
+    NotPageAlignedError,
+    OffsetOverflowError,
+    OperationNotPermittedError,
+    OutOfMemoryError,
+    Protection,
+    Segment,
+    SharedMemory,
+)
+
+SIZE = 16 * PAGE
+
+Errors = type[Exception] | tuple[type[Exception], ...]
+
+# Where the refused calls are aimed: at nothing, at what is there, and at some of both.
+TARGETS = {
+    "hole": (9 * PAGE, 2 * PAGE),
+    "exact": (4 * PAGE, 2 * PAGE),
+    "inside": (PAGE, PAGE),
+    "across": (3 * PAGE, 4 * PAGE),
+}
+at_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
+
+
+@pytest.fixture
+def arena(known_file: KnownFile) -> Iterator[MemoryMappingArena]:
+    """An arena that holds memory, a hole, a file, a read-only part of it and memory."""
+    with MemoryMappingArena.new(SIZE) as a, known_file.path.open("r+b") as file:
+        a.add_anon(0, 3 * PAGE)
+        a[: 3 * PAGE] = known_bytes(3 * PAGE)
+        a.add_fd_offset(4 * PAGE, 2 * PAGE, file, 3 * PAGE)
+        a.add_fd_offset_protection(6 * PAGE, PAGE, file, 7 * PAGE, READ)
+        a.add_anon_protection(12 * PAGE, PAGE, NONE)
+        a.add_anon(13 * PAGE, 3 * PAGE)
+        yield a
+
+
+# Descriptors that cannot be mapped so
+
+
+@contextmanager
+def opened(path: Path | str, flags: int) -> Generator[int]:
+    fd = os.open(path, flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def closed_descriptor(path: Path) -> Generator[int]:
+    fd = os.open(path, os.O_RDWR)
+    os.close(fd)
+    yield fd
+
+
+@contextmanager
+def closed_file(path: Path) -> Generator[object]:
+    with path.open("r+b") as file:
+        pass
+    yield file
+
+
+@contextmanager
+def sealed(path: Path) -> Generator[object]:
+    with SharedMemory.new("sealed", SIZE) as memory:
+        memory.add_seals(MemfdSeals.WRITE)
+        yield memory
+
+
+@contextmanager
+def pipe_end(path: Path) -> Generator[int]:
+    reading, writing = os.pipe()
+    os.close(writing)
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+
+
+@contextmanager
+def connection(path: Path) -> Generator[object]:
+    one, other = socket.socketpair()
+    with one, other:
+        yield one
+
+
+@contextmanager
+def just(value: object) -> Generator[object]:
+    yield value
+
+
+Made = Callable[[Path], Any]
+
+BAD_DESCRIPTORS: dict[str, tuple[Made, Protection, Errors]] = {
+    "negative": (lambda path: just(-1), RW, BadDescriptorError),
+    "never opened": (lambda path: just(2**20), RW, BadDescriptorError),
+    "past an int": (lambda path: just(2**31), RW, BadDescriptorError),
+    "closed": (closed_descriptor, RW, BadDescriptorError),
+    "closed file": (closed_file, RW, BadDescriptorError),
+    "read-only, to write": (lambda path: opened(path, os.O_RDONLY), RW, AccessDeniedError),
+    "read-only, only to write": (lambda path: opened(path, os.O_RDONLY), WRITE, AccessDeniedError),
+    "write-only": (lambda path: opened(path, os.O_WRONLY), RW, AccessDeniedError),
+    "write-only, to write": (lambda path: opened(path, os.O_WRONLY), WRITE, AccessDeniedError),
+    "path only": (lambda path: opened(path, os.O_PATH), READ, BadDescriptorError),
+    "pipe": (pipe_end, READ, NotMappableError),
+    "socket": (connection, RW, NotMappableError),
+    "directory": (lambda path: opened(path.parent, os.O_RDONLY), READ, NotMappableError),
+    "sealed": (sealed, RW, OperationNotPermittedError),
+    "None": (lambda path: just(None), RW, TypeError),
+    "str": (lambda path: just("0"), RW, TypeError),
+    "float": (lambda path: just(0.0), RW, TypeError),
+    "path": (just, RW, TypeError),
+}
+
+
+@at_target
+@pytest.mark.parametrize(
+    ("make", "prot", "error"), BAD_DESCRIPTORS.values(), ids=BAD_DESCRIPTORS.keys()
+)
+def test_add_of_a_bad_descriptor_changes_nothing(
+    make: Made,
+    prot: Protection,
+    error: Errors,
+    target: tuple[int, int],
+    arena: MemoryMappingArena,
+    known_file: KnownFile,
+) -> None:
+    offset, size = target
+    with ExitStack() as stack:
+        fd = stack.enter_context(make(known_file.path))
+        calls: list[Callable[[], None]] = [
+            lambda: arena.add_fd_offset_protection(offset, size, fd, 0, prot),
+            lambda: arena.add_fd_mapping(offset, size, fd, 0, prot),
+        ]
+        if prot == RW:
+            calls += [
+                lambda: arena.add_fd(offset, size, fd),
+                lambda: arena.add_fd_offset(offset, size, fd, 0),
+            ]
+        for call in calls:
+            with unchanged(arena), pytest.raises(error):
+                call()
+    assert known_file.path.read_bytes() == known_file.content
+
+
+def test_add_of_what_is_sealed_against_writing_works_read_only() -> None:
+    with MemoryMappingArena.new(SIZE) as arena, SharedMemory.new("sealed", SIZE) as memory:
+        memory.map()[:3] = b"abc"
+        memory.add_seals(MemfdSeals.WRITE)
+        with unchanged(arena), pytest.raises(OperationNotPermittedError):
+            arena.add_fd(0, PAGE, memory)
+        try:
+            arena.add_fd_offset_protection(0, PAGE, memory, 0, READ)
+        except OperationNotPermittedError:
+            pytest.skip("this kernel maps no sealed memory shared, not even read-only")
+        assert arena[:3] == b"abc"
+        assert_as_the_kernel_lists(arena)
+
+
+# Ranges that cannot be
+
+BAD_RANGES: list[tuple[Any, Any, Errors]] = [
+    (SIZE, PAGE, InvalidRangeError),
+    (SIZE - PAGE, 2 * PAGE, InvalidRangeError),
+    (0, SIZE + 1, InvalidRangeError),
+    (SIZE + PAGE, PAGE, InvalidRangeError),
+    (-PAGE, PAGE, InvalidRangeError),
+    (-PAGE, SIZE + PAGE, InvalidRangeError),
+    (2**63, PAGE, InvalidRangeError),
+    (2**64, PAGE, InvalidRangeError),
+    (2**64 - PAGE, PAGE, InvalidRangeError),
+    (2**64 - PAGE, 2 * PAGE, InvalidRangeError),
+    (PAGE, 2**63, InvalidRangeError),
+    (PAGE, 2**64 - 1, InvalidRangeError),
+    (PAGE, 2**64 - PAGE, InvalidRangeError),
+    (PAGE, 2**64, (InvalidRangeError, InvalidArgumentError)),
+    (1, PAGE, NotPageAlignedError),
+    (PAGE // 2, PAGE // 2, NotPageAlignedError),
+    (PAGE - 1, 1, NotPageAlignedError),
+    (0, 0, InvalidArgumentError),
+    (4 * PAGE, 0, InvalidArgumentError),
+    (0, -1, (InvalidArgumentError, InvalidRangeError)),
+    (4 * PAGE, -PAGE, (InvalidArgumentError, InvalidRangeError)),
+    ("0", PAGE, TypeError),
+    (0.0, PAGE, TypeError),
+    (None, PAGE, TypeError),
+    (0, "1", TypeError),
+    (0, 4096.0, TypeError),
+    (0, None, TypeError),
+]
+
+
+@pytest.mark.parametrize(("offset", "size", "error"), BAD_RANGES)
+def test_range_that_cannot_be_changes_nothing(
+    offset: Any, size: Any, error: Errors, arena: MemoryMappingArena, known_file: KnownFile
+) -> None:
+    with opened(known_file.path, os.O_RDWR) as fd:
+        calls: list[Callable[[], None]] = [
+            lambda: arena.add_anon(offset, size),
+            lambda: arena.add_anon_protection(offset, size, RW),
+            lambda: arena.add_fd(offset, size, fd),
+            lambda: arena.add_fd_offset(offset, size, fd, PAGE),
+            lambda: arena.add_fd_offset_protection(offset, size, fd, PAGE, READ),
+            lambda: arena.add_fd_mapping(offset, size, fd, PAGE, READ),
+            lambda: arena.remove(offset, size),
+            lambda: arena.remove_mapping(offset, size),
+        ]
+        for call in calls:
+            with unchanged(arena), pytest.raises(error):
+                call()
+
+
+def test_error_of_a_range_tells_its_numbers(arena: MemoryMappingArena) -> None:
+    with pytest.raises(InvalidRangeError) as outside:
+        arena.add_anon(SIZE - PAGE, 2 * PAGE)
+    error = outside.value
+    assert (error.offset, error.count, error.region_size) == (SIZE - PAGE, 2 * PAGE, SIZE)
+    with pytest.raises(NotPageAlignedError) as unaligned:
+        arena.remove(PAGE + 5, PAGE)
+    assert (unaligned.value.value, unaligned.value.page_size) == (PAGE + 5, PAGE)
+
+
+@at_target
+@pytest.mark.parametrize(
+    ("fd_offset", "error"),
+    [
+        (-PAGE, InvalidOffsetError),
+        (-1, InvalidOffsetError),
+        (2**63, InvalidOffsetError),
+        (2**64, InvalidOffsetError),
+        (2**63 - PAGE, OffsetOverflowError),
+        (1, NotPageAlignedError),
+        (PAGE + PAGE // 2, NotPageAlignedError),
+        ("0", TypeError),
+        (None, TypeError),
+        (1.0, TypeError),
+    ],
+)
+def test_file_offset_that_cannot_be_changes_nothing(
+    fd_offset: Any,
+    error: Errors,
+    target: tuple[int, int],
+    arena: MemoryMappingArena,
+    known_file: KnownFile,
+) -> None:
+    with opened(known_file.path, os.O_RDWR) as fd:
+        calls: list[Callable[[], None]] = [
+            lambda: arena.add_fd_offset(*target, fd, fd_offset),
+            lambda: arena.add_fd_offset_protection(*target, fd, fd_offset, READ),
+            lambda: arena.add_fd_mapping(*target, fd, fd_offset, READ),
+        ]
+        for call in calls:
+            with unchanged(arena), pytest.raises(error):
+                call()
+
+
+@at_target
+@pytest.mark.parametrize("prot", [3, None, "rw-", mmap.PROT_READ])
+def test_protection_of_another_type_changes_nothing(
+    prot: Any, target: tuple[int, int], arena: MemoryMappingArena, known_file: KnownFile
+) -> None:
+    with opened(known_file.path, os.O_RDWR) as fd:
+        calls: list[Callable[[], None]] = [
+            lambda: arena.add_anon_protection(*target, prot),
+            lambda: arena.add_fd_offset_protection(*target, fd, 0, prot),
+            lambda: arena.add_fd_mapping(*target, fd, 0, prot),
+        ]
+        for call in calls:
+            with unchanged(arena), pytest.raises(TypeError):
+                call()
+
+
+def test_protect_that_the_file_does_not_allow_changes_nothing(
+    arena: MemoryMappingArena, known_file: KnownFile
+) -> None:
+    with opened(known_file.path, os.O_RDONLY) as fd:
+        arena.add_fd_offset_protection(8 * PAGE, 4 * PAGE, fd, 0, READ)
+    for offset, count in [(8 * PAGE, 4 * PAGE), (9 * PAGE, PAGE), (4 * PAGE, 8 * PAGE)]:
+        with unchanged(arena), pytest.raises((AccessDeniedError, TypeError)):
+            arena.protect(RW, offset, count)
+
+
+# Huge pages: the kernel rounds the length of a fixed mapping of such a file up
+
+
+@pytest.fixture
+def huge_file() -> Iterator[tuple[int, int]]:
+    """A descriptor of memory in huge pages, of which none need exist, and the size of one."""
+    try:
+        fd = os.memfd_create("huge", os.MFD_CLOEXEC | os.MFD_HUGETLB)
+    except OSError:
+        pytest.skip("this kernel has no hugetlb memory")
+    try:
+        yield fd, os.fstat(fd).st_blksize
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("pages", [1, 3])
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_add_of_less_than_a_huge_page_touches_nothing_beside_it(
+    pages: int, is_replaced: bool, huge_file: tuple[int, int]
+) -> None:
+    fd, huge = huge_file
+    os.ftruncate(fd, 2 * huge)
+    with MemoryMappingArena.new(4 * huge) as arena:
+        aligned = -arena.as_ptr() % huge
+        first, beside = aligned + huge, pages * PAGE
+        if is_replaced:
+            arena.add_anon(first, beside)
+        arena.add_anon(first + beside, PAGE)
+        arena[first + beside : first + beside + PAGE] = known_bytes(PAGE)
+        with unchanged(arena), pytest.raises(MmapError):
+            arena.add_fd(first, beside, fd)
+
+
+def test_add_of_less_than_a_huge_page_never_leaves_the_arena(
+    huge_file: tuple[int, int],
+) -> None:
+    fd, huge = huge_file
+    os.ftruncate(fd, huge)
+    start = free_address(huge)
+    start -= start % huge
+    owned = MemoryMapping.new_protection_fixed(start, PAGE, RW)
+    # The rest of the huge page belongs to somebody else.
+    beside = MemoryMapping.new_protection_fixed(start + PAGE, PAGE, RW)
+    with owned.into_arena() as arena, beside:
+        arena.remove(0, PAGE)
+        beside[:] = known_bytes(PAGE)
+        with unchanged(arena), pytest.raises(MmapError):
+            arena.add_fd(0, PAGE, fd)
+        assert [vma.path for vma in vmas_in(start + PAGE, PAGE)] == ["/dev/zero (deleted)"]
+        assert beside[:] == known_bytes(PAGE)
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_add_of_whole_huge_pages_is_listed_and_never_cut(
+    is_replaced: bool, huge_file: tuple[int, int]
+) -> None:
+    fd, huge = huge_file
+    os.ftruncate(fd, 2 * huge)
+    with MemoryMappingArena.new(4 * huge) as arena:
+        first = -arena.as_ptr() % huge
+        if is_replaced:
+            arena.add_anon(first, 2 * huge)
+        arena.add_fd_offset_protection(first, 2 * huge, fd, 0, NONE)
+        assert arena.segments() == (Segment(first, 2 * huge, NONE, 0),)
+        assert_as_the_kernel_lists(arena)
+        with unchanged(arena), pytest.raises(MmapError):
+            arena.remove(first + PAGE, PAGE)
+        arena.remove(first, huge)
+        assert_as_the_kernel_lists(arena)
+        arena.remove(first + huge, huge)
+        assert runs(arena) == [(0, arena.size, "---p", "", 0)]
+
+
+# When the process can have no more. Both run in a child, because they need the limits to bite.
+
+
+class Filler:
+    """Takes up as many of the process's mappings as it is told, in one region of its own."""
+
+    def __init__(self) -> None:
+        self._libc: Final = ctypes.CDLL(None, use_errno=True)
+        self._libc.mmap.restype = ctypes.c_void_p
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
+        self._size: Final = ctypes.c_size_t(2 * (limit + 16) * PAGE)
+        self._base: Final = self._libc.mmap(None, self._size, 0, flags, -1, ctypes.c_long(0))
+        assert self._base != ctypes.c_void_p(-1).value
+        self.pairs = 0
+
+    def _protect(self, pair: int, prot: int) -> bool:
+        where = ctypes.c_void_p(self._base + (2 * pair + 1) * PAGE)
+        return bool(self._libc.mprotect(where, ctypes.c_size_t(PAGE), prot) == 0)
+
+    def fill(self) -> None:
+        """Split mappings, two at a time, until the kernel refuses."""
+        while self._protect(self.pairs, mmap.PROT_READ):
+            self.pairs += 1
+
+    def free(self, pairs: int) -> None:
+        """Give so many times two mappings back."""
+        for _ in range(min(pairs, self.pairs)):
+            self.pairs -= 1
+            assert self._protect(self.pairs, 0)
+
+    def close(self) -> None:
+        self._libc.munmap(ctypes.c_void_p(self._base), self._size)
+
+
+EXHAUSTING: dict[str, Callable[[MemoryMappingArena, int], None]] = {
+    "add_anon in a hole": lambda arena, fd: arena.add_anon(9 * PAGE, PAGE),
+    "add_anon over memory": lambda arena, fd: arena.add_anon(PAGE, PAGE),
+    "add_anon over all": lambda arena, fd: arena.add_anon(PAGE, 12 * PAGE),
+    "add_fd in a hole": lambda arena, fd: arena.add_fd(9 * PAGE, PAGE, fd),
+    "add_fd over a file": lambda arena, fd: arena.add_fd_offset(4 * PAGE, PAGE, fd, 9 * PAGE),
+    "add_fd across": lambda arena, fd: arena.add_fd(5 * PAGE, 5 * PAGE, fd),
+    "remove inside": lambda arena, fd: arena.remove(PAGE, PAGE),
+    "protect inside": lambda arena, fd: arena.protect(READ, PAGE, PAGE),
+}
+
+
+def exhaust_mappings(path: str) -> None:
+    """Each call with no mapping left, and with a few: it fails and changes nothing, or works."""
+    # Below the filler, so that the kernel lists it first.
+    low = free_address(SIZE)
+    with opened(path, os.O_RDWR) as fd:
+        filler = Filler()
+        filler.fill()
+        filler.free(64)
+        for name, call in EXHAUSTING.items():
+            refusals = 0
+            for left in range(6):
+                arena = MemoryMapping.new_protection_fixed(low, SIZE, RW).into_arena()
+                arena.remove(0, SIZE)
+                arena.add_anon(0, 3 * PAGE)
+                arena[: 3 * PAGE] = known_bytes(3 * PAGE)
+                arena.add_fd_offset(4 * PAGE, 2 * PAGE, fd, 3 * PAGE)
+                arena.add_anon(13 * PAGE, 3 * PAGE)
+                before = runs(arena), arena.segments(), content(arena)
+                filler.fill()
+                filler.free(left)
+                try:
+                    call(arena, fd)
+                except OutOfMemoryError:
+                    filler.free(64)
+                    refusals += 1
+                    after = runs(arena), arena.segments(), content(arena)
+                    assert after == before, f"{name} with {2 * left} mappings left: {after}"
+                else:
+                    filler.free(64)
+                listed = [run for run in runs(arena) if run[2] != "---p"]
+                held = [(s.offset, s.offset + s.size, f"{s.prot}s") for s in arena.segments()]
+                assert [run[:3] for run in listed] == held, f"{name}: {listed}"
+                arena.close()
+            assert 0 < refusals < 6, f"{name} was refused {refusals} times"
+        filler.close()
+
+
+@pytest.mark.skipif(
+    int(Path("/proc/sys/vm/max_map_count").read_text()) > 1 << 18,
+    reason="vm.max_map_count is so large that to use it up takes long",
+)
+def test_call_without_mappings_left_changes_nothing(known_file: KnownFile) -> None:
+    program = """
+        import sys
+        from test_arena_failures import exhaust_mappings
+        exhaust_mappings(sys.argv[1])
+    """
+    child(program, known_file.path).succeeded()
+
+
+def exhaust_addresses(path: str) -> None:
+    """Replacing needs room beside the arena for a moment: without it, nothing changes."""
+    size = 64 << 20
+    arena = MemoryMappingArena.new(size)
+    arena.add_anon(0, size)
+    arena[:3] = b"abc"
+    with opened(path, os.O_RDWR) as fd:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * PAGE
+        limit = used + (16 << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        before = runs(arena), arena.segments()
+        calls: list[Callable[[], None]] = [
+            lambda: arena.add_anon(0, size),
+            lambda: arena.add_fd(0, size - PAGE, fd),
+            lambda: arena.add_fd_offset(PAGE, size - PAGE, fd, PAGE),
+        ]
+        for call in calls:
+            with process_unchanged():
+                try:
+                    call()
+                except OutOfMemoryError:
+                    assert (runs(arena), arena.segments()) == before
+                    assert arena[:3] == b"abc"
+                else:
+                    pages = kernel_pages(arena)
+                    assert {page.perms for page in pages} == {"rw-s"}
+        arena.remove(0, size)
+        arena.add_anon(0, size)  # where nothing is, no room is needed
+        assert arena[:3] == bytes(3)
+
+
+def test_call_without_addresses_left_changes_nothing(known_file: KnownFile) -> None:
+    program = """
+        import sys
+        from test_arena_failures import exhaust_addresses
+        exhaust_addresses(sys.argv[1])
+    """
+    child(program, known_file.path).succeeded()
+
+
+# When a signal's handler raises, as Ctrl-C does. In a child, because it traces every line.
+
+
+class Interruption(BaseException):
+    """What no code expects, at a place that no code expects."""
+
+
+INTERRUPTED: dict[str, Callable[[MemoryMappingArena], None]] = {
+    "add in a hole": lambda arena: arena.add_anon(9 * PAGE, 2 * PAGE),
+    "add over others": lambda arena: arena.add_anon_protection(PAGE, 4 * PAGE, NONE),
+    "remove": lambda arena: arena.remove(PAGE, PAGE),
+    "remove several": lambda arena: arena.remove(0, 14 * PAGE),
+    "protect less": lambda arena: arena.protect(NONE, PAGE, PAGE),
+    "protect more": lambda arena: arena.protect(RW, 6 * PAGE, PAGE),
+}
+
+
+def interrupt_at(moment: int, call: Callable[[], None]) -> bool:
+    """Make a call that is interrupted before so many of its lines; False where it has fewer."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal lines
+        if "mmapwrap" not in frame.f_code.co_filename:
+            return None
+        lines += event == "line"
+        if lines > moment:
+            sys.settrace(None)
+            raise Interruption
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except Interruption:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def interrupt_everywhere(name: str) -> None:
+    """Interrupt a call before each of its lines: the arena never allows what would crash."""
+    moment = 0
+    is_interrupted = True
+    while is_interrupted:
+        with MemoryMappingArena.new(SIZE) as arena:
+            arena.add_anon(0, 3 * PAGE)
+            arena.add_anon(4 * PAGE, 2 * PAGE)
+            arena.add_anon_protection(6 * PAGE, PAGE, READ)
+            arena.add_anon(13 * PAGE, 3 * PAGE)
+            is_interrupted = interrupt_at(moment, partial(INTERRUPTED[name], arena))
+            told = [page.perms for page in listed_pages(arena)]
+            real = [page.perms for page in kernel_pages(arena)]
+            for page, (letters, mapped) in enumerate(zip(told, real, strict=True)):
+                extra = set(letters[:3]) - set(mapped[:3])
+                assert not extra, f"{name}, line {moment}: page {page} is {mapped}, not {letters}"
+            arena.remove(0, SIZE)
+            arena.add_anon(0, SIZE)
+            arena[:] = known_bytes(SIZE)
+            assert_as_the_kernel_lists(arena)
+        moment += 1
+    assert moment > 10
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_interrupted_call_allows_nothing_that_would_crash(name: str) -> None:
+    program = """
+        import sys
+        from test_arena_failures import interrupt_everywhere
+        interrupt_everywhere(sys.argv[1])
+    """
+    child(program, name).succeeded()

@@ -1,0 +1,1050 @@
+"""Pages that cannot be read in: an error of the library's own calls, zeros under a guard.
+
+Files are cut short under their mappings. What may kill the process runs in one of its own.
+"""
+
+import errno
+import gc
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import numpy as np
+import pytest
+from kernel_view import PAGE, Child, KnownFile, child, is_mapped, known_bytes, process_unchanged
+
+import mmapwrap
+from mmapwrap import (
+    Advice,
+    BadAddressError,
+    ClosedMappingError,
+    MappedRegion,
+    MappingFaultError,
+    MemoryMapping,
+    MemoryMappingArena,
+    MmapError,
+    Protection,
+)
+
+KEPT = 8  # pages of the 16 that are left when the file has been cut
+END = KEPT * PAGE
+
+
+@pytest.fixture
+def lost(known_file: KnownFile) -> Iterator[MemoryMapping]:
+    """A mapping of 16 pages, of which the file has lost the second half."""
+    with MemoryMapping.from_file(known_file.path) as m:
+        os.truncate(known_file.path, END)
+        yield m
+
+
+def fault_of(call: Callable[[], object]) -> MappingFaultError:
+    """The error of a call that meets pages which are not there."""
+    with pytest.raises(MappingFaultError) as caught:
+        call()
+    assert caught.value.errno == errno.EIO
+    assert isinstance(caught.value, OSError)
+    assert isinstance(caught.value, MmapError)
+    return caught.value
+
+
+# The library's own calls
+
+
+def _slice(m: MappedRegion, page: int, pages: int = 1) -> mmapwrap.VolatileSlice:
+    return m.get_slice(page * PAGE, pages * PAGE)
+
+
+def _assign(m: MappedRegion, key: Any, value: Any) -> None:
+    m[key] = value
+
+
+# Each call, the first lost page that it meets, and how many it meets.
+USES: dict[str, tuple[Callable[[MemoryMapping], object], int, int]] = {
+    "index": (lambda m: m[9 * PAGE + 7], 9, 1),
+    "index from the end": (lambda m: m[-1], 15, 1),
+    "slice": (lambda m: m[:], 8, 8),
+    "slice of a page": (lambda m: m[10 * PAGE : 11 * PAGE], 10, 1),
+    "slice with steps": (lambda m: m[7 * PAGE :: 2 * PAGE], 9, 8),
+    "assign to an index": (lambda m: _assign(m, 9 * PAGE, 1), 9, 1),
+    "assign to a slice": (lambda m: _assign(m, slice(END - 1, END + 1), b"ab"), 8, 1),
+    "read_slice": (lambda m: m.read_slice(bytearray(3 * PAGE), 7 * PAGE), 8, 2),
+    "write_slice": (lambda m: m.write_slice(b"a" * 3 * PAGE, 7 * PAGE), 8, 2),
+    "read_obj": (lambda m: m.read_obj(mmapwrap.u32, 12 * PAGE + 1), 12, 1),
+    "read_obj across": (lambda m: m.read_obj(mmapwrap.be_f64, END - 4), 8, 1),
+    "read_obj across two": (lambda m: m.read_obj(mmapwrap.i64, 9 * PAGE - 1), 8, 2),
+    "write_obj": (lambda m: m.write_obj(mmapwrap.u8, 1, END), 8, 1),
+    "write_obj across": (lambda m: m.write_obj(mmapwrap.f32, 1.0, END - 2), 8, 1),
+    "read_obj_volatile": (lambda m: m.read_obj_volatile(mmapwrap.u64, 9 * PAGE), 9, 1),
+    "read_obj_volatile f32": (lambda m: m.read_obj_volatile(mmapwrap.f32, 9 * PAGE), 9, 1),
+    "write_obj_volatile": (lambda m: m.write_obj_volatile(mmapwrap.i16, 1, 9 * PAGE), 9, 1),
+    "find": (lambda m: m.find(b"\xff"), 8, 8),
+    "find where it is not": (lambda m: m.find(b"\xff", 0, 9 * PAGE), 8, 1),
+    "find of zeros": (lambda m: m.find(b"\0\0"), 8, 1),
+    "rfind": (lambda m: m.rfind(b"\xff"), 8, 8),
+    "is_all_zero": (lambda m: m.is_all_zero(END), 8, 8),
+    "is_all_zero of a page": (lambda m: m.is_all_zero(9 * PAGE + 5, 100), 9, 1),
+    "load": (lambda m: _slice(m, 9).load(mmapwrap.u16, 8), 9, 1),
+    "store": (lambda m: _slice(m, 9).store(mmapwrap.u16, 1, 8), 9, 1),
+    "write_bytes": (lambda m: _slice(m, 7, 3).write_bytes(1), 8, 2),
+    "copy_to": (lambda m: _slice(m, 7, 3).copy_to(bytearray(9 * PAGE)), 8, 2),
+    "copy_from": (lambda m: _slice(m, 7, 3).copy_from(b"a" * 9 * PAGE), 8, 2),
+    "is_all_zero of a slice": (lambda m: _slice(m, 8, 2).is_all_zero(), 8, 2),
+    "compared": (lambda m: _slice(m, 8, 2) == _slice(m, 10, 2), 8, 4),
+    "copy between": (lambda m: _slice(m, 0, 2).copy_to_volatile_slice(_slice(m, 10, 2)), 10, 2),
+}
+
+every_use = pytest.mark.parametrize("use", list(USES))
+
+
+@every_use
+def test_lost_page_is_an_error_with_its_place_and_number(use: str, lost: MemoryMapping) -> None:
+    call, first, count = USES[use]
+    error = fault_of(lambda: call(lost))
+    if use not in {"compared", "slice with steps"}:  # how far these look is their own affair
+        assert (error.offset, error.pages) == (first * PAGE, count)
+    assert END <= error.offset <= first * PAGE
+    assert 1 <= error.pages <= count
+
+
+@every_use
+def test_lost_page_is_an_error_where_protection_differs_by_range(
+    use: str, lost: MemoryMapping
+) -> None:
+    lost.protect(Protection.read(), PAGE, PAGE)
+    call, first, _ = USES[use]
+    assert END <= fault_of(lambda: call(lost)).offset <= first * PAGE
+
+
+def test_lost_page_changes_nothing_of_the_file(lost: MemoryMapping, known_file: KnownFile) -> None:
+    error = fault_of(lambda: lost.write_slice(b"\xff" * 3 * PAGE, 7 * PAGE))
+    assert (error.offset, error.pages) == (END, 2)
+    assert known_file.path.stat().st_size == END
+    expected = known_file.content[: 7 * PAGE] + b"\xff" * PAGE
+    assert known_file.path.read_bytes() == expected
+
+
+def test_page_that_is_there_is_no_error(lost: MemoryMapping, known_file: KnownFile) -> None:
+    assert lost[:END] == known_file.content[:END]
+    lost[END - 1] = 1
+    assert lost.find(b"\1\2") == 0
+    assert not lost.is_all_zero()  # it need not look further than the first byte
+    assert lost.read_obj(mmapwrap.u8, END - 1) == 1
+
+
+def test_file_that_ends_inside_a_page_reads_as_zeros_up_to_its_end(
+    known_file: KnownFile,
+) -> None:
+    with MemoryMapping.from_file(known_file.path) as m:
+        os.truncate(known_file.path, END + 10)
+        assert m[END : END + PAGE] == known_file.content[END : END + 10] + bytes(PAGE - 10)
+        assert fault_of(lambda: m[END + PAGE]).offset == END + PAGE
+
+
+@pytest.mark.parametrize("start", [5, PAGE - 1, PAGE + 5])
+def test_fault_in_a_region_that_starts_inside_a_page_is_told_from_its_start(
+    start: int, known_file: KnownFile
+) -> None:
+    with MemoryMapping.from_file(known_file.path, offset=start) as m:
+        os.truncate(known_file.path, END)
+        error = fault_of(lambda: m[END - start])
+        assert (error.offset, error.pages) == (END - start, 1)
+    with MemoryMapping.from_file(known_file.path, offset=start) as m:
+        os.truncate(known_file.path, 0)
+        error = fault_of(lambda: m[0])
+        assert (error.offset, error.pages) == (0, 1)
+
+
+def test_fault_far_into_a_large_region_is_told_from_its_start(disk_path: Path) -> None:
+    path, size = disk_path / "large", 1 << 40
+    path.touch()
+    os.truncate(path, size)
+    with MemoryMapping.from_file(path) as m:
+        os.truncate(path, 0)
+        error = fault_of(lambda: m[size - PAGE - 1 : size - PAGE + 1])
+        assert (error.offset, error.pages) == (size - 2 * PAGE, 2)
+
+
+def test_fault_is_for_ever_until_the_region_is_closed(
+    lost: MemoryMapping, known_file: KnownFile
+) -> None:
+    part = lost.get_slice(0, 16)
+    first = fault_of(lambda: lost[9 * PAGE])
+    os.truncate(known_file.path, 16 * PAGE)
+    calls: list[Callable[[], object]] = [
+        lambda: lost[0],
+        lambda: lost[0:1],
+        lambda: _assign(lost, 0, 1),
+        lambda: lost.read_slice(bytearray(1), 0),
+        lambda: lost.write_slice(b"a", 0),
+        lambda: lost.read_obj(mmapwrap.u32, 0),
+        lambda: lost.write_obj(mmapwrap.f64, 1.0, 0),
+        lambda: lost.read_obj_volatile(mmapwrap.u32, 0),
+        lambda: lost.write_obj_volatile(mmapwrap.u32, 1, 0),
+        lambda: lost.find(b"\1"),
+        lambda: lost.rfind(b"\1"),
+        lambda: lost.is_all_zero(0, 1),
+        lambda: lost.view(0, 1),
+        lambda: np.asarray(lost),
+        lambda: lost.flush_region(0, 1),
+        lost.msync,
+        lambda: lost.advise(Advice.NORMAL),
+        lambda: lost.protect(Protection.read()),
+        lambda: lost.populate(0, PAGE),
+        lost.residency,
+        lambda: lost.lock(0, PAGE),
+        lost.evict,
+        lambda: lost.remove_range(0, PAGE),
+        lambda: lost.fault_guard().__enter__(),
+        lambda: part.load(mmapwrap.u8, 0),
+        lambda: part.store(mmapwrap.u8, 1, 0),
+        lambda: part.copy_to(bytearray(1)),
+        lambda: part.copy_from(b"a"),
+        lambda: part.write_bytes(1),
+        part.is_all_zero,
+        lambda: part == part.offset(0),
+        lambda: part.read_from_fd(0),
+        lambda: part.write_to_fd(1),
+        lost.into_arena,
+    ]
+    for call in calls:
+        error = fault_of(call)
+        assert (error.offset, error.pages) == (first.offset, first.pages) == (9 * PAGE, 1)
+    assert (lost.size, lost.closed, lost.live_views) == (16 * PAGE, False, 0)
+    lost.close()
+    with pytest.raises(ClosedMappingError):
+        lost[0]
+    assert fault_of(part.is_all_zero).offset == 9 * PAGE
+
+
+def test_fault_of_one_region_leaves_the_others_alone(
+    lost: MemoryMapping, known_file: KnownFile
+) -> None:
+    with MemoryMapping.from_file(known_file.path) as other:
+        fault_of(lambda: lost[END])
+        assert other[:] == known_file.content[:END]
+        other[0] = 0xFF
+    with MemoryMapping.from_file(known_file.path) as again:
+        assert again[0] == 0xFF
+
+
+def test_closed_after_a_fault_leaves_nothing_mapped(known_file: KnownFile) -> None:
+    with process_unchanged():
+        for _ in range(20):
+            os.truncate(known_file.path, 16 * PAGE)
+            m = MemoryMapping.from_file(known_file.path)
+            address = m.as_ptr()
+            os.truncate(known_file.path, END)
+            with suppress(MappingFaultError):
+                m[:]
+            m.close()
+            assert not is_mapped(address, 16 * PAGE)
+
+
+def test_fault_of_an_arena_is_told_from_the_arenas_start(known_file: KnownFile) -> None:
+    with MemoryMappingArena.new(8 * PAGE) as arena, known_file.path.open("r+b") as file:
+        arena.add_fd_offset(2 * PAGE, 2 * PAGE, file, 7 * PAGE)
+        os.truncate(known_file.path, END)
+        assert arena[2 * PAGE : 3 * PAGE] == known_file.content[7 * PAGE : END]
+        error = fault_of(lambda: arena[2 * PAGE : 4 * PAGE])
+        assert (error.offset, error.pages) == (3 * PAGE, 1)
+
+
+# Two regions
+
+
+def test_copy_out_of_lost_pages_faults_their_region(lost: MemoryMapping) -> None:
+    with MemoryMapping.new(16 * PAGE) as sound:
+        source, target = lost.get_slice(7 * PAGE, 3 * PAGE), sound.get_slice(0, 16 * PAGE)
+        error = fault_of(lambda: source.copy_to_volatile_slice(target))
+        assert (error.offset, error.pages) == (END, 2)
+        assert fault_of(lambda: lost[0]).offset == END
+        assert sound[-1] == 0
+        # Again, now that it is known:
+        error = fault_of(lambda: source.copy_to_volatile_slice(target))
+        assert (error.offset, error.pages) == (END, 2)
+
+
+def test_copy_into_lost_pages_faults_their_region(lost: MemoryMapping) -> None:
+    with MemoryMapping.new(16 * PAGE) as sound:
+        source, target = sound.get_slice(PAGE, 3 * PAGE), lost.get_slice(7 * PAGE, 16)
+        assert source.copy_to_volatile_slice(target) == 16
+        target = lost.get_slice(7 * PAGE, 3 * PAGE)
+        error = fault_of(lambda: source.copy_to_volatile_slice(target))
+        assert (error.offset, error.pages) == (END, 2)
+        assert fault_of(lambda: lost[0]).offset == END
+        assert sound.is_all_zero()
+        error = fault_of(lambda: source.copy_to_volatile_slice(target))
+        assert (error.offset, error.pages) == (END, 2)
+
+
+@pytest.mark.parametrize("first", ["lost", "sound"])
+def test_comparison_with_lost_pages_faults_their_region(first: str, lost: MemoryMapping) -> None:
+    with MemoryMapping.new(PAGE) as sound:
+        pair = [lost.get_slice(9 * PAGE, PAGE), sound.get_slice(0, PAGE)]
+        left, right = pair if first == "lost" else reversed(pair)
+        for _ in range(2):
+            error = fault_of(lambda: left == right)
+            assert (error.offset, error.pages) == (9 * PAGE, 1)
+        assert sound.is_all_zero()
+
+
+def test_callers_buffer_in_lost_pages_is_a_bad_address(lost: MemoryMapping) -> None:
+    view = lost.view(9 * PAGE, PAGE)
+    with MemoryMapping.new(2 * PAGE) as sound:
+        sound[:] = known_bytes(2 * PAGE)
+        calls: list[Callable[[], object]] = [
+            lambda: sound.read_slice(view, 0),
+            lambda: sound.write_slice(view, 0),
+            lambda: sound.find(view),
+            lambda: sound.rfind(view),
+            lambda: sound.get_slice(0, PAGE).copy_to(view),
+            lambda: sound.get_slice(0, PAGE).copy_from(view),
+        ]
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        for call in calls:
+            with pytest.raises(BadAddressError):
+                call()
+            assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+        assert sound[:] == known_bytes(2 * PAGE)
+        sound.read_slice(lost.view(0, PAGE), 0)
+    assert lost[:PAGE] == known_bytes(PAGE)
+
+
+def test_callers_buffer_in_lost_pages_under_a_guard_is_zeros(lost: MemoryMapping) -> None:
+    view = lost.view(9 * PAGE, PAGE)
+
+    def copy() -> None:
+        with MemoryMapping.new(PAGE) as sound:
+            sound[:] = known_bytes(PAGE)
+            with lost.fault_guard():
+                assert sound.write_slice(view, 0) == PAGE
+                assert sound.is_all_zero()
+
+    error = fault_of(copy)
+    assert (error.offset, error.pages) == (9 * PAGE, 1)
+
+
+# Under a guard
+
+
+def test_guard_reads_lost_pages_as_zeros_and_raises_at_its_end(
+    lost: MemoryMapping, known_file: KnownFile
+) -> None:
+    view, array = lost.view(), np.asarray(lost)
+    seen: list[object] = []
+
+    def guarded() -> None:
+        with lost.fault_guard():
+            seen.append(bytes(view[7 * PAGE : 9 * PAGE]))
+            seen.append(int(array[10 * PAGE : 12 * PAGE].sum()))
+            seen.append(view[-1])
+            seen.append("end")
+
+    error = fault_of(guarded)
+    assert seen == [known_file.content[7 * PAGE : END] + bytes(PAGE), 0, 0, "end"]
+    assert (error.offset, error.pages) == (END, 4)
+    assert error.__context__ is None
+    assert fault_of(lambda: lost[0]).pages == 4
+
+
+def test_guard_keeps_what_is_written_to_lost_pages_from_the_file(
+    lost: MemoryMapping, known_file: KnownFile
+) -> None:
+    view = lost.view()
+
+    def guarded() -> None:
+        with lost.fault_guard():
+            view[0] = 0xFF
+            view[END : END + 3] = b"abc"
+            view[7 * PAGE] = 0xFE
+            assert bytes(view[END : END + 4]) == b"abc\0"
+
+    fault_of(guarded)
+    expected = bytearray(known_file.content[:END])
+    expected[0], expected[7 * PAGE] = 0xFF, 0xFE
+    assert known_file.path.read_bytes() == expected
+
+
+def test_guard_without_faults_does_nothing(lost: MemoryMapping, known_file: KnownFile) -> None:
+    view = lost.view()
+    guard = lost.fault_guard()
+    for _ in range(3):
+        with guard:
+            assert view[0] == known_file.content[0]
+    with MemoryMapping.new(PAGE) as m, m.fault_guard():
+        m.view()[0] = 1
+    assert lost[:END] == known_file.content[:END]
+
+
+def test_guard_in_many_threads_counts_each_page_once(lost: MemoryMapping) -> None:
+    view = lost.view()
+    barrier = threading.Barrier(8)
+    sums: list[int] = []
+
+    def touch(first: int) -> None:
+        barrier.wait()
+        sums.append(sum(view[END + page % 8 * PAGE] for page in range(first, first + 8)))
+        sums.append(int(np.frombuffer(view[END:], np.uint8).sum()))
+
+    def guarded() -> None:
+        with lost.fault_guard():
+            threads = [threading.Thread(target=touch, args=(number,)) for number in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+    error = fault_of(guarded)
+    assert (error.offset, error.pages) == (END, 8)
+    assert sums == [0] * 16
+
+
+def test_copies_in_many_threads_are_each_right_or_an_error(lost: MemoryMapping) -> None:
+    barrier = threading.Barrier(8)
+    results: list[object] = []
+
+    def copy() -> None:
+        barrier.wait()
+        for page in range(6, 10):
+            try:
+                results.append(
+                    lost[page * PAGE : page * PAGE + PAGE] == known_bytes(END)[page * PAGE :][:PAGE]
+                )
+            except MappingFaultError as error:
+                results.append((error.offset, error.pages))
+
+    threads = [threading.Thread(target=copy) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 32
+    assert set(results) - {True} <= {(END + at * PAGE, count) for at in (0, 1) for count in (1, 2)}
+    assert results.count(True) < 24
+
+
+def test_guard_around_another_error_keeps_it_as_the_context(lost: MemoryMapping) -> None:
+    view = lost.view()
+
+    def guarded(place: int) -> None:
+        with lost.fault_guard():
+            raise ZeroDivisionError(view[place])
+
+    with pytest.raises(ZeroDivisionError):
+        guarded(0)
+    error = fault_of(lambda: guarded(END))
+    assert isinstance(error.__context__, ZeroDivisionError)
+
+
+def test_guard_lets_a_fault_of_the_librarys_own_calls_through(lost: MemoryMapping) -> None:
+    raised: list[MappingFaultError] = []
+
+    def guarded() -> None:
+        with lost.fault_guard():
+            try:
+                lost[9 * PAGE]
+            except MappingFaultError as error:
+                raised.append(error)
+                raise
+
+    assert fault_of(guarded) is raised[0]
+
+
+def test_guards_nested_on_one_region_raise_at_the_inner_end(lost: MemoryMapping) -> None:
+    view = lost.view()
+    reached: list[str] = []
+
+    def guarded() -> None:
+        with lost.fault_guard():
+            with lost.fault_guard():
+                assert view[0] == 1
+            assert view[END] == 0  # still guarded
+            with suppress(MappingFaultError), lost.fault_guard():
+                reached.append("inner")
+            assert view[END + PAGE] == 0
+            reached.append("outer")
+
+    error = fault_of(guarded)
+    assert (error.offset, error.pages) == (END, 2)
+    assert reached == ["outer"]
+
+
+def test_guards_of_two_regions_tell_them_apart(known_file: KnownFile, disk_path: Path) -> None:
+    path = disk_path / "other"
+    path.write_bytes(known_bytes(4 * PAGE))
+    with MemoryMapping.from_file(known_file.path) as one, MemoryMapping.from_file(path) as other:
+        os.truncate(known_file.path, END)
+        os.truncate(path, PAGE)
+        view, other_view = one.view(), other.view()
+
+        def guarded() -> None:
+            with one.fault_guard():
+                with other.fault_guard():
+                    assert other_view[3 * PAGE] == 0
+                pytest.fail("the inner guard was silent")
+
+        error = fault_of(guarded)
+        assert (error.offset, error.pages) == (3 * PAGE, 1)
+        assert one[0] == 1
+
+        def both() -> None:
+            with one.fault_guard():
+                assert view[END] == 0
+
+        assert fault_of(both).offset == END
+
+
+def test_guard_of_a_region_that_is_closed_inside_still_guards(lost: MemoryMapping) -> None:
+    view, address = lost.view(), lost.as_ptr()
+
+    def guarded() -> None:
+        with lost.fault_guard():
+            lost.close()
+            assert view[END] == 0
+
+    assert fault_of(guarded).offset == END
+    view.release()
+    gc.collect()  # the error holds the frames, and those the guard
+    assert not is_mapped(address, 16 * PAGE)
+
+
+def test_guard_of_a_closed_region_is_refused(lost: MemoryMapping) -> None:
+    early = lost.fault_guard()
+    lost.close()
+    with pytest.raises(ClosedMappingError):
+        lost.fault_guard().__enter__()
+    with early:  # it holds the pages
+        pass
+
+
+def test_guard_left_more_often_than_entered_is_no_guard(lost: MemoryMapping) -> None:
+    guard = lost.fault_guard()
+    guard.__exit__(None, None, None)
+    view = lost.view()
+    with guard:
+        assert view[0] == 1
+    guard.__exit__(None, None, None)
+    assert fault_of(lambda: lost[END]).pages == 1
+
+
+def test_guard_of_an_arena_covers_what_it_holds(known_file: KnownFile) -> None:
+    with MemoryMappingArena.new(8 * PAGE) as arena, known_file.path.open("r+b") as file:
+        arena.add_fd_offset(2 * PAGE, 2 * PAGE, file, 7 * PAGE)
+        view = arena.view(2 * PAGE, 2 * PAGE)
+        os.truncate(known_file.path, END)
+
+        def guarded() -> None:
+            with arena.fault_guard():
+                assert bytes(view[PAGE - 1 : PAGE + 1]) == known_file.content[END - 1 : END] + b"\0"
+
+        error = fault_of(guarded)
+        assert (error.offset, error.pages) == (3 * PAGE, 1)
+
+
+@pytest.fixture
+def full_filesystem() -> Iterator[Path]:
+    """A file system of 64 KiB, which only root can mount."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    with tempfile.TemporaryDirectory() as directory:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "small", directory]
+        mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+        if mounted.returncode != 0:
+            pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr}")
+        yield Path(directory)
+        # Lazily: an error that pytest still shows may hold a mapping.
+        subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def test_hole_of_a_file_that_cannot_be_filled_is_a_fault(full_filesystem: Path) -> None:
+    path, size = full_filesystem / "holes", 1 << 20
+    path.touch()
+    os.truncate(path, size)
+    with MemoryMapping.from_file(path) as m:
+        error = fault_of(lambda: m.write_slice(b"a" * size, 0))
+        assert 0 < error.offset <= 64 * 1024
+        assert error.pages == (size - error.offset) // PAGE
+        kept = error.offset
+    content = path.read_bytes()
+    assert content == b"a" * kept + bytes(size - kept)
+
+
+# Other handlers of the signal, each in a process of its own
+
+PREAMBLE = """
+    import faulthandler, os, signal, sys
+    import numpy as np
+    from kernel_view import PAGE
+    from mmapwrap import MappingFaultError, MemoryMapping
+
+    def lost():
+        os.truncate(sys.argv[1], 16 * PAGE)
+        m = MemoryMapping.from_file(sys.argv[1])
+        os.truncate(sys.argv[1], 8 * PAGE)
+        return m
+
+    def fault(call):
+        try:
+            call()
+        except MappingFaultError as error:
+            print(error.offset // PAGE, error.pages, flush=True)
+
+    def guarded(m):
+        view = m.view()
+        with m.fault_guard():
+            assert view[9 * PAGE] == 0
+
+"""
+
+
+def run(program: str, known_file: KnownFile, timeout: float = 60) -> Child:
+    """Run a program that has these helpers on a file of its own."""
+    return child(dedent(PREAMBLE) + dedent(program), known_file.path, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        "lost().view()[9 * PAGE]",
+        "np.asarray(lost())[END:].sum()",
+        "m = lost(); m.fault_guard().__enter__(); lost().view()[9 * PAGE]",
+    ],
+)
+def test_raw_view_outside_its_guard_dies_as_ever(access: str, known_file: KnownFile) -> None:
+    ended = run(f"END = 8 * PAGE\n{access}", known_file)
+    assert ended.killed_by == "SIGBUS"
+    assert ended.errors == ""
+
+
+def test_raw_view_after_its_guard_dies_as_ever(known_file: KnownFile) -> None:
+    program = """
+        m = lost()
+        view = m.view()
+        fault(lambda: guarded(m))
+        print(view[9 * PAGE], flush=True)  # the page of zeros stays
+        view[10 * PAGE]
+    """
+    ended = run(program, known_file)
+    assert ended.output == "9 1\n0\n"
+    assert ended.killed_by == "SIGBUS"
+
+
+def test_guard_that_is_never_left_goes_with_its_region(known_file: KnownFile) -> None:
+    program = """
+        def forget():
+            m = lost()
+            view = m.view()
+            m.fault_guard().__enter__()
+            assert view[9 * PAGE] == 0
+            return m.as_ptr()
+
+        addresses = {forget() for _ in range(50)}
+        m = lost()
+        assert m.as_ptr() in addresses  # where guarded regions were
+        fault(lambda: guarded(lost()))
+        print(flush=True)
+        m.view()[9 * PAGE]
+    """
+    ended = run(program, known_file)
+    assert ended.output == "9 1\n\n"
+    assert ended.killed_by == "SIGBUS"
+
+
+def test_faulthandler_enabled_before_stays_quiet_until_a_real_crash(
+    known_file: KnownFile,
+) -> None:
+    program = """
+        faulthandler.enable()
+        fault(lambda: lost()[:])
+        fault(lambda: guarded(lost()))
+        print(flush=True)
+        print("no crash yet", file=sys.stderr, flush=True)
+        lost().view()[9 * PAGE]
+    """
+    ended = run(program, known_file)
+    assert ended.output == "8 8\n9 1\n\n"
+    assert ended.killed_by == "SIGBUS"
+    assert ended.errors.startswith("no crash yet\nFatal Python error: Bus error")
+
+
+def test_faulthandler_enabled_afterwards_is_quiet_in_long_copies_and_guards(
+    known_file: KnownFile,
+) -> None:
+    program = """
+        fault(lambda: lost()[9 * PAGE])
+        faulthandler.enable()
+        fault(lambda: lost()[:])
+        fault(lambda: guarded(lost()))
+        print(flush=True)
+        print("no crash yet", file=sys.stderr, flush=True)
+        lost().view()[9 * PAGE]
+    """
+    ended = run(program, known_file)
+    assert ended.output == "9 1\n8 8\n9 1\n\n"
+    assert ended.killed_by == "SIGBUS"
+    assert ended.errors.startswith("no crash yet\nFatal Python error: Bus error")
+
+
+@pytest.mark.parametrize("access", ["lost()[9 * PAGE]", "lost().is_all_zero(9 * PAGE, 1)"])
+def test_faulthandler_enabled_afterwards_lets_short_accesses_go_on(
+    access: str, known_file: KnownFile
+) -> None:
+    program = f"""
+        fault(lambda: lost()[:])
+        faulthandler.enable()
+        fault(lambda: {access})
+        fault(lambda: {access})
+        print(flush=True)
+        lost().view()[9 * PAGE]
+    """
+    ended = run(program, known_file)
+    assert ended.output == "8 8\n9 1\n9 1\n\n"
+    assert ended.killed_by == "SIGBUS"
+
+
+def test_pythons_handler_installed_before_hears_only_what_is_sent(known_file: KnownFile) -> None:
+    program = """
+        heard = []
+        signal.signal(signal.SIGBUS, lambda *_: heard.append("bus"))
+        signal.signal(signal.SIGSEGV, lambda *_: heard.append("segv"))
+        fault(lambda: lost()[9 * PAGE])
+        fault(lambda: lost()[:])
+        fault(lambda: guarded(lost()))
+        assert heard == []
+        os.kill(os.getpid(), signal.SIGBUS)
+        os.kill(os.getpid(), signal.SIGSEGV)
+        assert heard == ["bus", "segv"], heard
+        fault(lambda: lost()[9 * PAGE])
+        assert heard == ["bus", "segv"], heard
+    """
+    ended = run(program, known_file)
+    assert ended.succeeded() == "9 1\n8 8\n9 1\n9 1\n"
+    assert ended.errors == ""
+
+
+LATER_HANDLERS = {
+    "of Python": "signal.signal(signal.SIGBUS, lambda *_: None)",
+    "ignoring": "signal.signal(signal.SIGBUS, signal.SIG_IGN)",
+    "the default": "signal.signal(signal.SIGBUS, signal.SIG_DFL)",
+}
+later_handlers = pytest.mark.parametrize(
+    "handler", list(LATER_HANDLERS.values()), ids=list(LATER_HANDLERS)
+)
+# A handler of Python's would let a fault that nobody repairs come back for ever.
+AFTERWARDS = """
+    fault(lambda: lost()[9 * PAGE])
+    for use in uses:
+        {handler}
+        signal.alarm(5)
+        m = lost()
+        fault(lambda: use(m))
+"""
+
+
+@later_handlers
+def test_handler_installed_afterwards_leaves_guards_and_long_copies_to_the_library(
+    handler: str, known_file: KnownFile
+) -> None:
+    uses = """
+        uses = [
+            guarded, lambda m: m.read_slice(bytearray(16 * PAGE), 0), lambda m: m[:],
+            lambda m: m.write_slice(bytes(16 * PAGE), 0),
+            lambda m: m.get_slice(0, m.size).copy_to(bytearray(m.size)),
+            lambda m: m.get_slice(0, m.size).write_bytes(1),
+        ]
+    """
+    ended = run(dedent(uses) + dedent(AFTERWARDS).format(handler=handler), known_file)
+    assert ended.succeeded() == "9 1\n9 1\n" + 5 * "8 8\n"
+
+
+@later_handlers
+def test_handler_installed_afterwards_leaves_long_searches_to_the_library(
+    handler: str, known_file: KnownFile
+) -> None:
+    uses = r"""
+        uses = [lambda m: m.find(b"\xff"), lambda m: m.rfind(b"\xff")]
+    """
+    ended = run(dedent(uses) + dedent(AFTERWARDS).format(handler=handler), known_file)
+    assert ended.succeeded() == "9 1\n" + 2 * "8 8\n"
+
+
+@later_handlers
+def test_handler_installed_afterwards_leaves_the_other_side_of_a_copy_to_the_library(
+    handler: str, known_file: KnownFile
+) -> None:
+    uses = """
+        from mmapwrap import BadAddressError, MemoryMappingArena
+        sound = MemoryMapping.new(16)
+        part = sound.get_slice(0, 16)
+
+        def refused(call):
+            try:
+                call()
+            except BadAddressError:
+                print("bad address", flush=True)
+
+        def in_an_arena(m):
+            arena = MemoryMappingArena.new(16 * PAGE)
+            os.truncate(sys.argv[1], 16 * PAGE)
+            with open(sys.argv[1], "r+b") as file:
+                arena.add_fd(0, 16 * PAGE, file)
+            os.truncate(sys.argv[1], 8 * PAGE)
+            arena[9 * PAGE]
+
+        uses = [
+            lambda m: part.copy_to_volatile_slice(m.get_slice(9 * PAGE, 16)),
+            lambda m: m.get_slice(9 * PAGE, 16).copy_to_volatile_slice(part),
+            lambda m: part == m.get_slice(9 * PAGE, 16),
+            in_an_arena,
+            lambda m: refused(lambda: sound.read_slice(m.view(9 * PAGE, 16), 0)),
+            lambda m: refused(lambda: sound.write_slice(m.view(9 * PAGE, 16), 0)),
+            lambda m: refused(lambda: sound.find(m.view(9 * PAGE, 2))),
+        ]
+    """
+    ended = run(dedent(uses) + dedent(AFTERWARDS).format(handler=handler), known_file)
+    assert ended.succeeded() == 5 * "9 1\n" + 3 * "bad address\n"
+
+
+@later_handlers
+def test_handler_installed_afterwards_leaves_short_accesses_to_the_library(
+    handler: str, known_file: KnownFile
+) -> None:
+    uses = """
+        from mmapwrap import u64
+        uses = [
+            lambda m: m[9 * PAGE], lambda m: m[9 * PAGE : 10 * PAGE],
+            lambda m: m.read_obj(u64, 9 * PAGE), lambda m: m.write_obj(u64, 1, 9 * PAGE),
+            lambda m: m.is_all_zero(9 * PAGE, 1), lambda m: m.find(b"a", 9 * PAGE, 9 * PAGE + 1),
+        ]
+    """
+    ended = run(dedent(uses) + dedent(AFTERWARDS).format(handler=handler), known_file)
+    assert ended.succeeded() == 7 * "9 1\n"
+
+
+@pytest.mark.parametrize("number", ["SIGBUS", "SIGSEGV"])
+def test_signal_that_somebody_sends_kills_where_nobody_handles_it(
+    number: str, known_file: KnownFile
+) -> None:
+    program = f"""
+        fault(lambda: lost()[9 * PAGE])
+        os.kill(os.getpid(), signal.{number})
+        print("still here")
+    """
+    ended = run(program, known_file)
+    assert ended.killed_by == number
+    assert ended.output == "9 1\n"
+
+
+def test_signal_that_is_ignored_stays_ignored_but_a_fault_kills(known_file: KnownFile) -> None:
+    program = """
+        signal.signal(signal.SIGBUS, signal.SIG_IGN)
+        fault(lambda: lost()[9 * PAGE])
+        os.kill(os.getpid(), signal.SIGBUS)
+        print("still here", flush=True)
+        lost().view()[9 * PAGE]
+    """
+    ended = run(program, known_file)
+    assert ended.output == "9 1\nstill here\n"
+    assert ended.killed_by == "SIGBUS"
+
+
+def test_crash_in_memory_of_others_is_theirs(known_file: KnownFile) -> None:
+    program = """
+        import ctypes
+        fault(lambda: lost()[9 * PAGE])
+        m = lost()
+        with m.fault_guard():
+            ctypes.string_at(16)
+    """
+    ended = run(program, known_file)
+    assert ended.killed_by == "SIGSEGV"
+    assert ended.output == "9 1\n"
+
+
+def test_other_mapping_of_the_same_file_is_not_guarded(known_file: KnownFile) -> None:
+    program = """
+        import mmap
+        m = lost()
+        with open(sys.argv[1], "r+b") as file:
+            os.truncate(sys.argv[1], 16 * PAGE)
+            theirs = mmap.mmap(file.fileno(), 0)
+            os.truncate(sys.argv[1], 8 * PAGE)
+        view = m.view()
+        with m.fault_guard():
+            assert view[9 * PAGE] == 0
+            print("guarded", flush=True)
+            theirs[9 * PAGE]
+    """
+    ended = run(program, known_file)
+    assert ended.output == "guarded\n"
+    assert ended.killed_by == "SIGBUS"
+
+
+def test_guard_holds_in_a_forked_child_and_its_faults_are_the_childs(
+    known_file: KnownFile,
+) -> None:
+    program = """
+        m = lost()
+        view = m.view()
+        with m.fault_guard():
+            pid = os.fork()
+            if pid == 0:
+                assert view[9 * PAGE] == 0
+                try:
+                    m[0]
+                except MappingFaultError as error:
+                    os._exit(error.offset // PAGE)
+                os._exit(100)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+        assert m[0] == 1
+        pid = os.fork()
+        if pid == 0:
+            try:
+                m[10 * PAGE]
+            except MappingFaultError as error:
+                os._exit(error.offset // PAGE)
+            os._exit(100)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 10
+        assert m[0] == 1
+    """
+    assert run(program, known_file).succeeded() == ""
+
+
+def test_fork_while_other_threads_meet_faults_hangs_nobody(
+    known_file: KnownFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Measuring starts anew in each forked child, and hangs there on locks of the other threads.
+    for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
+        monkeypatch.delenv(name, raising=False)
+    program = """
+        import threading
+        stop = False
+
+        def meet():
+            while not stop:
+                try:
+                    lost()[:]
+                except (MappingFaultError, ValueError):
+                    pass
+
+        threads = [threading.Thread(target=meet) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for _ in range(50):
+            pid = os.fork()
+            if pid == 0:
+                m = lost()
+                try:
+                    m[9 * PAGE]
+                except (MappingFaultError, ValueError):
+                    pass
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+        stop = True
+        for thread in threads:
+            thread.join()
+        print("done")
+    """
+    assert run(program, known_file).succeeded() == "done\n"
+
+
+def test_file_cut_and_grown_while_it_is_read_is_right_or_an_error(known_file: KnownFile) -> None:
+    program = """
+        import threading
+        from kernel_view import known_bytes
+        stop = False
+
+        def cut():
+            while not stop:
+                os.truncate(sys.argv[1], 8 * PAGE)
+                os.truncate(sys.argv[1], 16 * PAGE)
+
+        content = known_bytes(8 * PAGE)
+        os.truncate(sys.argv[1], 8 * PAGE)
+        thread = threading.Thread(target=cut, daemon=True)
+        thread.start()
+        faults = 0
+        file = open(sys.argv[1], "r+b")
+        while faults < 20:
+            m = MemoryMapping.from_file(file, 8 * PAGE)
+            whole = MemoryMapping.from_fd(file, 16 * PAGE)
+            try:
+                while True:
+                    assert m[:] == content
+                    assert whole[:] == content + bytes(8 * PAGE)
+            except MappingFaultError as error:
+                assert error.offset >= 8 * PAGE
+                faults += 1
+        stop = True
+        thread.join()
+        print("done")
+    """
+    assert run(program, known_file).succeeded() == "done\n"
+
+
+# Protection that somebody takes away behind the library's back
+
+
+def test_memory_that_another_party_made_unreadable_is_an_error_and_not_a_signal(
+    known_file: KnownFile,
+) -> None:
+    program = """
+        import ctypes
+        import mmapwrap as mw
+
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def mprotect(address, prot):
+            assert libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(PAGE), prot) == 0
+
+        m, sound = MemoryMapping.new(PAGE), MemoryMapping.new(PAGE)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        part, other = m.get_slice(0, 100), sound.get_slice(0, 100)
+        view = m.view()
+        reads = [
+            lambda: m[0], lambda: m[:], lambda: m.read_obj(mw.u64, 0), lambda: m.find(b"a"),
+            lambda: m.rfind(b"a"), m.is_all_zero, lambda: m.read_obj_volatile(mw.f64, 0),
+            lambda: part.copy_to_volatile_slice(other), lambda: part == other, m.flush_all,
+        ]
+        writes = [
+            lambda: m.__setitem__(0, 1), lambda: m.write_slice(b"a", 0),
+            lambda: m.write_obj(mw.u32, 1, 0), lambda: part.write_bytes(1),
+        ]
+        others = [
+            lambda: other.copy_to_volatile_slice(part), lambda: other == part,
+            lambda: sound.read_slice(view, 0), lambda: sound.write_slice(view, 0),
+        ]
+        for needed, calls in (("read", reads), ("write", writes)):
+            mprotect(m.as_ptr(), 0 if needed == "read" else 1)
+            for call in calls:
+                try:
+                    call()
+                except mw.ProtectionError as error:
+                    required = mw.Protection.read() if needed == "read" else mw.Protection.write()
+                    assert error.required == required, error
+                else:
+                    raise SystemExit("no error")
+                assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+        mprotect(m.as_ptr(), 0)
+        for call in others:
+            try:
+                call()
+            except mw.BadAddressError:
+                pass
+            else:
+                raise SystemExit("no error")
+        mprotect(m.as_ptr(), 3)
+        assert m.is_all_zero()
+        part.write_bytes(7)
+        assert m[0] == view[0] == 7
+        print("done")
+    """
+    assert run(program, known_file).succeeded() == "done\n"

@@ -1,0 +1,180 @@
+"""`RangeMap` held against a plain list, and what `ByteRange` says of other ranges."""
+
+import time
+from itertools import groupby
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmapwrap import ByteRange, InvalidRangeError
+from mmapwrap._ranges import RangeMap
+
+SIZE = 24
+
+edges = st.tuples(st.integers(0, SIZE), st.integers(0, SIZE))
+assignments = st.lists(st.tuples(edges, st.integers(0, 3)), max_size=25)
+
+
+def ranges_of(values: list[int], start: int, end: int) -> list[tuple[int, int, int]]:
+    """The longest ranges of one value, as (start, end, value)."""
+    found: list[tuple[int, int, int]] = []
+    for value, run in groupby(range(start, end), values.__getitem__):
+        positions = list(run)
+        found.append((positions[0], positions[-1] + 1, value))
+    return found
+
+
+@given(assignments, edges)
+def test_range_map_has_what_a_list_has(
+    calls: list[tuple[tuple[int, int], int]], asked: tuple[int, int]
+) -> None:
+    ranges, values = RangeMap(SIZE, 0), [0] * SIZE
+    for (start, end), value in calls:
+        ranges.assign(start, end, value)
+        if start < end:
+            values[start:end] = [value] * (end - start)
+        # The whole after every call: as few ranges as there can be, none of them empty.
+        expected = ranges_of(values, 0, SIZE)
+        assert list(ranges.pieces(0, SIZE)) == expected
+        assert len(ranges) == len(expected)
+    assert list(ranges.pieces(*asked)) == ranges_of(values, *asked)
+
+
+def test_range_map_starts_as_one_range() -> None:
+    ranges = RangeMap(10, "all")
+    assert len(ranges) == 1
+    assert list(ranges.pieces(0, 10)) == [(0, 10, "all")]
+    assert list(ranges.pieces(3, 5)) == [(3, 5, "all")]
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 0), (4, 4), (10, 10), (6, 2)])
+def test_range_map_of_no_bytes_has_no_pieces_and_takes_no_value(start: int, end: int) -> None:
+    ranges = RangeMap(10, "old")
+    ranges.assign(start, end, "new")
+    assert list(ranges.pieces(0, 10)) == [(0, 10, "old")]
+    assert list(ranges.pieces(start, end)) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (0, 10, [(0, 10, "b")]),
+        (0, 4, [(0, 4, "b"), (4, 10, "a")]),
+        (6, 10, [(0, 6, "a"), (6, 10, "b")]),
+        (4, 6, [(0, 4, "a"), (4, 6, "b"), (6, 10, "a")]),
+    ],
+    ids=["exact", "left", "right", "middle"],
+)
+def test_range_map_assign_splits_what_it_overlaps(
+    start: int, end: int, expected: list[tuple[int, int, str]]
+) -> None:
+    ranges = RangeMap(10, "a")
+    ranges.assign(start, end, "b")
+    assert list(ranges.pieces(0, 10)) == expected
+
+
+def test_range_map_joins_equal_neighbours_and_keeps_others_apart() -> None:
+    ranges = RangeMap(9, 0)
+    ranges.assign(0, 3, 1)
+    ranges.assign(6, 9, 1)
+    ranges.assign(3, 6, 1)
+    assert list(ranges.pieces(0, 9)) == [(0, 9, 1)]
+    one, other = object(), object()  # equal to nothing but themselves
+    kept: RangeMap[object] = RangeMap(4, one)
+    kept.assign(2, 4, other)
+    assert list(kept.pieces(0, 4)) == [(0, 2, one), (2, 4, other)]
+    kept.assign(2, 3, one)
+    assert list(kept.pieces(0, 4)) == [(0, 3, one), (3, 4, other)]
+
+
+def test_range_map_gives_pieces_in_order_and_one_at_a_time() -> None:
+    ranges = RangeMap(2**64, 0)
+    for start in range(0, 2**20, 2**10):
+        ranges.assign(start, start + 1, 1)
+    pieces = ranges.pieces(0, 2**64)
+    assert [next(pieces) for _ in range(3)] == [(0, 1, 1), (1, 1024, 0), (1024, 1025, 1)]
+    assert list(ranges.pieces(2**20 - 2**10, 2**64)) == [
+        (2**20 - 2**10, 2**20 - 2**10 + 1, 1),
+        (2**20 - 2**10 + 1, 2**64, 0),
+    ]
+
+
+def test_range_map_finds_a_range_among_many_as_fast_as_among_few() -> None:
+    def seconds(count: int) -> float:
+        ranges = RangeMap(2 * count, 0)
+        for start in range(0, 2 * count, 2):
+            ranges.assign(start, start + 1, 1)
+        best = float("inf")
+        for _ in range(5):
+            begin = time.perf_counter()
+            for position in range(0, 2 * count, 2 * count // 200):
+                list(ranges.pieces(position, position + 1))
+            best = min(best, time.perf_counter() - begin)
+        return best
+
+    assert seconds(50_000) < 10 * seconds(500)  # in proportion it would be 100 times
+
+
+# ByteRange
+
+
+counts = st.integers(0, SIZE)
+byte_ranges = st.builds(ByteRange, counts, counts)
+
+
+@given(byte_ranges, byte_ranges)
+def test_byte_range_overlaps_where_some_byte_is_in_both(one: ByteRange, other: ByteRange) -> None:
+    common = set(range(one.offset, one.end)) & set(range(other.offset, other.end))
+    assert one.overlaps(other) is bool(common)
+    assert other.overlaps(one) is bool(common)
+
+
+@pytest.mark.parametrize(
+    ("empty", "other"), [((5, 0), (0, 10)), ((0, 0), (0, 1)), ((3, 0), (3, 0)), ((4, 0), (0, 4))]
+)
+def test_byte_range_of_no_bytes_overlaps_nothing(
+    empty: tuple[int, int], other: tuple[int, int]
+) -> None:
+    assert not ByteRange(*empty).overlaps(ByteRange(*other))
+    assert not ByteRange(*other).overlaps(ByteRange(*empty))
+
+
+@given(byte_ranges.filter(lambda where: where.count > 0), st.sampled_from([1, 2, 8]))
+def test_byte_range_widened_is_the_pages_that_it_touches(where: ByteRange, page: int) -> None:
+    pages = {position // page for position in range(where.offset, where.end)}
+    widened = where.widened(page)
+    assert (widened.offset, widened.end) == (min(pages) * page, (max(pages) + 1) * page)
+
+
+@pytest.mark.parametrize("offset", [0, 5, 4096, 4100])
+def test_byte_range_of_no_bytes_touches_no_page(offset: int) -> None:
+    assert ByteRange(offset, 0).widened(4096).count == 0
+
+
+def test_byte_range_may_end_where_addresses_do() -> None:
+    last = ByteRange(2**64 - 1, 1)
+    assert last.end == 2**64
+    assert last.widened(4096) == ByteRange(2**64 - 4096, 4096)
+    assert last.range_end(2**64) == 2**64
+
+
+@pytest.mark.parametrize(
+    ("offset", "count"), [(-1, 1), (0, -1), (5, -5), (2**64, 1), (1, 2**64), (2**64 - 1, 2)]
+)
+def test_byte_range_that_cannot_be_is_refused(offset: int, count: int) -> None:
+    with pytest.raises(InvalidRangeError) as caught:
+        ByteRange(offset, count)
+    error = caught.value
+    assert (error.offset, error.count, error.region_size) == (offset, count, 2**64)
+
+
+@given(byte_ranges, st.integers(0, 3 * SIZE))
+def test_byte_range_end_in_a_region_is_the_end_or_an_error(where: ByteRange, size: int) -> None:
+    if where.end <= size:
+        assert where.range_end(size) == where.end
+    else:
+        with pytest.raises(InvalidRangeError) as caught:
+            where.range_end(size)
+        error = caught.value
+        assert (error.offset, error.count, error.region_size) == (where.offset, where.count, size)
