@@ -113,6 +113,8 @@ class ContentRegion(RegionBase):
             self._pages.at(WRITE, _syscalls.write_byte, key, byte)
 
     def _read_bytes(self, chosen: range) -> bytes:
+        if chosen.step != 1 and self._pages.protections is not None:
+            return bytes(self[position] for position in chosen)  # what lies between may be a hole
         if chosen.step != 1 and chosen:
             ends = sorted((chosen[0], chosen[-1]))
             return self._read_bytes(range(ends[0], ends[1] + 1))[:: chosen.step]

@@ -202,19 +202,19 @@ def map_pages(
 ) -> Handle:
     """mmap(2) and what belongs to it, in one crossing; the handle unmaps when nobody holds it."""
     pages = lib.mmw_map(address, size, align, prot, flags, fd, file_offset, populate)
-    if pages < _LOWEST_HANDLE:
-        raise _map_failure(pages) or InvalidArgumentError(
-            f"size {size} with align {align} goes past 2**64"
-        )
-    return ffi.gc(pages, lib.mmw_release)
+    return ffi.gc(_mapped(pages, size, align), lib.mmw_release)
 
 
 # No process has anything at addresses as low as the failures are.
 _LOWEST_HANDLE: Final = ffi.cast("mmw_pages *", 1 << 20)
 
 
-def _map_failure(pages: Handle) -> SystemCallError | None:
-    return call_failure(int(ffi.cast("uintptr_t", pages)))
+def _mapped(pages: Handle, size: int, align: int) -> Handle:
+    if pages < _LOWEST_HANDLE:
+        raise call_failure(int(ffi.cast("uintptr_t", pages))) or InvalidArgumentError(
+            f"size {size} with align {align} goes past 2**64"
+        )
+    return pages
 
 
 def unmap(handle: Handle) -> None:
@@ -224,9 +224,7 @@ def unmap(handle: Handle) -> None:
 
 def borrow_pages(address: int, size: int, prot: int, owner: object) -> Handle:
     """A handle of memory that somebody else unmaps; it keeps the owner."""
-    pages = lib.mmw_borrow(address, size, prot)
-    if pages < _LOWEST_HANDLE and (error := _map_failure(pages)):
-        raise error
+    pages = _mapped(lib.mmw_borrow(address, size, prot), size, 1)
     return ffi.gc(pages, partial(_release_borrowed, owner))
 
 

@@ -1,0 +1,186 @@
+"""Pages: what they remember of a change that is interrupted, and the errors of refusals."""
+
+import errno
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from kernel_view import PAGE, child
+
+import mmapwrap
+from mmapwrap import (
+    BadDescriptorError,
+    InvalidArgumentError,
+    MemoryMapping,
+    Protection,
+    ProtectionError,
+    SharedMemory,
+    SystemCallError,
+    UnsupportedByKernelError,
+)
+from mmapwrap import _syscalls
+from mmapwrap._ownership import Pages
+
+READ, RW, NONE = Protection.read(), Protection.read_write(), Protection.none()
+
+
+def pages_of(mapping: MemoryMapping) -> Pages:
+    return mapping._pages  # pyright: ignore[reportPrivateUsage]
+
+
+def nothing() -> None:
+    pass
+
+
+def test_change_in_the_middle_of_a_change_leaves_what_both_allow() -> None:
+    with MemoryMapping.new(4 * PAGE) as mapping:
+        pages = pages_of(mapping)
+
+        def handler() -> None:
+            pages.change(0, 2 * PAGE, READ.bits, nothing)
+
+        pages.change(0, 4 * PAGE, RW.bits, handler)
+        assert pages.ranges(0, 4 * PAGE) == [
+            (0, 2 * PAGE, READ.bits),
+            (2 * PAGE, 4 * PAGE, RW.bits),
+        ]
+
+
+def test_change_that_fails_after_another_in_its_middle_restores_nothing() -> None:
+    with MemoryMapping.new(PAGE) as mapping:
+        pages = pages_of(mapping)
+
+        def handler() -> None:
+            pages.change(0, PAGE, READ.bits, nothing)
+            raise InvalidArgumentError("refused")
+
+        with pytest.raises(InvalidArgumentError):
+            pages.change(0, PAGE, RW.bits, handler)
+        assert pages.ranges(0, PAGE) == [(0, PAGE, READ.bits)]
+
+
+def test_guard_pages_stay_through_a_change_of_protection() -> None:
+    if not mmapwrap.DestructiveAdvice.GUARD_INSTALL.is_supported():
+        pytest.skip("this kernel has no guard pages")
+    with MemoryMapping.anonymous(2 * PAGE, sharing=mmapwrap.Sharing.PRIVATE) as mapping:
+        mapping.advise_destructive(mmapwrap.DestructiveAdvice.GUARD_INSTALL, 0, PAGE)
+        mapping.protect(READ)
+        with pytest.raises(ProtectionError):
+            mapping[0]
+        assert mapping[PAGE] == 0
+        mapping.advise_destructive(mmapwrap.DestructiveAdvice.GUARD_REMOVE, 0, PAGE)
+        assert mapping[0] == 0
+        with pytest.raises(ProtectionError):
+            mapping[0] = 1
+
+
+def test_refusal_of_a_processor_without_flushing_names_the_feature() -> None:
+    with MemoryMapping.new(PAGE) as mapping:
+        error = pages_of(mapping).error(_syscalls.REFUSED_HERE, 0, 1)
+    assert isinstance(error, UnsupportedByKernelError)
+    assert error.feature == "flushing of cache lines"
+
+
+@pytest.mark.parametrize("scalar", [mmapwrap.u64, mmapwrap.i64, mmapwrap.f64, mmapwrap.be_u64])
+def test_number_that_looks_like_a_failed_load_is_read(scalar: mmapwrap.Scalar[Any]) -> None:
+    failed = {
+        "u64": _syscalls.FAILED_UNSIGNED,
+        "be_u64": _syscalls.FAILED_UNSIGNED,
+        "i64": _syscalls.FAILED_SIGNED,
+        "f64": _syscalls.FAILED_FLOAT,
+    }[scalar.name]
+    with MemoryMapping.new(PAGE) as mapping:
+        mapping.write_obj(scalar, failed, 8)
+        assert mapping.read_obj(scalar, 8) == failed
+        assert mapping.read_obj_volatile(scalar, 8) == failed
+
+
+def test_populate_without_any_access_is_refused() -> None:
+    with pytest.raises(ProtectionError) as caught:
+        MemoryMapping.anonymous(PAGE, prot=NONE, populate=True)
+    assert (caught.value.required, caught.value.actual) == (READ, NONE)
+
+
+class Broken:
+    def fileno(self) -> int:
+        raise OSError(errno.ENXIO, "gone")
+
+
+@pytest.mark.parametrize(
+    ("fd", "number"),
+    [(Broken(), errno.ENXIO), (io.BytesIO(), errno.EBADF)],
+    ids=["error", "memory"],
+)
+def test_descriptor_of_what_has_none_is_an_error_of_the_library(fd: Any, number: int) -> None:
+    with pytest.raises(SystemCallError) as caught:
+        MemoryMapping.from_fd(fd, PAGE)
+    assert (caught.value.errno, caught.value.syscall) == (number, "fileno")
+
+
+def test_descriptor_may_be_any_integer() -> None:
+    with SharedMemory.new("integers", PAGE) as memory:
+        with MemoryMapping.from_fd(np.int64(memory.fileno()), PAGE) as mapping:  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            mapping[0] = 1
+        with memory.map() as mapping:
+            assert mapping[0] == 1
+    with pytest.raises(BadDescriptorError):
+        MemoryMapping.from_fd(-1, PAGE)
+
+
+def test_array_of_another_type_is_a_copy_or_refused() -> None:
+    with MemoryMapping.new(8) as mapping:
+        mapping[:] = bytes(range(8))
+        widened = np.asarray(mapping, dtype=np.uint16)
+        assert widened.tolist() == list(range(8))
+        copied = mapping.__array__(np.uint16)
+        assert copied.tolist() == list(range(8))
+        with pytest.raises(ValueError, match="another dtype"):
+            mapping.__array__(np.uint16, copy=False)
+        copied = mapping.__array__(copy=True)
+        copied[0] = 9
+        assert mapping[0] == 0
+
+
+def test_device_needs_a_size() -> None:
+    with pytest.raises(InvalidArgumentError, match="size is needed"):
+        MemoryMapping.from_file("/dev/zero")
+
+
+def test_residency_has_the_length_of_its_pages() -> None:
+    with MemoryMapping.new(3 * PAGE) as mapping:
+        assert len(mapping.residency()) == 3
+
+
+@pytest.mark.parametrize("other", [1, None, "rw"])
+def test_protection_compares_with_protections_only(other: Any) -> None:
+    with pytest.raises(TypeError):
+        READ.allows(other)
+
+
+@pytest.mark.parametrize("needle", [b"cd", ord("c"), bytearray(b"abcd")])
+def test_region_contains_bytes_and_runs_of_them(needle: Any) -> None:
+    with MemoryMapping.new(PAGE) as mapping:
+        assert needle not in mapping
+        mapping[100:104] = b"abcd"
+        assert needle in mapping
+
+
+def test_evict_where_no_descriptor_is_left_says_so(known_file: Any) -> None:
+    program = """
+        import os, resource, sys
+        from mmapwrap import MemoryMapping, TooManyFilesError, _mapped_file, _syscalls
+
+        mapping = MemoryMapping.from_file(sys.argv[1])
+        start = mapping.as_ptr()
+        (file,) = _mapped_file.shared_files(start, start + mapping.size)
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, lowest))
+        for call in (mapping.evict, file.reopen):
+            try:
+                call()
+            except TooManyFilesError as error:
+                print(error.syscall)
+    """
+    assert child(program, known_file.path).succeeded().split() == ["open"] * 2
