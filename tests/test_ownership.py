@@ -18,8 +18,8 @@ from mmapwrap import (
     SharedMemory,
     SystemCallError,
     UnsupportedByKernelError,
+    _syscalls,
 )
-from mmapwrap import _syscalls
 from mmapwrap._ownership import Pages
 
 READ, RW, NONE = Protection.read(), Protection.read_write(), Protection.none()

@@ -156,10 +156,11 @@ def table() -> str:
     # A disk, because what is on a tmpfs has no file behind it.
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         for case, words in CASES.items():
-            ends = []
+            ends: list[str] = []
             for library in LIBRARIES:
                 body = words.get(library, words[""])
-                ends.append("no such thing" if body is None else ending(library, body, Path(folder)))
+                end = "no such thing" if body is None else ending(library, body, Path(folder))
+                ends.append(end)
             lines.append(f"| {case} | {' | '.join(ends)} |")
     return "\n".join(lines) + "\n"
 
