@@ -38,21 +38,22 @@ void mmw_guard_forget(mmw_pages *pages);
 /* Asks the kernel, for somebody else may have installed a handler since. */
 bool mmw_guard_is_on_top(void);
 
-/* Anonymous memory is all there but where memory ran out, so a small access to it does without the
- * system call of asking. */
+/* Anonymous memory is all there but where memory ran out, so a small access to it, and to nothing
+ * of the caller's, does without the system call of asking. */
 #define MMW_ASK_FROM 65536
 
-static inline int64_t mmw_access_begin(mmw_access *access, mmw_pages *pages, int need,
-                                       const char *buffer, uint64_t size)
+static inline int64_t mmw_access_begin(mmw_access *access, mmw_pages *pages, mmw_pages *partner,
+                                       int need, const char *buffer, uint64_t size)
 {
-    bool asks = !(pages->flags & MAP_ANONYMOUS) || size >= MMW_ASK_FROM;
+    bool asks = !(pages->flags & MAP_ANONYMOUS) || size >= MMW_ASK_FROM || buffer != NULL ||
+                (partner != NULL && !(partner->flags & MAP_ANONYMOUS));
     if (asks ? !mmw_guard_is_on_top()
              : !atomic_load_explicit(&mmw_guard_installed, memory_order_relaxed)) {
         int64_t failure = mmw_guard_install();
         if (failure) return failure;
     }
     access->pages = pages;
-    access->partner = NULL;
+    access->partner = partner;
     access->buffer = buffer;
     access->buffer_size = buffer == NULL ? 0 : size;
     access->need = need;
@@ -73,22 +74,23 @@ static inline int64_t mmw_access_end(mmw_access *access, int64_t result)
 }
 
 /* Starts a guarded access in a helper that returns int64_t: everything up to mmw_access_end may
- * touch the range that was checked, and the buffer. A macro, because the frame that calls
- * sigsetjmp must outlive the access. */
-#define MMW_ACCESS(access, pages, need, buffer, size)                                    \
-    do {                                                                                 \
-        int64_t mmw_refused = mmw_access_begin(access, pages, need, buffer, size);       \
-        if (mmw_refused) return mmw_refused;                                             \
-        if (sigsetjmp((access)->leave, 0) != 0) {                                        \
-            mmw_current_access = NULL;                                                   \
-            return (access)->failure;                                                    \
-        }                                                                                \
+ * touch the range that was checked, and the buffer or the partner's range. A macro, because the frame
+ * that calls sigsetjmp must outlive the access. */
+#define MMW_ACCESS_WITH(access, pages, partner, need, buffer, size)                               \
+    do {                                                                                          \
+        int64_t mmw_refused = mmw_access_begin(access, pages, partner, need, buffer, size);       \
+        if (mmw_refused) return mmw_refused;                                                      \
+        if (sigsetjmp((access)->leave, 0) != 0) {                                                 \
+            mmw_current_access = NULL;                                                            \
+            return (access)->failure;                                                             \
+        }                                                                                         \
     } while (0)
 
-/* The same for a copy between two regions, whose ranges have both been checked. */
-#define MMW_ACCESS_BOTH(access, pages, need, other, size)   \
-    MMW_ACCESS(access, pages, need, NULL, size);            \
-    (access)->partner = other;                              \
-    atomic_signal_fence(memory_order_seq_cst)
+#define MMW_ACCESS(access, pages, need, buffer, size) \
+    MMW_ACCESS_WITH(access, pages, NULL, need, buffer, size)
+
+/* A copy between two regions, whose ranges have both been checked. */
+#define MMW_ACCESS_BOTH(access, pages, need, other, size) \
+    MMW_ACCESS_WITH(access, pages, other, need, NULL, size)
 
 #endif

@@ -28,6 +28,7 @@ int64_t mmw_become_arena(mmw_pages *pages)
     int64_t refused = mmw_check_whole_pages(pages, 0, 0, false);
     if (refused) return refused;
     pages->size = pages->mapped_size;
+    pages->flags &= ~MAP_ANONYMOUS; /* what it holds may be a file from now on */
     atomic_store(&pages->prot, PROT_READ | PROT_WRITE | PROT_EXEC);
     return 0;
 }

@@ -21,7 +21,6 @@ from hypothesis.stateful import (
     consumes,
     invariant,
     multiple,
-    precondition,
     rule,
 )
 from kernel_view import PAGE, process_unchanged
@@ -148,18 +147,18 @@ class ArenaMachine(RuleBasedStateMachine):
         offset, size = pages[0] * PAGE, (pages[1] - pages[0]) * PAGE
         self.change(pages, lambda: self.arena.remove(offset, size), lambda held: None)
 
-    @precondition(lambda self: any(self.model))
-    @rule(data=st.data(), prot=protections)
-    def protect(self, data: st.DataObject, prot: Protection) -> None:
-        first = data.draw(st.sampled_from([p for p, held in enumerate(self.model) if held]))
-        end = next((p for p in range(first, PAGES) if not self.model[p]), PAGES)
-        last = data.draw(st.integers(first + 1, end))
-        self.change(
-            (first, last),
-            lambda: self.arena.protect(prot, first * PAGE, (last - first) * PAGE),
-            lambda held: held and attrs.evolve(held, prot=prot),
-            left=prot,
-        )
+    @rule(pages=page_ranges, prot=protections)
+    def protect(self, pages: tuple[int, int], prot: Protection) -> None:
+        first, last = pages
+
+        def protect() -> None:
+            self.arena.protect(prot, first * PAGE, (last - first) * PAGE)
+
+        if prot != NONE and None in self.model[first:last]:
+            with pytest.raises(ProtectionError):
+                protect()
+            return
+        self.change(pages, protect, lambda held: held and attrs.evolve(held, prot=prot), left=prot)
 
     @rule(page=st.integers(0, PAGES - 1), value=st.integers(0, 255))
     def write(self, page: int, value: int) -> None:

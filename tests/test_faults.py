@@ -407,6 +407,28 @@ def test_guard_in_many_threads_counts_each_page_once(lost: MemoryMapping) -> Non
     assert sums == [0] * 16
 
 
+def test_page_that_threads_meet_at_once_is_counted_once(disk_path: Path) -> None:
+    path, pages = disk_path / "met at once", 2048
+    path.touch()
+    for _ in range(5):
+        os.truncate(path, pages * PAGE)
+        with MemoryMapping.from_file(path) as m:
+            os.truncate(path, 0)
+            # One thread meets the pages, the others catch up: NumPy lets them run side by side.
+            touch = np.asarray(m).any
+
+            def guarded(m: MemoryMapping = m, touch: Callable[[], object] = touch) -> None:
+                with m.fault_guard():
+                    threads = [threading.Thread(target=touch) for _ in range(4)]
+                    for thread in threads:
+                        thread.start()
+                    for thread in threads:
+                        thread.join()
+
+            error = fault_of(guarded)
+            assert (error.offset, error.pages) == (0, pages)
+
+
 def test_copies_in_many_threads_are_each_right_or_an_error(lost: MemoryMapping) -> None:
     barrier = threading.Barrier(8)
     results: list[object] = []

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from operator import contains
 from typing import Any
 
@@ -94,6 +95,29 @@ def test_find_and_rfind_of_what_is_there_find_it(data: st.DataObject) -> None:
         first, last = m.find(needle), m.rfind(needle)
         assert first <= start <= last
         assert (first, last) == (haystack.find(needle), haystack.rfind(needle))
+
+
+def test_find_and_rfind_of_all_short_words_of_two_letters_are_those_of_bytes() -> None:
+    words = [bytes(word) for count in range(10) for word in product(b"ab", repeat=count)]
+    with MemoryMapping.new(9) as m:
+        for haystack in words:
+            m[: len(haystack)] = haystack
+            for needle in words[: 2**6 - 1]:  # those of up to five letters
+                end = len(haystack)
+                assert m.find(needle, 0, end) == haystack.find(needle)
+                assert m.rfind(needle, 0, end) == haystack.rfind(needle)
+
+
+def test_find_and_rfind_of_words_that_overlap_themselves_are_those_of_bytes() -> None:
+    words = [bytes(word) for count in range(1, 9) for word in product(b"ab", repeat=count)]
+    with MemoryMapping.new(16) as m:
+        for word in words:
+            for cut in range(len(word)):
+                for haystack in (word[:cut] + word, word + word[cut:], word[cut:] + word[1:]):
+                    m[: len(haystack)] = haystack
+                    end = len(haystack)
+                    assert m.find(word, 0, end) == haystack.find(word)
+                    assert m.rfind(word, 0, end) == haystack.rfind(word)
 
 
 def test_find_and_rfind_across_pages_find_first_and_last(mapping: MemoryMapping) -> None:
@@ -279,8 +303,11 @@ def test_search_in_the_worst_case_takes_time_in_proportion_to_the_size(
         haystack, needle = WORST_CASES[case](size)
         with MemoryMapping.new(len(haystack)) as m:
             m[:] = haystack
-            assert m.find(needle) == haystack.find(needle)
+            assert getattr(m, search)(needle) == -1
             times.append(seconds(lambda: getattr(m, search)(needle)))  # noqa: B023
+            place = len(haystack) - len(needle) if search == "find" else 0
+            m.write_slice(needle, place)
+            assert getattr(m, search)(needle) == place
     # Eight times the size: in proportion 8, by squares 64. The half a millisecond is for what
     # takes no time at all.
     assert times[1] < 24 * (times[0] + 0.0005)

@@ -371,6 +371,16 @@ def test_copy_to_volatile_slice_is_as_if_aside(
         assert m[:] == with_bytes(80, target, known_bytes(80)[start : start + copied])
 
 
+@pytest.mark.parametrize("shift", [1, 7, 64, PAGE - 1, PAGE, PAGE + 1])
+def test_copy_to_volatile_slice_of_many_pages_is_as_if_aside(shift: int) -> None:
+    size, count = 64 * PAGE, 60 * PAGE
+    with MemoryMapping.new(size) as m:
+        for start, target in ((0, shift), (shift, 0)):
+            m[:] = known_bytes(size)
+            m.get_slice(start, count).copy_to_volatile_slice(m.get_slice(target, count))
+            assert m[:] == with_bytes(size, target, known_bytes(size)[start : start + count])
+
+
 def test_copy_to_volatile_slice_of_another_region_copies_there(
     part: VolatileSlice, known_file: KnownFile
 ) -> None:
