@@ -2,6 +2,7 @@
 
 import errno
 import io
+import resource
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from mmapwrap import (
     SharedMemory,
     SystemCallError,
     UnsupportedByKernelError,
+    _mapped_file,
     _syscalls,
+    attempt,
 )
 from mmapwrap._ownership import Pages
 
@@ -184,3 +187,16 @@ def test_evict_where_no_descriptor_is_left_says_so(known_file: Any) -> None:
                 print(error.syscall)
     """
     assert child(program, known_file.path).succeeded().split() == ["open"] * 2
+
+
+def test_failures_for_want_of_descriptors_are_the_librarys(known_file: Any) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with MemoryMapping.from_file(known_file.path) as mapping, SharedMemory.new("n", 1) as memory:
+        start = mapping.as_ptr()
+        (file,) = _mapped_file.shared_files(start, start + mapping.size)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            refused = [attempt(call) for call in (mapping.evict, file.reopen, memory.try_clone)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(result.is_err() for result in refused)
