@@ -32,36 +32,38 @@ typedef struct {
 static displaced_handlers displaced[GUARDED_SIGNALS];
 static MMW_THREAD_LOCAL bool is_forwarding;
 
-/* Serialises the fault handler with the entering and leaving of guards. A spinning lock, because the
- * handler may be interrupted by nothing (its signal mask is full) and may wait for no mutex. */
-static atomic_flag faults_lock = ATOMIC_FLAG_INIT;
+/* Serialises whoever changes a list of records with the fault handler, which reads one. A spinning
+ * lock, because the handler may be interrupted by nothing (its signal mask is full) and may wait for
+ * no mutex. */
+static atomic_flag records_lock = ATOMIC_FLAG_INIT;
 static mmw_pages *guarded;
 
-static void lock_faults(void)
+void mmw_lock_records(void)
 {
-    while (atomic_flag_test_and_set_explicit(&faults_lock, memory_order_acquire)) sched_yield();
+    while (atomic_flag_test_and_set_explicit(&records_lock, memory_order_acquire)) sched_yield();
 }
 
-static void unlock_faults(void) { atomic_flag_clear_explicit(&faults_lock, memory_order_release); }
+void mmw_unlock_records(void) { atomic_flag_clear_explicit(&records_lock, memory_order_release); }
 
 static void after_fork_in_child(void)
 {
     atomic_fetch_add(&mmw_fork_count, 1);
-    unlock_faults();
+    mmw_unlock_records();
 }
 
 __attribute__((constructor)) static void watch_forks(void)
 {
-    pthread_atfork(lock_faults, unlock_faults, after_fork_in_child);
+    pthread_atfork(mmw_lock_records, mmw_unlock_records, after_fork_in_child);
 }
 
-static bool covers(const mmw_pages *pages, const char *address)
+static bool covers(mmw_pages *pages, const char *address)
 {
-    return address >= pages->mapped && (uint64_t)(address - pages->mapped) < pages->mapped_size;
+    return !mmw_is_gone(pages) && address >= pages->mapped &&
+           (uint64_t)(address - pages->mapped) < pages->mapped_size;
 }
 
-/* Counts the page at the address, once. The lock is held. */
-static bool count_page(mmw_pages *pages, uint64_t index)
+/* Whether the page is counted already, and marks it. Without memory to remember it in, it is not. */
+static bool is_counted(mmw_pages *pages, uint64_t index)
 {
     if (pages->fault_bitmap == NULL) {
         uint64_t bitmap_size = pages->mapped_size / mmw_page_size / 8 + sizeof(uint64_t);
@@ -71,30 +73,51 @@ static bool count_page(mmw_pages *pages, uint64_t index)
         pages->fault_bitmap = bitmap;
     }
     uint64_t *word = &pages->fault_bitmap[index / 64], bit = UINT64_C(1) << (index % 64);
-    if (*word & bit) return true;
+    bool was_marked = (*word & bit) != 0;
     *word |= bit;
+    return was_marked;
+}
+
+static void count_page(mmw_pages *pages, uint64_t index)
+{
+    if (is_counted(pages, index)) return;
     const char *page = pages->mapped + index * pages->unit;
     uint64_t offset = page < pages->base ? 0 : (uint64_t)(page - pages->base);
     if (atomic_load(&pages->fault_pages) == 0 || offset < pages->fault_offset)
         pages->fault_offset = offset;
     atomic_fetch_add(&pages->fault_pages, 1);
-    return true;
+}
+
+static bool put_zeros(char *start, uint64_t length, int fixed)
+{
+    return mmap(start, length, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0) == start;
+}
+
+/* Puts zeros in place of all of a region, which nobody can use any more but through old views: a page
+ * of zeros in the middle takes two mappings more, and the process may have no more. Where it has one
+ * too many already, as the kernel lets happen, one has to go first. */
+static bool replace_all(mmw_pages *pages)
+{
+    return put_zeros(pages->mapped, pages->mapped_size, MAP_FIXED) ||
+           (munmap(pages->mapped, pages->mapped_size) == 0 &&
+            put_zeros(pages->mapped, pages->mapped_size, MAP_FIXED_NOREPLACE));
 }
 
 /* Counts the page at the address and puts a private one of zeros there. The lock is held. */
 static bool replace_page(mmw_pages *pages, const char *address)
 {
     uint64_t index = (uint64_t)(address - pages->mapped) / pages->unit;
+    count_page(pages, index);
     /* SAFETY: covers() held: the page is one of the region's, which the access or the guard keeps. */
-    return count_page(pages, index) &&
-           mmap(pages->mapped + index * pages->unit, pages->unit, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+    return put_zeros(pages->mapped + index * pages->unit, pages->unit, MAP_FIXED) ||
+           (!pages->is_borrowed && replace_all(pages));
 }
 
 static bool repair(mmw_access *access, const char *address)
 {
     mmw_pages *pages = NULL;
-    lock_faults();
+    mmw_lock_records();
     if (access != NULL && covers(access->pages, address)) {
         pages = access->pages;
     } else if (access != NULL && access->partner != NULL && covers(access->partner, address)) {
@@ -103,7 +126,7 @@ static bool repair(mmw_access *access, const char *address)
         for (pages = guarded; pages != NULL && !covers(pages, address);) pages = pages->guard_next;
     }
     bool repaired = pages != NULL && replace_page(pages, address);
-    unlock_faults();
+    mmw_unlock_records();
     return repaired;
 }
 
@@ -199,7 +222,7 @@ bool mmw_guard_is_on_top(void)
 int64_t mmw_guard_install(void)
 {
     int64_t failure = 0;
-    lock_faults();
+    mmw_lock_records();
     for (size_t i = 0; i < GUARDED_SIGNALS && !failure; i++) {
         struct sigaction current, ours = {.sa_sigaction = on_signal,
                                           .sa_flags = SA_SIGINFO | SA_ONSTACK};
@@ -214,7 +237,7 @@ int64_t mmw_guard_install(void)
         }
     }
     if (!failure) mmw_guard_installed = 1;
-    unlock_faults();
+    mmw_unlock_records();
     return failure;
 }
 
@@ -232,14 +255,14 @@ int64_t mmw_guard_enter(mmw_pages *pages)
     int64_t refused = mmw_check(pages, 0, 0);
     if (!refused) refused = mmw_guard_install();
     if (refused) return refused;
-    lock_faults();
+    mmw_lock_records();
     if (pages->guards++ == 0) {
         pages->guard_previous = NULL;
         pages->guard_next = guarded;
         if (guarded != NULL) guarded->guard_previous = pages;
         guarded = pages;
     }
-    unlock_faults();
+    mmw_unlock_records();
     return 0;
 }
 
@@ -247,17 +270,17 @@ int64_t mmw_guard_enter(mmw_pages *pages)
 int64_t mmw_guard_leave(mmw_pages *pages)
 {
     if (pages == NULL) return MMW_REFUSED(MMW_CLOSED);
-    lock_faults();
+    mmw_lock_records();
     if (pages->guards > 0 && --pages->guards == 0) unlink_guarded(pages);
-    unlock_faults();
+    mmw_unlock_records();
     return pages->fault_pages != 0 ? MMW_REFUSED(MMW_FAULTED) : 0;
 }
 
 void mmw_guard_forget(mmw_pages *pages)
 {
-    lock_faults();
+    mmw_lock_records();
     if (pages->guards > 0) unlink_guarded(pages);
-    unlock_faults();
+    mmw_unlock_records();
 }
 
 uint64_t mmw_fault_offset(mmw_pages *pages) { return pages->fault_offset; }

@@ -26,6 +26,10 @@ typedef struct mmw_access {
 #define MMW_THREAD_LOCAL _Thread_local
 #endif
 
+/* Around every change of a list of records. */
+void mmw_lock_records(void);
+void mmw_unlock_records(void);
+
 extern MMW_THREAD_LOCAL mmw_access *mmw_current_access;
 extern _Atomic int mmw_guard_installed;
 

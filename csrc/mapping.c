@@ -135,16 +135,59 @@ mmw_pages *mmw_borrow(uint64_t address, uint64_t size, int prot)
     return pages;
 }
 
+static bool is_unmapped(const mmw_pages *pages)
+{
+    return munmap(pages->mapped, pages->mapped_size) == 0;
+}
+
+/* To cut pages out of what the kernel keeps as one mapping takes another one, and the process may have
+ * no more. Their memory goes at once, their addresses when a later release finds room. */
+static mmw_pages *_Atomic unreleased;
+
+static void release_later(mmw_pages *pages)
+{
+    (void)madvise(pages->mapped, pages->mapped_size, MADV_DONTNEED);
+    mmw_lock_records();
+    pages->next_unreleased = unreleased;
+    unreleased = pages;
+    mmw_unlock_records();
+}
+
+static void release_again(void)
+{
+    mmw_pages *freed = NULL;
+    mmw_lock_records();
+    for (mmw_pages *pages = atomic_exchange(&unreleased, NULL), *next; pages != NULL; pages = next) {
+        next = pages->next_unreleased;
+        if (mmw_is_gone(pages) || is_unmapped(pages)) {
+            pages->next_unreleased = freed;
+            freed = pages;
+        } else {
+            pages->next_unreleased = unreleased;
+            unreleased = pages;
+        }
+    }
+    mmw_unlock_records();
+    while (freed != NULL) {
+        mmw_pages *next = freed->next_unreleased;
+        free(freed);
+        freed = next;
+    }
+}
+
 void mmw_release(mmw_pages *pages)
 {
     if (pages->guards > 0) mmw_guard_forget(pages);
-    /* SAFETY: the last holder of the record lets go of it. In a child that did not inherit the pages
-     * something else may live at their address by now, so they are left alone there. */
-    if (!pages->is_borrowed && !mmw_is_gone(pages)) munmap(pages->mapped, pages->mapped_size);
     if (pages->fault_bitmap != NULL) {
         munmap(pages->fault_bitmap, pages->mapped_size / mmw_page_size / 8 + sizeof(uint64_t));
     }
-    free(pages);
+    /* SAFETY: the last holder of the record lets go of it. In a child that did not inherit the pages
+     * something else may live at their address by now, so they are left alone there. */
+    if (pages->is_borrowed || mmw_is_gone(pages) || is_unmapped(pages))
+        free(pages);
+    else
+        release_later(pages);
+    if (atomic_load_explicit(&unreleased, memory_order_relaxed) != NULL) release_again();
 }
 
 char *mmw_base(mmw_pages *pages) { return pages->base; }

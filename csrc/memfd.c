@@ -18,7 +18,9 @@ int64_t mmw_create_memfd(const char *name, int64_t size, int allocate)
     int fd = create_memfd(name);
     if (fd < 0) return MMW_FAILED(MMW_CALL_MEMFD_CREATE);
     int64_t failure = 0;
-    if (ftruncate(fd, size) != 0) failure = MMW_FAILED(MMW_CALL_FTRUNCATE);
+    while (!failure && ftruncate(fd, size) != 0)
+        if (errno != EINTR) failure = MMW_FAILED(MMW_CALL_FTRUNCATE);
+    /* This one may take long: a signal ends it, and the caller sees to that first. */
     if (!failure && allocate && fallocate(fd, 0, 0, size) != 0)
         failure = MMW_FAILED(MMW_CALL_FALLOCATE);
     if (!failure) return fd;

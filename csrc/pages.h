@@ -28,9 +28,10 @@ struct mmw_pages {
      * knows the ranges and has checked before it calls. */
     _Atomic int prot;
 
-    /* The fork count when MADV_DONTFORK was first applied, 0 if it was not. A process with
-     * another count is a child in which the pages do not exist. */
+    /* The fork count when MADV_DONTFORK was last applied, 0 if it was not or was taken back. A
+     * process with another count is a child in which some pages do not exist: those between. */
     _Atomic uint64_t dontfork;
+    char *dontfork_start, *dontfork_end;
 
     /* Pages that could not be read in; guard.c. */
     _Atomic uint64_t fault_pages;
@@ -38,6 +39,8 @@ struct mmw_pages {
     uint64_t *fault_bitmap;
     struct mmw_pages *guard_previous, *guard_next;
     uint64_t guards;
+
+    struct mmw_pages *next_unreleased; /* mapping.c */
 };
 
 extern uint64_t mmw_page_size;

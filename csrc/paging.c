@@ -8,15 +8,32 @@
 
 int mmw_advice_is_known(int advice) { return madvise(NULL, 0, advice) == 0; }
 
+/* Before the kernel is told, so that a child made in between does without the region. */
+static void note_dontfork(mmw_pages *pages, char *start, char *end)
+{
+    mmw_lock_records();
+    bool is_first = atomic_load(&pages->dontfork) == 0;
+    if (is_first || start < pages->dontfork_start) pages->dontfork_start = start;
+    if (is_first || end > pages->dontfork_end) pages->dontfork_end = end;
+    atomic_store(&pages->dontfork, atomic_load(&mmw_fork_count));
+    mmw_unlock_records();
+}
+
+static void note_dofork(mmw_pages *pages, const char *start, const char *end)
+{
+    mmw_lock_records();
+    if (start <= pages->dontfork_start && end >= pages->dontfork_end)
+        atomic_store(&pages->dontfork, 0);
+    mmw_unlock_records();
+}
+
 static int64_t advise_pages(mmw_pages *pages, mmw_whole_pages range, int advice)
 {
+    char *end = range.start + range.length;
+    if (advice == MADV_DONTFORK) note_dontfork(pages, range.start, end);
     /* SAFETY: the callers checked that the range's bytes are the region's. */
     if (madvise(range.start, range.length, advice) != 0) return MMW_FAILED(MMW_CALL_MADVISE);
-    if (advice == MADV_DONTFORK) {
-        atomic_store(&pages->dontfork, atomic_load(&mmw_fork_count));
-    } else if (advice == MADV_DOFORK && range.length == pages->mapped_size) {
-        atomic_store(&pages->dontfork, 0);
-    }
+    if (advice == MADV_DOFORK) note_dofork(pages, range.start, end);
     return 0;
 }
 
@@ -118,7 +135,8 @@ int64_t mmw_evict(mmw_pages *pages, uint64_t offset, uint64_t count, int fd, uin
     uint64_t head = (uint64_t)(pages->base + offset - range.start);
     /* Only clean pages that nobody has mapped leave the cache: write them back, drop our own
      * page-table entries (the mapping is shared, so no content is lost), then ask. */
-    if (fdatasync(fd) != 0) return MMW_FAILED(MMW_CALL_FDATASYNC);
+    while (fdatasync(fd) != 0)
+        if (errno != EINTR) return MMW_FAILED(MMW_CALL_FDATASYNC);
     int64_t failure = advise_pages(pages, range, MADV_DONTNEED);
     if (failure) return failure;
     int error = posix_fadvise(fd, (off_t)(file_offset - head), (off_t)range.length,

@@ -8,8 +8,10 @@ static int64_t reserve(char *start, size_t length)
     if (mmap(start, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
              0) == MAP_FAILED)
         return MMW_FAILED(MMW_CALL_MMAP);
-    /* As the rest of the reservation is, so that the kernel makes one mapping of them again. */
-    return madvise(start, length, MADV_DONTDUMP) != 0 ? MMW_FAILED(MMW_CALL_MADVISE) : 0;
+    /* As the rest of the reservation is, so that the kernel makes one mapping of them again. There
+     * is nothing to dump, so if it does not that is no failure. */
+    (void)madvise(start, length, MADV_DONTDUMP);
+    return 0;
 }
 
 int64_t mmw_reserve(mmw_pages *pages, uint64_t offset, uint64_t count)
@@ -53,7 +55,8 @@ int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, i
         return failure;
     }
     int64_t failure = 0;
-    if (madvise(mapped, length, MADV_DONTDUMP) != 0) {
+    if (madvise(mapped, length, MADV_DONTDUMP) != 0 ||
+        (atomic_load(&pages->dontfork) != 0 && madvise(mapped, length, MADV_DONTFORK) != 0)) {
         failure = MMW_FAILED(MMW_CALL_MADVISE);
     } else if (replaces &&
                mremap(mapped, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED) {

@@ -223,12 +223,9 @@ class MemoryMappingArena(MappedRegion):
             ProtectionError: Some of the range holds nothing, and so can allow nothing.
             The errors of `MappedRegion.protect`.
         """
-        start, end = self._open_pages().span(offset, count)
-        with layout_lock:
-            sources = [source for _, _, source in self._sources.pieces(start, end)]
-            if as_protection(prot).bits and None in sources:
-                raise ProtectionError(prot, Protection.none())
-            super().protect(prot, start, end - start)
+        pages = self._open_pages()
+        start, end = pages.span(offset, count)
+        pages.alone(self._protect, pages, as_protection(prot), start, end)
 
     def remove(self, offset: SupportsIndex, size: SupportsIndex) -> None:
         """Takes out whatever the range holds: it is reserved again. mmap(2), MAP_FIXED.
@@ -246,26 +243,42 @@ class MemoryMappingArena(MappedRegion):
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
         """
         start, count = index(offset), as_size(size)
-        with layout_lock:
-            pages, start, end = self._range(start, count)
-            act = partial(pages.call, _syscalls.reserve, start, end - start)
-            pages.change(start, end, 0, act)
-            self._sources.assign(start, end, None)
+        pages = self._open_pages()
+        pages.alone(self._remove, pages, start, count)
 
     def remove_mapping(self, offset: SupportsIndex, size: SupportsIndex) -> None:
         """Takes out whatever the range holds; see `remove`."""
         self.remove(offset, size)
 
-    # --- How ------------------------------------------------------------------------------------
+    # --- How: each but the last is called by `Pages.alone` ----------------------------------------
 
-    def _range(self, offset: int, size: int) -> tuple[Pages, int, int]:
+    def _range(self, pages: Pages, offset: int, size: int) -> tuple[int, int]:
         """The whole pages of a range that may change: it is inside, and no view shows any of it."""
-        pages = self._open_pages()
         start, end = pages.span(offset, -(-size // _PAGE) * _PAGE)
         if start % _PAGE:
             raise NotPageAlignedError(start, _PAGE)
         pages.refuse_views(start, end, 0)
-        return pages, start, end
+        return start, end
+
+    def _protect(self, pages: Pages, prot: Protection, start: int, end: int) -> None:
+        if prot.bits and any(source is None for _, _, source in self._sources.pieces(start, end)):
+            raise ProtectionError(prot, Protection.none())
+        pages.protect(prot.bits, start, end)
+
+    def _remove(self, pages: Pages, offset: int, size: int) -> None:
+        start, end = self._range(pages, offset, size)
+        pages.change(start, end, 0, partial(pages.call, _syscalls.reserve, start, end - start))
+        self._sources.assign(start, end, None)
+
+    def _map_over(
+        self, pages: Pages, offset: int, size: int, what: tuple[int, int, int, int]
+    ) -> None:
+        start, end = self._range(pages, offset, size)
+        bits, _, fd, file_offset = what
+        replaces = any(source for _, _, source in self._sources.pieces(start, end))
+        place = (start, end - start, *what, replaces)
+        pages.change(start, end, bits, partial(pages.call, _syscalls.place, *place))
+        self._sources.assign(start, end, _Source(None if fd < 0 else file_offset - start))
 
     def _place(
         self,
@@ -276,20 +289,12 @@ class MemoryMappingArena(MappedRegion):
     ) -> None:
         bits = as_protection(prot).bits
         if file is None:
-            flags, number, file_offset = _ANONYMOUS_FLAGS, -1, 0
+            what = (bits, _ANONYMOUS_FLAGS, -1, 0)
         else:
-            flags, number, file_offset = (
-                _FILE_FLAGS,
-                as_descriptor(file[0]),
-                as_file_offset(file[1]),
-            )
-            if file_offset % _PAGE:
-                raise NotPageAlignedError(file_offset, _PAGE)
+            fd, file_offset = file
+            what = (bits, _FILE_FLAGS, as_descriptor(fd), as_file_offset(file_offset))
+            if what[-1] % _PAGE:
+                raise NotPageAlignedError(what[-1], _PAGE)
         start, count = index(offset), as_size(size)
-        with layout_lock:
-            pages, start, end = self._range(start, count)
-            replaces = any(source for _, _, source in self._sources.pieces(start, end))
-            place = (start, end - start, bits, flags, number, file_offset, replaces)
-            pages.change(start, end, bits, partial(pages.call, _syscalls.place, *place))
-            origin = None if file is None else file_offset - start
-            self._sources.assign(start, end, _Source(origin))
+        pages = self._open_pages()
+        pages.alone(self._map_over, pages, start, count, what)

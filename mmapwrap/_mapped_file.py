@@ -2,10 +2,17 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from mmapwrap import _syscalls
-from mmapwrap.errors import SystemCallError, TooManyFilesError, UnsupportedOperationError
+from mmapwrap.errors import (
+    InputOutputError,
+    OutOfMemoryError,
+    SystemCallError,
+    TooManyFilesError,
+    UnsupportedOperationError,
+)
 
 
 class MappedFile(NamedTuple):
@@ -31,13 +38,15 @@ class MappedFile(NamedTuple):
         for path in (link, self.path.replace(rb"\012", b"\n")):
             try:
                 fd = _syscalls.open_file(path, os.O_RDONLY)
-            except TooManyFilesError:
-                raise
+            except (InputOutputError, OutOfMemoryError, TooManyFilesError):
+                raise  # nothing that the other way could help
             except SystemCallError:
                 continue
-            if _syscalls.file_status(fd).st_ino == self.inode:
-                return fd
-            os.close(fd)
+            with ExitStack() as undo:
+                undo.callback(_syscalls.close_file, fd)
+                if _syscalls.file_status(fd).st_ino == self.inode:
+                    undo.pop_all()
+                    return fd
         raise UnsupportedOperationError("evict of a file that cannot be opened again")
 
 
@@ -55,8 +64,8 @@ def shared_files(start: int, end: int) -> list[MappedFile]:
 
 
 def _mappings() -> Iterator[MappedFile]:
-    for line in _syscalls.read_file("/proc/self/maps").splitlines():
-        addresses, flags, offset, _, inode, *path = line.split(None, 5)
+    for line in _syscalls.lines_of("/proc/self/maps"):
+        addresses, flags, offset, _, inode, *path = line[:-1].split(None, 5)
         start, end = (int(edge, 16) for edge in addresses.split(b"-"))
         yield MappedFile(
             start, end, flags.endswith(b"s"), int(offset, 16), int(inode), b"".join(path)

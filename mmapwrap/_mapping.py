@@ -17,7 +17,7 @@ from mmapwrap._arguments import (
     as_size,
 )
 from mmapwrap._new_pages import map_file, map_file_at, map_memory, map_memory_at
-from mmapwrap._ownership import Pages, layout_lock
+from mmapwrap._ownership import Pages
 from mmapwrap._protection import Protection, Sharing
 from mmapwrap._region import MappedRegion
 from mmapwrap.errors import (
@@ -42,7 +42,7 @@ def _opened(file: Path | Descriptor, mode: int) -> "Generator[int]":
         try:
             yield fd
         finally:
-            os.close(fd)
+            _syscalls.close_file(fd)
     else:
         yield as_descriptor(file)
 
@@ -349,7 +349,9 @@ class MemoryMapping(MappedRegion):
             ClosedMappingError: The mapping is closed.
             NotPageAlignedError: The mapping starts inside a page of its file.
         """
-        with layout_lock:
-            arena = MemoryMappingArena.holding(self._open_pages())
-            self._pages = _ownership.CLOSED
+        return self._open_pages().alone(self._become_arena)
+
+    def _become_arena(self) -> MemoryMappingArena:
+        arena = MemoryMappingArena.holding(self._open_pages())
+        self._pages = _ownership.CLOSED
         return arena

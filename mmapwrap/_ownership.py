@@ -5,12 +5,13 @@ slice and each call in flight hold that handle, so closing needs no lock, no pag
 a view or a call, and nothing is unmapped twice.
 """
 
+import errno
 import os
 import threading
 from collections.abc import Callable
 from functools import partial
 from operator import index
-from typing import Final, NamedTuple, SupportsIndex
+from typing import Final, NamedTuple, ParamSpec, SupportsIndex, TypeVar
 
 from mmapwrap import _syscalls
 from mmapwrap._protection import Protection, Sharing
@@ -23,11 +24,15 @@ from mmapwrap.errors import (
     MmapError,
     NotPageAlignedError,
     ProtectionError,
+    RegionBusyError,
     SystemCallError,
     UnsupportedByKernelError,
     ViewsExportedError,
     VolatileMisalignedError,
 )
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 READ: Final = _syscalls.PROT_READ
 WRITE: Final = _syscalls.PROT_WRITE
@@ -35,9 +40,9 @@ _ANY: Final = _syscalls.PROT_READ | _syscalls.PROT_WRITE | _syscalls.PROT_EXEC
 _GUARDED: Final = 1 << 16
 """Beside the PROT_* bits of a range: guard pages lie there, which nobody can touch."""
 
-# Held while the layout changes, and while a view that depends on it is made: between the check and
-# the act nobody else may change the answer. One for the process, as the kernel has one for its list
-# of mappings. Held across a fork, or a child could inherit it locked for ever.
+# Held while the layout changes, and while a view that depends on it is made (`Pages.alone`):
+# between the check and the act nobody else may change the answer. One for the process, as the
+# kernel has one for its list of mappings. Held across a fork, or a child could inherit it locked.
 layout_lock: Final = threading.RLock()
 os.register_at_fork(
     before=layout_lock.acquire,
@@ -60,7 +65,7 @@ class Pages:
 
     __slots__ = (
         "_bits",
-        "_changes",
+        "_is_changing",
         "file_offset",
         "handle",
         "head",
@@ -90,7 +95,7 @@ class Pages:
         self.protections: RangeMap[int] | None = None
         """The PROT_* bits by range; None where they are the same everywhere."""
         self._bits = bits
-        self._changes = 0
+        self._is_changing = False
 
     def call(
         self,
@@ -126,7 +131,9 @@ class Pages:
     ) -> int:
         """Calls a helper that touches a range. C knows a protection that is the same everywhere."""
         if self.protections is not None:
-            self.require(need, *self.span(offset, count))
+            start, end = self.span(offset, count)
+            self.require(need, start, end)
+            offset, count = start, end - start
         return self.call(helper, offset, count, *arguments)
 
     def at(self, need: int, helper: Callable[..., int], key: SupportsIndex, *value: int) -> int:
@@ -149,9 +156,10 @@ class Pages:
 
     def checked(self, need: int, offset: SupportsIndex, count: int) -> int:
         """The offset, for a helper that touches the range: C knows only what holds everywhere."""
+        start = offset if type(offset) is int else index(offset)
         if self.protections is not None:
-            self.require(need, *self.span(offset, count))
-        return offset if type(offset) is int else index(offset)
+            self.require(need, *self.span(start, count))
+        return start
 
     def span(self, offset: SupportsIndex, count: SupportsIndex | None) -> tuple[int, int]:
         """The start and end of a range that the region holds."""
@@ -217,28 +225,37 @@ class Pages:
                 for first, last, bits in self._by_range().pieces(start, end)
             ]
 
+    def alone(self, change: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Calls what changes the layout, or depends on it, while nobody else does.
+
+        Raises:
+            RegionBusyError: This very thread is in the middle of such a call: a signal handler or
+                a finalizer came in between.
+        """
+        with layout_lock:
+            if self._is_changing:
+                raise RegionBusyError(errno.EBUSY, "a call inside a change of the same region")
+            self._is_changing = True
+            try:
+                return change(*arguments, **options)
+            finally:
+                self._is_changing = False
+
     def change(self, start: int, end: int, bits: int, act: Callable[[], object]) -> None:
-        """Acts on a range that allows `bits` afterwards, and remembers that; layout_lock is held.
+        """Acts on a range that allows `bits` afterwards, and remembers that; `alone`.
 
         Whatever interrupts it, and wherever, no more access is remembered than there is.
         """
         ranges = self._by_range()
-        before = list(ranges.pieces(start, end))
-        self._changes += 1
-        change = self._changes
+        before = ranges.pieces(start, end)
         for first, last, old in before:
             ranges.assign(first, last, old & bits)
         try:
             act()
         except MmapError:
-            if change == self._changes:
-                self._restore(before, bits)
+            self._restore(before, bits)
             raise
-        if change == self._changes:
-            ranges.assign(start, end, bits)
-        else:  # a signal handler changed something meanwhile, before this or after it
-            for first, last, now in list(ranges.pieces(start, end)):
-                ranges.assign(first, last, now & bits)
+        ranges.assign(start, end, bits)
 
     def _restore(self, before: list[tuple[int, int, int]], bits: int) -> None:
         """Gives ranges the protection that they had, where a failed call may have changed it."""
@@ -250,7 +267,7 @@ class Pages:
                 self._by_range().assign(first, last, old)
 
     def become_arena(self) -> None:
-        """Ends where the last page does, and keeps the protection by range; layout_lock is held."""
+        """Ends where the last page does, and keeps the protection by range; `alone`."""
         self.raise_failure(_syscalls.become_arena(self.handle))
         size = -(-self.size // _syscalls.PAGE_SIZE) * _syscalls.PAGE_SIZE
         protections = RangeMap(size, self._bits)
@@ -259,17 +276,14 @@ class Pages:
         self.protections = protections
         self.size = size
 
-    def protect(self, prot: Protection, offset: SupportsIndex, count: SupportsIndex | None) -> None:
-        """Changes the protection of a range and remembers it."""
-        bits = prot.bits
-        start, end = self.span(offset, count)
-        with layout_lock:
-            self.call(_syscalls.check_pages, start, end - start)
-            self.refuse_views(start, end, bits)
-            if (start, end) == (0, self.size) and self.protections is None:
-                self._protect_all(bits)
-            else:
-                self._protect_by_range(start, end, bits)
+    def protect(self, bits: int, start: int, end: int) -> None:
+        """Changes the protection of a checked range and remembers it; `alone`."""
+        self.call(_syscalls.check_pages, start, end - start)
+        self.refuse_views(start, end, bits)
+        if (start, end) == (0, self.size) and self.protections is None:
+            self._protect_all(bits)
+        else:
+            self._protect_by_range(start, end, bits)
 
     def _protect_all(self, bits: int) -> None:
         old = self._bits
@@ -290,22 +304,34 @@ class Pages:
         for first, last, _ in guarded:
             self._by_range().assign(first, last, bits | _GUARDED)
 
-    def guard(self, helper: Callable[..., int], start: int, end: int, advice: int) -> None:
-        """Installs or removes guard pages and remembers them: nobody can touch those."""
-        with layout_lock:
-            before = list(self._by_range().pieces(start, end))
-            if advice == _syscalls.MADV_GUARD_INSTALL:
-                self.refuse_views(start, end, 0)
-                for first, last, old in before:
-                    self._by_range().assign(first, last, old | _GUARDED)
-            try:
-                self.call(helper, start, end - start, advice)
-            except MmapError:
-                self._restore(before, _ANY)
-                raise
-            if advice == _syscalls.MADV_GUARD_REMOVE:
-                for first, last, old in before:
-                    self._by_range().assign(first, last, old & _ANY)
+    def install_guards(self, start: int, end: int) -> None:
+        """Installs guard pages and remembers them: nobody can touch those; `alone`."""
+        before = self._by_range().pieces(start, end)
+        self.refuse_views(start, end, 0)
+        for first, last, old in before:
+            self._by_range().assign(first, last, old | _GUARDED)
+        try:
+            self._advise_guards(start, end, _syscalls.MADV_GUARD_INSTALL)
+        except MmapError as error:
+            is_tried = isinstance(error, SystemCallError)
+            for first, last, old in before:
+                # The kernel may have come some way. What cannot be taken back stays remembered.
+                if not old & _GUARDED and (not is_tried or self._is_unguarded(first, last)):
+                    self._by_range().assign(first, last, old)
+            raise
+
+    def remove_guards(self, start: int, end: int) -> None:
+        """Removes guard pages; `alone`."""
+        self._advise_guards(start, end, _syscalls.MADV_GUARD_REMOVE)
+        for first, last, old in self._by_range().pieces(start, end):
+            self._by_range().assign(first, last, old & _ANY)
+
+    def _advise_guards(self, start: int, end: int, advice: int) -> None:
+        self.call(_syscalls.advise_destructive, start, end - start, advice)
+
+    def _is_unguarded(self, start: int, end: int) -> bool:
+        advice = _syscalls.MADV_GUARD_REMOVE
+        return _syscalls.advise_destructive(self.handle, start, end - start, advice) >= 0
 
     def _by_range(self) -> RangeMap[int]:
         if self.protections is None:
@@ -316,22 +342,19 @@ class Pages:
 
     def view(self, offset: SupportsIndex, count: SupportsIndex | None) -> memoryview:
         """Exports a range: writable where every byte of it is."""
-        start, end = self.span(offset, count)
-        with layout_lock:
-            key = object()
-            try:
-                # Counted first and checked then: a signal handler in between that would take the
-                # access away meets the view.
-                self.views[key] = View(start, end, READ | WRITE, self.handle)
-                self.require(READ, start, end)
-                access = self.allowed(start, end) & (READ | WRITE)
-                self.views[key] = View(start, end, access, self.handle)
-                exported = _syscalls.buffer_of(
-                    self.handle, start, end - start, partial(self.views.pop, key)
-                )
-            except BaseException:
-                self.views.pop(key, None)
-                raise
+        return self.alone(self._view, *self.span(offset, count))
+
+    def _view(self, start: int, end: int) -> memoryview:
+        self.require(READ, start, end)
+        access = self.allowed(start, end) & (READ | WRITE)
+        key = object()
+        self.views[key] = View(start, end, access, self.handle)
+        try:
+            forget = partial(self.views.pop, key)
+            exported = _syscalls.buffer_of(self.handle, start, end - start, forget)
+        except BaseException:
+            self.views.pop(key, None)
+            raise
         return exported if access & WRITE else exported.toreadonly()
 
     def refuse_views(self, start: int, end: int, bits: int) -> None:

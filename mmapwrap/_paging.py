@@ -5,7 +5,6 @@ that the range touches. What drops content or changes access is never widened: i
 a page, and ends on one or at the region's end. A range of no bytes is checked, and then left alone.
 """
 
-import os
 from collections.abc import Callable
 from typing import Final, SupportsIndex
 
@@ -20,8 +19,6 @@ from mmapwrap.errors import UnsupportedByKernelError
 
 POPULATE_WINDOW: Final = 16 * 1024 * 1024
 """Bytes that are populated between two reports of progress, and two chances for a signal."""
-
-_GUARDS: Final = (DestructiveAdvice.GUARD_INSTALL, DestructiveAdvice.GUARD_REMOVE)
 
 
 class PagedRegion(RegionBase):
@@ -82,8 +79,10 @@ class PagedRegion(RegionBase):
         pages = self._pages
         if advice is DestructiveAdvice.REMOVE:
             pages.access(WRITE, _syscalls.remove, offset, count)
-        elif advice in _GUARDS:
-            pages.guard(_syscalls.advise_destructive, *pages.span(offset, count), advice)
+        elif advice is DestructiveAdvice.GUARD_INSTALL:
+            pages.alone(pages.install_guards, *pages.span(offset, count))
+        elif advice is DestructiveAdvice.GUARD_REMOVE:
+            pages.alone(pages.remove_guards, *pages.span(offset, count))
         else:
             pages.call(_syscalls.advise_destructive, offset, count, advice)
 
@@ -192,7 +191,7 @@ class PagedRegion(RegionBase):
                 file_offset = file.file_offset + first - file.start
                 pages.call(_syscalls.evict, first - base, last - first, fd, file_offset)
             finally:
-                os.close(fd)
+                _syscalls.close_file(fd)
 
     # --- Sync, protection, locks ------------------------------------------------------------------
 
@@ -245,7 +244,8 @@ class PagedRegion(RegionBase):
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
             TypeError: `prot` is not a `Protection`.
         """
-        self._pages.protect(as_protection(prot), offset, count)
+        pages, bits = self._pages, as_protection(prot).bits
+        pages.alone(pages.protect, bits, *pages.span(offset, count))
 
     def lock(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
         """Reads the range in and keeps it in memory. mlock(2).

@@ -1,7 +1,6 @@
 """Ranges of bytes: whether one lies inside a region, and what differs from range to range."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
 from operator import index, itemgetter
 from typing import Generic, SupportsIndex, TypeVar
 
@@ -71,14 +70,16 @@ class RangeMap(Generic[T]):
     """A value for each byte of a region, the same over long ranges.
 
     The ranges are kept in order and found by bisection; neighbours of equal value are one range. A
-    change is one assignment to a slice of the list: nobody ever sees half of it.
+    change is one assignment to a slice of the list: nobody ever sees half of it. Threads take turns
+    by a lock of their own; a signal handler may ask at any time.
     """
 
-    __slots__ = ("_ranges", "_size")
+    __slots__ = ("_changes", "_ranges", "_size")
 
     def __init__(self, size: int, value: T) -> None:
         self._size = size
         self._ranges = [(0, value)]
+        self._changes = 0
 
     def __len__(self) -> int:
         return len(self._ranges)
@@ -106,15 +107,23 @@ class RangeMap(Generic[T]):
             after = None
         if after is not None and after[1] != value:
             changed.append(after)
+        self._changes += 1
         ranges[first : last + 1] = changed
 
-    def pieces(self, start: int, end: int) -> Iterator[tuple[int, int, T]]:
+    def pieces(self, start: int, end: int) -> list[tuple[int, int, T]]:
         """The ranges of one value between `start` and `end`, as (start, end, value), in order."""
-        at = self._index(start)
-        while start < end:
-            stop = min(self._end(at), end)
-            yield start, stop, self._ranges[at][1]
-            start, at = stop, at + 1
+        if start >= end:
+            return []
+        changes = -1
+        found: list[tuple[int, T]] = []
+        while changes != self._changes:  # until no handler came between the search and the copy
+            changes = self._changes
+            found = self._ranges[self._index(start) : self._index(end - 1) + 1]
+        starts = [start, *(at for at, _ in found[1:])]
+        return [
+            (first, last, value)
+            for first, last, (_, value) in zip(starts, [*starts[1:], end], found, strict=True)
+        ]
 
     def _index(self, position: int) -> int:
         return bisect_right(self._ranges, position, key=itemgetter(0)) - 1

@@ -199,7 +199,7 @@ class SharedMemory:
 
     @property
     def name(self) -> str:
-        """The debug name that it was made with."""
+        """The debug name that it was made with; empty where the kernel does not tell it."""
         return self._name
 
     @property
@@ -317,8 +317,7 @@ def _as_seals(seals: MemfdSeals) -> MemfdSeals:
 
 def _available_memory() -> int:
     """The bytes that the kernel could still give away without ending a process."""
-    lines = _syscalls.read_file("/proc/meminfo").splitlines()
-    fields = dict(line.split(b":", 1) for line in lines)
+    fields = dict(line.split(b":", 1) for line in _syscalls.lines_of("/proc/meminfo"))
     return sum(int(fields[name].split()[0]) for name in (b"MemAvailable", b"SwapFree")) * 1024
 
 
@@ -332,5 +331,8 @@ def _require_seals(fd: int, required: MemfdSeals) -> None:
 
 
 def _name_of(fd: int) -> str:
-    path = str(Path(f"/proc/self/fd/{fd}").readlink())
+    try:
+        path = str(Path(f"/proc/self/fd/{fd}").readlink())
+    except OSError:  # without /proc nobody knows the name, which is only for people
+        return ""
     return path.removeprefix("/memfd:").removesuffix(" (deleted)")

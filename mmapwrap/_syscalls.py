@@ -15,7 +15,7 @@ from mmapwrap._mman import ffi, lib
 from mmapwrap.errors import InvalidArgumentError, SystemCallError, system_call_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
 
@@ -235,7 +235,12 @@ def _release_borrowed(owner: object, pages: Handle) -> None:
 
 def create_memfd(name: bytes, size: int, *, allocate: bool) -> int:
     """memfd_create(2), ftruncate(2) and, to have the memory now, fallocate(2)."""
-    return _checked(lib.mmw_create_memfd(name, size, allocate))
+    while True:
+        try:
+            return _checked(lib.mmw_create_memfd(name, size, allocate))
+        except SystemCallError as error:
+            if error.errno != errno.EINTR:  # a signal, whose handler has run by now
+                raise
 
 
 def add_seals(fd: int, seals: int) -> None:
@@ -304,13 +309,24 @@ def open_file(path: "str | bytes | os.PathLike[str] | os.PathLike[bytes]", flags
         raise InvalidArgumentError(f"path {path!r}: {error}") from None
 
 
-def read_file(path: str) -> bytes:
-    """The whole of a small file, such as those of /proc."""
+def close_file(fd: int) -> None:
+    """close(2)."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        os.close(fd)
+    except InterruptedError:
+        pass  # Linux has closed it all the same
     except OSError as error:
-        raise _translated(error, "open", path) from None
+        raise _translated(error, "close") from None
+
+
+def lines_of(path: str) -> "Iterator[bytes]":
+    """The lines of a file such as those of /proc, one at a time: there may be many."""
+    fd = open_file(path, os.O_RDONLY)
+    with open(fd, "rb") as file:
+        try:
+            yield from file
+        except OSError as error:
+            raise _translated(error, "read", path) from None
 
 
 def file_status(fd: int) -> os.stat_result:

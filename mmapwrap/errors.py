@@ -525,7 +525,11 @@ class NoSpaceError(SystemCallError):
 
 
 class RegionBusyError(SystemCallError):
-    """EBUSY: the range is in a state, such as locked, that forbids the call for now."""
+    """EBUSY: the range is in a state, such as locked, that forbids the call for now.
+
+    The library says it too, of a change or a view of a region's layout inside such a call of the
+    same region: a signal handler or a finalizer came in its middle. Try again after it.
+    """
 
 
 class BadAddressError(SystemCallError):

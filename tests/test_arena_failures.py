@@ -563,7 +563,8 @@ def interrupt_at(moment: int, call: Callable[[], None]) -> bool:
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal lines
-        if "mmapwrap" not in frame.f_code.co_filename:
+        # No signal is handled at the edges of a `with` or `finally`, though their lines are traced.
+        if "mmapwrap" not in frame.f_code.co_filename or frame.f_code.co_name == "alone":
             return None
         lines += event == "line"
         if lines > moment:

@@ -16,9 +16,12 @@ from command_line import (
     write_out,
 )
 from kernel_view import PAGE, KnownFile, known_bytes, process_unchanged
+from marks import kernel_may_take_pages
 
 from mmapwrap import MemoryMapping, Protection
 from mmapwrap.__main__ import main
+
+pytestmark = kernel_may_take_pages
 
 
 @pytest.fixture

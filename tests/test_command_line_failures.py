@@ -24,8 +24,11 @@ from command_line import (
     write_out,
 )
 from kernel_view import PAGE, KnownFile
+from marks import kernel_may_take_pages
 
 from mmapwrap._cli.files import FoundFile, NotRegularFileError, opened
+
+pytestmark = kernel_may_take_pages
 
 # --- what cannot be worked on -------------------------------------------------------------------
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from command_line import run, write_out
 from kernel_view import PAGE
+from marks import kernel_may_take_pages
+
+pytestmark = kernel_may_take_pages
 
 STRANGE = [
     b"caf\xe9",

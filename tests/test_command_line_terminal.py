@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from command_line import COMMAND, WITHOUT_RICH, run, run_on_terminal, shown
 from kernel_view import PAGE
+from marks import kernel_may_take_pages
+
+pytestmark = kernel_may_take_pages
 
 needs_rich = pytest.mark.skipif(find_spec("rich") is None, reason="rich is not installed")
 

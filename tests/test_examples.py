@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 from kernel_view import PAGE, child, known_bytes
+from marks import kernel_may_take_pages
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 MIB, GIB = 1 << 20, 1 << 30
@@ -371,6 +372,7 @@ def make_sparse(path: Path, size: int, data: dict[int, bytes]) -> None:
         pytest.skip("the file system has no holes")
 
 
+@kernel_may_take_pages
 def test_snapshot_round_trip_keeps_bytes_and_holes(sparse_place: Path) -> None:
     source, snapshot, target = (sparse_place / name for name in ("source", "snapshot", "target"))
     size = 512 * MIB + 123

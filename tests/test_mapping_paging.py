@@ -26,6 +26,7 @@ from kernel_view import (
     usages,
     vm_flags,
 )
+from marks import kernel_may_take_pages
 
 from mmapwrap import (
     AccessDeniedError,
@@ -375,6 +376,7 @@ def test_advise_populate_brings_the_pages_in(advice: Advice) -> None:
         assert amount("Rss", m.as_ptr(), m.size) == 3 * PAGE
 
 
+@kernel_may_take_pages
 def test_advise_willneed_reads_the_file_in(of_file: MemoryMapping) -> None:
     of_file.evict()
     assert resident_pages(of_file.as_ptr(), of_file.size) == bytes(16)
@@ -849,6 +851,7 @@ def test_use_hugepages_asks_for_huge_pages() -> None:
 # Prefetch and populate
 
 
+@kernel_may_take_pages
 def test_async_prefetch_reads_the_file_in(of_file: MemoryMapping) -> None:
     of_file.evict()
     assert resident_pages(of_file.as_ptr(), of_file.size) == bytes(16)
@@ -1042,6 +1045,7 @@ def test_remove_range_of_a_private_mapping_is_refused_and_keeps_the_file(
     assert known_file.path.read_bytes() == known_file.content
 
 
+@kernel_may_take_pages
 def test_evict_takes_the_file_out_of_the_page_cache(
     of_file: MemoryMapping, known_file: KnownFile
 ) -> None:
@@ -1057,6 +1061,7 @@ def test_evict_takes_the_file_out_of_the_page_cache(
     assert known_file.path.read_bytes() == expected
 
 
+@kernel_may_take_pages
 def test_evict_of_a_range_leaves_the_rest(disk_path: Path) -> None:
     # Pages go in folios of up to 2 MiB: a range of whole ones.
     path = disk_path / "large"
@@ -1072,6 +1077,7 @@ def test_evict_of_a_range_leaves_the_rest(disk_path: Path) -> None:
         assert resident_pages(m.as_ptr() + 4 * MIB, 4 * MIB) == bytes(4 * MIB // PAGE)
 
 
+@kernel_may_take_pages
 def test_evict_of_a_region_inside_the_file_evicts_that_part(disk_path: Path) -> None:
     path = disk_path / "large"
     path.write_bytes(known_bytes(8 * MIB))
@@ -1086,6 +1092,7 @@ def test_evict_of_a_region_inside_the_file_evicts_that_part(disk_path: Path) -> 
         assert resident_pages(whole.as_ptr(), 4 * MIB) == b"\1" * (4 * MIB // PAGE)
 
 
+@kernel_may_take_pages
 def test_evict_of_no_bytes_at_the_end_leaves_what_is_mapped_behind_it(disk_path: Path) -> None:
     path = disk_path / "behind"
     path.write_bytes(known_bytes(16 * PAGE))
@@ -1101,6 +1108,7 @@ def test_evict_of_no_bytes_at_the_end_leaves_what_is_mapped_behind_it(disk_path:
         m.evict(m.size, 0)  # with nothing there at all
 
 
+@kernel_may_take_pages
 def test_evict_follows_the_file_and_not_its_name(
     of_file: MemoryMapping, known_file: KnownFile
 ) -> None:
@@ -1133,6 +1141,7 @@ def test_evict_of_memory_is_unsupported(mapping: MemoryMapping, private: MemoryM
         assert m[:] == known_bytes(4 * PAGE)
 
 
+@kernel_may_take_pages
 def test_evict_unprivileged_takes_the_file_out(known_file: KnownFile) -> None:
     program = """
         import os, sys
@@ -1182,6 +1191,7 @@ def test_residency_of_a_range_is_of_its_pages() -> None:
         assert m.residency(PAGE, 0).total == 0
 
 
+@kernel_may_take_pages
 def test_residency_of_a_region_inside_a_page_starts_before_it(known_file: KnownFile) -> None:
     with MemoryMapping.from_file(known_file.path, PAGE, offset=PAGE + 100) as m:
         m.populate()
@@ -1191,6 +1201,7 @@ def test_residency_of_a_region_inside_a_page_starts_before_it(known_file: KnownF
         assert m.residency(PAGE - 100).offset == PAGE - 100
 
 
+@kernel_may_take_pages
 def test_residency_of_a_file_counts_what_others_read_in(
     of_file: MemoryMapping, known_file: KnownFile
 ) -> None:

@@ -16,6 +16,7 @@ from mmapwrap import (
     MemoryMapping,
     Protection,
     ProtectionError,
+    RegionBusyError,
     SharedMemory,
     SystemCallError,
     UnsupportedByKernelError,
@@ -36,31 +37,39 @@ def nothing() -> None:
     pass
 
 
-def test_change_in_the_middle_of_a_change_leaves_what_both_allow() -> None:
-    with MemoryMapping.new(4 * PAGE) as mapping:
+def test_change_in_the_middle_of_a_change_is_refused_and_changes_nothing() -> None:
+    with MemoryMapping.new(4 * PAGE) as mapping, MemoryMapping.new(PAGE) as other:
         pages = pages_of(mapping)
+        refused: list[str] = []
 
         def handler() -> None:
-            pages.change(0, 2 * PAGE, READ.bits, nothing)
+            other.protect(READ)
+            with pytest.raises(RegionBusyError) as raised:
+                mapping.protect(READ, 0, PAGE)
+            refused.append(str(raised.value))
+            with pytest.raises(RegionBusyError):
+                mapping.view()
 
-        pages.change(0, 4 * PAGE, RW.bits, handler)
-        assert pages.ranges(0, 4 * PAGE) == [
-            (0, 2 * PAGE, READ.bits),
-            (2 * PAGE, 4 * PAGE, RW.bits),
+        pages.alone(pages.change, 0, 4 * PAGE, READ.bits, handler)
+        assert refused == [
+            "[Errno 16] a call inside a change of the same region: Device or resource busy"
         ]
+        assert pages.ranges(0, 4 * PAGE) == [(0, 4 * PAGE, READ.bits)]
+        assert mapping.view().nbytes == 4 * PAGE
 
 
-def test_change_that_fails_after_another_in_its_middle_restores_nothing() -> None:
-    with MemoryMapping.new(PAGE) as mapping:
+def test_change_that_is_interrupted_remembers_no_more_than_both_allow() -> None:
+    with MemoryMapping.new(2 * PAGE) as mapping:
         pages = pages_of(mapping)
 
-        def handler() -> None:
-            pages.change(0, PAGE, READ.bits, nothing)
-            raise InvalidArgumentError("refused")
+        def interrupt() -> None:
+            raise KeyboardInterrupt
 
-        with pytest.raises(InvalidArgumentError):
-            pages.change(0, PAGE, RW.bits, handler)
-        assert pages.ranges(0, PAGE) == [(0, PAGE, READ.bits)]
+        with pytest.raises(KeyboardInterrupt):
+            pages.alone(pages.change, 0, PAGE, READ.bits, interrupt)
+        assert pages.ranges(0, 2 * PAGE) == [(0, PAGE, READ.bits), (PAGE, 2 * PAGE, RW.bits)]
+        mapping.protect(RW)
+        assert pages.ranges(0, 2 * PAGE) == [(0, 2 * PAGE, RW.bits)]
 
 
 def test_guard_pages_stay_through_a_change_of_protection() -> None:

@@ -31,6 +31,7 @@ from kernel_view import (
     usages,
     vm_flags,
 )
+from marks import kernel_may_take_pages
 
 from mmapwrap import (
     AddFdMappingUnsupportedError,
@@ -470,6 +471,7 @@ def test_use_hugepages_marks_the_region(region: MappedRegion) -> None:
     assert "hg" in vm_flags(region.as_ptr(), SIZE)
 
 
+@kernel_may_take_pages
 def test_evict_residency_populate_and_prefetch_agree_with_the_kernel(
     region: MappedRegion, known_file: KnownFile
 ) -> None:
@@ -784,6 +786,7 @@ def test_mappings_of_fixed_content_refuse_others(
     os.close(fd)
 
 
+@kernel_may_take_pages
 def test_evict_reaches_every_file_of_an_arena(disk_path: Path) -> None:
     # The page cache keeps pages in folios of up to 2 MiB, which leave it whole.
     part = 2 << 20

@@ -1,0 +1,1279 @@
+"""Every system call that the library makes, failed with every errno that its manual page documents.
+
+Each case makes one call of the library in which one system call fails. It must end in the error
+that the contract names, leave no mapping and no descriptor behind, change nothing, and work when
+it is made again. The cases run in a child process, one after another; a signal ends the child and
+fails that one case.
+"""
+
+import ctypes
+import errno
+import fcntl
+import json
+import mmap
+import os
+import pickle
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import attrs
+import pytest
+from arena_view import NONE, READ, RW, WRITE, runs
+from injection import Argument, Outcome, Rule, attempt, why_unavailable
+from kernel_view import (
+    PAGE,
+    become_unprivileged,
+    child,
+    free_address,
+    is_mapped,
+    known_bytes,
+    open_descriptors,
+)
+
+from mmapwrap import (
+    AccessDeniedError,
+    AddressInUseError,
+    Advice,
+    BadAddressError,
+    BadDescriptorError,
+    DestructiveAdvice,
+    InputOutputError,
+    InvalidSystemCallError,
+    IsDirectoryError,
+    LockLimitError,
+    MappedRegion,
+    MappingFaultError,
+    MemfdSeals,
+    MemoryMapping,
+    MemoryMappingArena,
+    MissingSealsError,
+    MmapError,
+    NoSpaceError,
+    NoSuchFileError,
+    NotDirectoryError,
+    NotMappableError,
+    OffsetOverflowError,
+    OperationNotPermittedError,
+    OutOfMemoryError,
+    ProtectionError,
+    ReadToMemoryError,
+    RegionBusyError,
+    SharedMemory,
+    Sharing,
+    SyncMode,
+    SystemCallError,
+    TextFileBusyError,
+    TooManyFilesError,
+    UnsupportedByKernelError,
+    UnsupportedOperationError,
+    WriteFromMemoryError,
+    unsafe,
+)
+from mmapwrap._mman import lib
+
+# No mapping but those under test has this size, so that it tells their system calls from others.
+SIZE: Final = 23 * PAGE
+WINDOW: Final = 16 << 20
+ALIGN: Final = 1 << 40
+SEGMENT: Final = 5 * PAGE
+
+EHWPOISON: Final = 133  # which Python does not name
+MAP_FIXED: Final = 0x10
+MAP_NORESERVE: Final = 0x4000
+MFD_NOEXEC_SEAL: Final = 8
+M_ARENA_MAX: Final = -8
+PR_SET_VMA: Final = 0x53564D41
+READ_BITS, RW_BITS = int(READ), int(RW)
+
+# What manual pages document -------------------------------------------------------------------
+
+DOCUMENTED: Final = {
+    call: names.split()
+    for call, names in {
+        "close": "EBADF EINTR EIO ENOSPC EDQUOT",
+        "fadvise64": "EBADF EINVAL ESPIPE",
+        "fallocate": "EBADF EFBIG EINVAL EIO ENODEV ENOSPC ENOSYS EOPNOTSUPP EPERM ESPIPE ETXTBSY",
+        "fcntl": "EBADF EBUSY EINVAL EMFILE EPERM",
+        "fdatasync": "EBADF EDQUOT EINVAL EIO ENOSPC EROFS",
+        "fstat": "EBADF EFAULT ENOMEM EOVERFLOW",
+        "fstatfs": "EBADF EFAULT EIO ENOMEM ENOSYS EOVERFLOW",
+        "ftruncate": "EACCES EBADF EFBIG EINVAL EIO EISDIR EPERM EROFS ETXTBSY",
+        "getsockopt": "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK",
+        "madvise": "EACCES EAGAIN EBADF EBUSY EFAULT EHWPOISON EINVAL EIO ENOMEM EPERM",
+        "memfd_create": "EACCES EFAULT EINVAL EMFILE ENFILE ENOMEM EPERM",
+        "mincore": "EAGAIN EFAULT EINVAL ENOMEM",
+        "mlock": "EAGAIN EINVAL ENOMEM EPERM",
+        "mlock2": "EAGAIN EINVAL ENOMEM EPERM",
+        "mmap": "EACCES EAGAIN EBADF EEXIST EINVAL ENFILE ENODEV ENOMEM EOVERFLOW EPERM ETXTBSY",
+        "mprotect": "EACCES EINVAL ENOMEM",
+        "mremap": "EAGAIN EFAULT EINVAL ENOMEM",
+        "msync": "EBUSY EINVAL EIO ENOMEM ENOSPC",
+        "munlock": "EAGAIN EINVAL ENOMEM EPERM",
+        "munmap": "EINVAL ENOMEM",
+        "openat": "EACCES EBADF EBUSY EDQUOT EEXIST EFAULT EINVAL EISDIR ELOOP EMFILE ENAMETOOLONG "
+        "ENFILE ENODEV ENOENT ENOMEM ENOSPC ENOTDIR ENXIO EOPNOTSUPP EOVERFLOW EPERM EROFS ETXTBSY "
+        "EWOULDBLOCK",
+        "prctl": "EBADF EFAULT EINVAL ENOMEM",
+        "pread64": "EAGAIN EBADF EFAULT EINVAL EIO EISDIR ENXIO EOVERFLOW ESPIPE",
+        "pwrite64": "EAGAIN EBADF EDESTADDRREQ EDQUOT EFAULT EFBIG EINVAL EIO ENOSPC ENXIO "
+        "EOVERFLOW EPERM EPIPE ESPIPE",
+        "read": "EAGAIN EBADF EFAULT EINVAL EIO EISDIR",
+        "readlink": "EACCES EFAULT EINVAL EIO ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR",
+        "sigaction": "EFAULT EINVAL",
+        "write": "EAGAIN EBADF EDESTADDRREQ EDQUOT EFAULT EFBIG EINVAL EIO ENOSPC EPERM EPIPE",
+    }.items()
+}
+
+
+def number_of(name: str) -> int:
+    """The errno of a name."""
+    number: int = EHWPOISON if name == "EHWPOISON" else getattr(errno, name)
+    return number
+
+
+# What the contract names ----------------------------------------------------------------------
+
+CLASS_OF: Final[dict[int, type[SystemCallError]]] = {
+    errno.EPERM: OperationNotPermittedError,
+    errno.EACCES: AccessDeniedError,
+    errno.EBADF: BadDescriptorError,
+    errno.EEXIST: AddressInUseError,
+    errno.EINVAL: InvalidSystemCallError,
+    errno.ENOMEM: OutOfMemoryError,
+    errno.EAGAIN: LockLimitError,
+    errno.ENODEV: NotMappableError,
+    errno.EMFILE: TooManyFilesError,
+    errno.ENFILE: TooManyFilesError,
+    errno.EOVERFLOW: OffsetOverflowError,
+    errno.ENOSPC: NoSpaceError,
+    errno.EBUSY: RegionBusyError,
+    errno.EFAULT: BadAddressError,
+    errno.EIO: InputOutputError,
+    errno.ETXTBSY: TextFileBusyError,
+    errno.ENOENT: NoSuchFileError,
+    errno.EISDIR: IsDirectoryError,
+    errno.ENOTDIR: NotDirectoryError,
+}
+
+# By the name that a program uses, where the kernel's is another.
+NAME_OF: Final = {"fadvise64": "posix_fadvise", "openat": "open"}
+
+
+# What is called -------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Room:
+    """Where the calls find a file: in a directory of their own."""
+
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "file"
+
+    @contextmanager
+    def file(self) -> Generator[int]:
+        """The file, of SIZE known bytes, and open."""
+        self.path.unlink(missing_ok=True)  # it may be another user's
+        self.path.write_bytes(known_bytes(SIZE))
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def nothing() -> object:
+    return None
+
+
+def _next_descriptor() -> int:
+    fd = os.open("/", os.O_RDONLY | os.O_CLOEXEC)
+    os.close(fd)
+    return fd
+
+
+@attrs.frozen
+class Stage:
+    """A call that is ready to be made, as often as one likes, and what a failure may not change."""
+
+    act: Callable[[], object]
+    state: Callable[[], object] = nothing
+    next_fd: int = attrs.field(factory=_next_descriptor)
+
+
+Prepare: TypeAlias = Callable[[Room], AbstractContextManager[Stage]]
+
+
+def _content(region: MappedRegion, offset: int, count: int) -> list[object]:
+    """The bytes of a range, and the name of the error where there are none to be had.
+
+    They are read and written back, and looked at in a view: no signal may come of that.
+    """
+    try:
+        content = region[offset : offset + count]
+        with suppress(ProtectionError):
+            region[offset : offset + count] = content
+        with region.view(offset, count) as view:
+            assert view == content
+    except MmapError as error:
+        if count == PAGE:
+            return [type(error).__name__]
+        pages = range(offset, offset + count, PAGE)
+        return [part for page in pages for part in _content(region, page, PAGE)]
+    else:
+        return [content]
+
+
+def _listed(region: MappedRegion) -> list[tuple[int, int, str, str, int]]:
+    """The kernel's list of a region; whether what is reserved is one mapping does not matter."""
+    joined: list[tuple[int, int, str, str, int]] = []
+    for run in runs(region):
+        if joined and run[2:] == joined[-1][2:] == ("---p", "", 0):
+            joined[-1] = (joined[-1][0], run[1], *run[2:])
+        else:
+            joined.append(run)
+    return joined
+
+
+def seen(region: MappedRegion) -> object:
+    """What a region is, to itself and to the kernel, and what it holds."""
+    if region.closed:
+        return "closed"
+    segments = region.segments() if isinstance(region, MemoryMappingArena) else ()
+    content = _content(region, 0, region.size)
+    return _listed(region), segments, region.live_views, content
+
+
+def making(make: Callable[[Room], object]) -> Prepare:
+    """A constructor."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        yield Stage(lambda: make(room))
+
+    return prepared
+
+
+def making_of_file(make: Callable[[int], object]) -> Prepare:
+    """A constructor that takes a descriptor."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        with room.file() as fd:
+            yield Stage(lambda: make(fd))
+
+    return prepared
+
+
+def making_of_path(make: Callable[[Path], object]) -> Prepare:
+    """A constructor that takes a path."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        with room.file():
+            yield Stage(lambda: make(room.path))
+
+    return prepared
+
+
+def making_at_address(make: Callable[[int, int], object]) -> Prepare:
+    """A constructor that takes a free address and a descriptor."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        address = free_address(SIZE)
+        with room.file() as fd:
+            yield Stage(lambda: make(address, fd), lambda: is_mapped(address, SIZE))
+
+    return prepared
+
+
+@contextmanager
+def replacing(room: Room) -> Generator[Stage]:
+    """An unsafe constructor over what is mapped already."""
+    with MemoryMapping.new(SIZE) as owner:
+        owner[:] = known_bytes(SIZE)
+        made: list[MemoryMapping] = []
+
+        def replace() -> None:
+            # What is replaced is the owner's to unmap.
+            made.append(unsafe.new_protection_fixed(owner.as_ptr(), SIZE, READ))
+
+        yield Stage(replace, lambda: seen(owner))
+        made.clear()
+
+
+Region: TypeAlias = Callable[[Room], AbstractContextManager[Any]]
+
+
+@contextmanager
+def of_file(room: Room) -> Generator[MemoryMapping]:
+    """A shared, writable mapping of a file."""
+    with room.file() as fd, MemoryMapping.from_fd(fd, SIZE) as m:
+        yield m
+
+
+@contextmanager
+def of_memory(room: Room) -> Generator[MemoryMapping]:
+    """Private memory; more of it than is populated at a time."""
+    with MemoryMapping.anonymous(WINDOW + SIZE, sharing=Sharing.PRIVATE) as m:
+        yield m
+
+
+@contextmanager
+def of_two_protections(room: Room) -> Generator[MemoryMapping]:
+    """A mapping of which a part is read-only."""
+    with of_file(room) as m:
+        m.protect(READ, 3 * PAGE, 2 * PAGE)
+        yield m
+
+
+@contextmanager
+def of_cut_file(room: Room) -> Generator[MemoryMapping]:
+    """A mapping of a file that was cut short since."""
+    with room.file() as fd, MemoryMapping.from_fd(fd, SIZE) as m:
+        os.ftruncate(fd, 7 * PAGE)
+        yield m
+
+
+@contextmanager
+def of_arena(room: Room) -> Generator[MemoryMappingArena]:
+    """An arena that holds memory, a hole, a file, and another hole."""
+    with room.file() as fd, MemoryMappingArena.new(32 * PAGE) as arena:
+        arena.add_anon(0, 8 * PAGE)
+        arena[: 8 * PAGE] = known_bytes(8 * PAGE)
+        arena.add_fd_offset(10 * PAGE, 6 * PAGE, fd, PAGE)
+        yield arena
+
+
+def on(region: Region, act: Callable[[Any], object]) -> Prepare:
+    """A method of a region."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        with region(room) as r:
+            yield Stage(lambda: act(r), lambda: seen(r))
+
+    return prepared
+
+
+def advising(advice: Advice) -> Prepare:
+    """Harmless advice."""
+    return on(of_file, lambda m: m.advise(advice))
+
+
+def advising_destructively(advice: DestructiveAdvice) -> Prepare:
+    """Advice that is not."""
+    return on(of_file, lambda m: m.advise_destructive(advice))
+
+
+def on_arena(act: Callable[[MemoryMappingArena, int], object]) -> Prepare:
+    """A method of an arena that takes a descriptor."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        with of_arena(room) as arena, room.path.open("r+b") as file:
+            yield Stage(lambda: act(arena, file.fileno()), lambda: seen(arena))
+
+    return prepared
+
+
+def on_cut_file(act: Callable[[MemoryMapping], object]) -> Prepare:
+    """A method that meets a page which the file does not have any more."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        with of_cut_file(room) as m:
+            yield Stage(lambda: act(m), lambda: runs(m)[0][:1])
+
+    return prepared
+
+
+def displaced(act: Callable[[MemoryMapping], object]) -> Prepare:
+    """A guarded method, where somebody replaced the handlers of the library."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        with of_cut_file(room) as m:
+            for number in (signal.SIGBUS, signal.SIGSEGV):
+                signal.signal(number, signal.SIG_DFL)
+            yield Stage(lambda: act(m), lambda: m.closed)
+
+    return prepared
+
+
+def touch_in_guard(m: MemoryMapping, offset: int = -1) -> None:
+    """Read a byte of a view, which is not there any more."""
+    with m.fault_guard(), m.view() as view:
+        assert view[offset] == 0
+
+
+def transferring(act: Callable[[Any, int], object]) -> Prepare:
+    """A transfer between a slice and a file, at the file's start."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        with room.file() as fd, MemoryMapping.new(SIZE) as m:
+            m[:] = bytes(SIZE)
+
+            def transfer() -> object:
+                os.lseek(fd, 0, os.SEEK_SET)
+                return act(m.get_slice(0, SIZE), fd)
+
+            yield Stage(transfer, lambda: (seen(m), room.path.read_bytes()))
+
+    return prepared
+
+
+@contextmanager
+def transferring_in_parts(room: Room) -> Generator[Stage]:
+    """A read into a slice of which the file fills only the start, so that there is another."""
+    with room.file() as fd, MemoryMapping.new(2 * SIZE) as m:
+        yield Stage(lambda: m.get_slice(0, 2 * SIZE).read_from_fd(fd, file_offset=0))
+
+
+@contextmanager
+def receiving_messages(room: Room) -> Generator[Stage]:
+    """A read of the first of two messages from a socket that keeps them apart."""
+    with MemoryMapping.new(SIZE) as m:
+
+        def receive() -> int:
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with one, other:
+                other.send(b"first")
+                other.send(b"second")
+                other.shutdown(socket.SHUT_WR)
+                return m.get_slice(0, SIZE).read_from_fd(one)
+
+        yield Stage(receive)
+
+
+@contextmanager
+def protecting_halfway(room: Room) -> Generator[Stage]:
+    """A change of protection that one file takes, and then another one refuses."""
+    with room.file(), MemoryMappingArena.new(4 * PAGE) as arena:
+        with room.path.open("r+b") as writable, room.path.open("rb") as read_only:
+            arena.add_fd(0, PAGE, writable)
+            arena.add_fd_offset_protection(PAGE, PAGE, read_only, 0, READ)
+        yield Stage(lambda: arena.protect(WRITE, 0, 2 * PAGE), lambda: seen(arena))
+
+
+def on_shared_memory(act: Callable[[SharedMemory], object]) -> Prepare:
+    """A method of shared memory that is sealed against shrinking."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        with SharedMemory.new("subject", SIZE) as memory:
+            memory.add_seals(MemfdSeals.SHRINK)
+            yield Stage(lambda: act(memory), lambda: (memory.closed, memory.get_seals()))
+
+    return prepared
+
+
+@contextmanager
+def closing(room: Room) -> Generator[Stage]:
+    with room.file() as fd:
+        m = MemoryMapping.from_fd_offset_protection(fd, SIZE, 0, READ)
+        yield Stage(m.close)
+        assert m.closed
+
+
+@contextmanager
+def closing_the_last_view(room: Room) -> Generator[Stage]:
+    with room.file() as fd:
+        m = MemoryMapping.from_fd_offset_protection(fd, SIZE, 0, READ)
+        views = [m.view()]
+        m.close()
+        yield Stage(views.clear)
+
+
+OPERATIONS: Final[dict[str, Prepare]] = {
+    "new": making(lambda room: MemoryMapping.new(SIZE)),
+    "new_protection aligned": making(lambda room: MemoryMapping.new_protection(SIZE, ALIGN, READ)),
+    "new_protection_fixed": making_at_address(
+        lambda address, fd: MemoryMapping.new_protection_fixed(address, SIZE, RW)
+    ),
+    "from_descriptor_offset_protection_fixed": making_at_address(
+        lambda address, fd: MemoryMapping.from_descriptor_offset_protection_fixed(
+            address, fd, SIZE, 0, RW
+        )
+    ),
+    "unsafe.new_protection_fixed": replacing,
+    "from_fd": making_of_file(lambda fd: MemoryMapping.from_fd(fd, SIZE)),
+    "from_fd_offset_protection_populate": making_of_file(
+        lambda fd: MemoryMapping.from_fd_offset_protection_populate(fd, SIZE, 0, ALIGN, RW, True)
+    ),
+    "from_file of a path": making_of_path(MemoryMapping.from_file),
+    "from_file of a descriptor": making_of_file(MemoryMapping.from_file),
+    "anonymous populate": making(
+        lambda room: MemoryMapping.anonymous(SIZE, populate=True, sharing=Sharing.SHARED)
+    ),
+    "anonymous private populate": making(
+        lambda room: MemoryMapping.anonymous(
+            SIZE, populate=True, prot=READ, sharing=Sharing.PRIVATE, reserve=True
+        )
+    ),
+    "anonymous name": making(
+        lambda room: MemoryMapping.anonymous(SIZE, prot=READ, sharing=Sharing.PRIVATE, name="n")
+    ),
+    "close": closing,
+    "close of the last view": closing_the_last_view,
+    # Arenas
+    "arena new": making(lambda room: MemoryMappingArena.new(SIZE)),
+    "arena add_anon": on_arena(lambda arena, fd: arena.add_anon(20 * PAGE, SEGMENT)),
+    "arena add_anon over": on_arena(lambda arena, fd: arena.add_anon(2 * PAGE, SEGMENT)),
+    "arena add_fd": on_arena(lambda arena, fd: arena.add_fd(20 * PAGE, SEGMENT, fd)),
+    "arena add_fd over": on_arena(lambda arena, fd: arena.add_fd(12 * PAGE, SEGMENT, fd)),
+    "arena remove": on_arena(lambda arena, fd: arena.remove(2 * PAGE, SEGMENT)),
+    "arena protect": on_arena(lambda arena, fd: arena.protect(READ, 3 * PAGE, SEGMENT)),
+    "arena protect halfway": protecting_halfway,
+    "arena evict": on_arena(lambda arena, fd: arena.evict(10 * PAGE, SEGMENT)),
+    # Regions
+    **{f"advise {each.name}": advising(each) for each in Advice},
+    **{
+        f"advise_destructive {each.name}": advising_destructively(each)
+        for each in DestructiveAdvice
+    },
+    "use_dontfork": on(of_file, lambda m: m.use_dontfork()),
+    "use_hugepages": on(of_file, lambda m: m.use_hugepages()),
+    "async_prefetch": on(of_file, lambda m: m.async_prefetch(0, SIZE)),
+    "drop_page_cache": on(of_file, lambda m: m.drop_page_cache(0, SIZE)),
+    "remove_range": on(of_file, lambda m: m.remove_range(0, SIZE)),
+    "populate": on(of_memory, lambda m: m.populate()),
+    "populate write": on(of_file, lambda m: m.populate(write=True)),
+    "msync": on(of_file, lambda m: m.msync()),
+    "msync ASYNC": on(of_file, lambda m: m.msync(mode=SyncMode.ASYNC)),
+    "msync invalidate": on(of_file, lambda m: m.msync(invalidate=True)),
+    "protect": on(of_file, lambda m: m.protect(READ)),
+    "protect of a part": on(of_two_protections, lambda m: m.protect(NONE, 2 * PAGE, 4 * PAGE)),
+    "lock": on(of_file, lambda m: m.lock()),
+    "lock_all": on(of_file, lambda m: m.lock_all()),
+    "lock_on_fault": on(of_file, lambda m: m.lock_on_fault(0, SIZE)),
+    "unlock": on(of_file, lambda m: m.unlock(0, SIZE)),
+    "unlock_all": on(of_file, lambda m: m.unlock_all()),
+    "residency": on(of_file, lambda m: m.residency()),
+    "evict": on(of_file, lambda m: m.evict()),
+    # Guarded access
+    "fault_guard": displaced(touch_in_guard),
+    "read_slice": displaced(lambda m: m.read_slice(bytearray(SIZE), 0)),
+    "write_slice": displaced(lambda m: m.write_slice(bytes(SIZE), 0)),
+    "find": displaced(lambda m: m.find(b"\0\0")),
+    "read_slice of a cut file": on_cut_file(lambda m: m.read_slice(bytearray(SIZE), 0)),
+    "write_slice of a cut file": on_cut_file(lambda m: m.write_slice(bytes(SIZE), 0)),
+    # Transfers
+    "read_from_fd": transferring(lambda s, fd: s.read_from_fd(fd)),
+    "read_from_fd at an offset": transferring(lambda s, fd: s.read_from_fd(fd, file_offset=0)),
+    "read_from_fd in parts": transferring_in_parts,
+    "read_from_fd of messages": receiving_messages,
+    "write_to_fd": transferring(lambda s, fd: s.write_to_fd(fd)),
+    "write_to_fd at an offset": transferring(lambda s, fd: s.write_to_fd(fd, file_offset=0)),
+    # Shared memory
+    "shared memory new": making(lambda room: SharedMemory.new("made", SIZE)),
+    "shared memory new allocate": making(
+        lambda room: SharedMemory.new("made", SIZE, allocate=True)
+    ),
+    "shared memory from_fd": making_of_file(SharedMemory.from_fd),
+    "shared memory from_fd with seals": on_shared_memory(
+        lambda memory: SharedMemory.from_fd(memory, required_seals=MemfdSeals.SHRINK)
+    ),
+    "shared memory try_clone": on_shared_memory(lambda memory: memory.try_clone()),
+    "shared memory get_seals": on_shared_memory(lambda memory: memory.get_seals()),
+    "shared memory add_seals": on_shared_memory(lambda memory: memory.add_seals(MemfdSeals.GROW)),
+    "shared memory map": on_shared_memory(lambda memory: memory.map()),
+}
+
+
+# What fails -----------------------------------------------------------------------------------
+
+LONG: Final = 2**64 - 1
+INT: Final = 2**32 - 1
+"""The bits of an argument that is an int: the rest of the register is undefined."""
+
+FIRST: Final = range(1)
+
+NEXT_FD: Final = 2**40
+"""As an argument's value: the descriptor that is opened next."""
+
+
+def length(count: int) -> Argument:
+    return Argument(1, count)
+
+
+def advice(which: int) -> Argument:
+    return Argument(2, which, INT)
+
+
+def allows(prot: int) -> Argument:
+    return Argument(2, prot, INT)
+
+
+def flags(which: int, mask: int = INT) -> Argument:
+    return Argument(3, which, mask)
+
+
+def of_fd(fd: int) -> Argument:
+    return Argument(0, fd, 2**41 - 1 if fd == NEXT_FD else INT)
+
+
+def command(which: int) -> Argument:
+    return Argument(1, which, INT)
+
+
+@attrs.frozen
+class Report:
+    """What came of one case."""
+
+    matched: int
+    """How many system calls the step meant, where none of them failed."""
+    error: BaseException | None
+    value: str
+    left: str
+    """What is mapped or open, and was not before, as the call fails."""
+    changed: str
+    """What a failure changed."""
+    again: str
+    """What differs from a call that never failed, when the call is made again."""
+    lost: str
+    """What is mapped or open when all is closed."""
+
+
+Expectation: TypeAlias = Callable[[Report, str, int], None]
+
+
+def typed(report: Report, call: str, number: int) -> None:
+    """The error that the table has for the errno, with its numbers."""
+    error = report.error
+    assert isinstance(error, SystemCallError), f"it ended in {report!r}"
+    assert type(error) is CLASS_OF.get(number, SystemCallError)
+    assert (error.errno, error.syscall) == (number, NAME_OF.get(call, call))
+
+
+def succeeded(report: Report, call: str, number: int) -> None:
+    """No error: there is another way, or another try."""
+    assert report.error is None, f"it ended in {report!r}"
+
+
+def typed_if_any(report: Report, call: str, number: int) -> None:
+    """A failure that need not be one; if it is, it is the table's."""
+    if report.error is not None:
+        typed(report, call, number)
+
+
+def unnameable(report: Report, call: str, number: int) -> None:
+    """PR_SET_VMA_ANON_NAME: a kernel without it says EINVAL, an older one EBADF."""
+    if number in {errno.EINVAL, errno.EBADF}:
+        assert type(report.error) is UnsupportedByKernelError
+    else:
+        typed(report, call, number)
+
+
+def unknown_advice(report: Report, call: str, number: int) -> None:
+    """An advice that the kernel does not know at all."""
+    assert type(report.error) is UnsupportedByKernelError
+
+
+def not_reopened(report: Report, call: str, number: int) -> None:
+    """A file that cannot be opened again is unsupported; one that could be, later, is not."""
+    if number in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}:
+        typed(report, call, number)
+    else:
+        assert type(report.error) is UnsupportedOperationError
+
+
+def reopened(report: Report, call: str, number: int) -> None:
+    """There is another path by which the file can be opened."""
+    if number not in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO} or report.error is None:
+        succeeded(report, call, number)
+    else:
+        typed(report, call, number)
+
+
+def unsealed(report: Report, call: str, number: int) -> None:
+    """What has no seals lacks those that are required."""
+    assert type(report.error) is MissingSealsError
+
+
+def unreadable(report: Report, call: str, number: int) -> None:
+    """A page that cannot be read in, for which there is not even one of zeros."""
+    if type(report.error) is not MappingFaultError:
+        typed(report, call, number)
+
+
+def not_read(report: Report, call: str, number: int) -> None:
+    error = report.error
+    assert type(error) is ReadToMemoryError
+    assert error.errno == number
+
+
+def not_written(report: Report, call: str, number: int) -> None:
+    error = report.error
+    assert type(error) is WriteFromMemoryError
+    assert error.errno == number
+
+
+def refused(report: Report, call: str, number: int) -> None:
+    """The error is that of the call, and not that of the way back."""
+    error = report.error
+    assert type(error) is AccessDeniedError
+    assert (error.errno, error.syscall) == (errno.EACCES, "mprotect")
+
+
+def not_undone(report: Report, call: str, number: int) -> None:
+    """Likewise."""
+    typed(report, "madvise", number)
+
+
+def messages(report: Report, call: str, number: int) -> None:
+    """Where the kind of a socket cannot be had, both messages are read, and nothing is lost."""
+    assert (report.error, report.value) in {(None, "5"), (None, "11")}
+
+
+def first_part(report: Report, call: str, number: int) -> None:
+    """What was moved before the failure counts."""
+    assert (report.error, report.value) == (None, str(SIZE))
+
+
+@attrs.frozen
+class Step:
+    """One system call of an operation, which fails."""
+
+    operation: str
+    call: str
+    arguments: tuple[Argument, ...] = ()
+    expected: Expectation = typed
+    errnos: str = ""
+    """Which errnos; those that are documented where none is named."""
+    which: str = ""
+    """Which of an operation's system calls of that name."""
+    only: range | None = None
+    """Which of those that match fail, counted from 0; all where it is not given."""
+    but: tuple[Rule, ...] = ()
+    """Those that do not fail."""
+    also: tuple[Rule, ...] = ()
+    """What fails beside it."""
+    may_change: bool = False
+    """The way back fails too, so what the call had done so far may stay, as long as it is safe."""
+
+
+@attrs.frozen
+class Case:
+    """One step, failed with one errno."""
+
+    step: Step
+    errno_name: str
+
+    @property
+    def errno(self) -> int:
+        return number_of(self.errno_name)
+
+    @property
+    def name(self) -> str:
+        step = self.step
+        words = (step.call, self.errno_name, f"in {step.operation}", step.which)
+        return " ".join(filter(None, words))
+
+
+def _mapping_steps() -> Iterator[Step]:
+    plain = """
+        new, from_fd, new_protection_fixed, from_descriptor_offset_protection_fixed,
+        from_file of a path, from_file of a descriptor, anonymous populate,
+        anonymous private populate, anonymous name, arena new, shared memory map
+    """
+    for operation in map(str.strip, plain.split(",")):
+        yield Step(operation, "mmap", (length(SIZE),))
+        yield Step(operation, "madvise", (length(SIZE), advice(Advice.DONTDUMP)))
+
+    yield Step("unsafe.new_protection_fixed", "mmap", (length(SIZE),))
+
+    room = SIZE + ALIGN - PAGE
+    for operation in ("new_protection aligned", "from_fd_offset_protection_populate"):
+        tail = Argument(0, SIZE, ALIGN - 1)
+        # The head may have almost any length; Python never unmaps its own memory in such lengths.
+        short = Argument(1, 0, LONG & ~((1 << 22) - 1))
+        all_but_head = tuple(Rule("munmap", 0, (one,)) for one in (tail, length(room), short))
+        yield Step(operation, "mmap", (length(room),), which="(reservation)")
+        yield Step(operation, "munmap", which="(head)", but=all_but_head)
+        yield Step(operation, "munmap", (tail,), which="(tail)")
+        fixed = flags(MAP_FIXED, MAP_FIXED)
+        yield Step(operation, "mmap", (length(SIZE), fixed), which="(over the reservation)")
+        yield Step(operation, "madvise", (length(SIZE), advice(Advice.DONTDUMP)))
+
+    for operation, populating in (
+        ("from_fd_offset_protection_populate", Advice.POPULATE_READ),
+        ("anonymous populate", Advice.POPULATE_WRITE),
+        ("anonymous private populate", Advice.POPULATE_READ),
+    ):
+        yield Step(operation, "madvise", (length(SIZE), advice(populating)), which="(populate)")
+        unknown = length(0), advice(populating)
+        yield Step(operation, "madvise", unknown, succeeded, "EINVAL", "(older kernel)")
+
+    opened = Argument(2, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK, INT)
+    operation = "from_file of a path"
+    yield Step(operation, "openat", (opened,))
+    yield Step(operation, "openat", (opened,), succeeded, "EINTR", only=FIRST)
+    yield Step(operation, "fstat", (of_fd(NEXT_FD),))
+    yield Step(operation, "close", (of_fd(NEXT_FD),), typed_if_any)
+    operation = "from_file of a descriptor"
+    yield Step(operation, "fcntl", (command(fcntl.F_GETFL),), errnos="EBADF")
+    yield Step(operation, "fstat")
+    yield Step("anonymous name", "prctl", (Argument(0, PR_SET_VMA, INT),), unnameable)
+    yield Step("from_fd", "fstatfs", (), typed_if_any)
+    for operation in ("close", "close of the last view"):
+        yield Step(operation, "munmap", (length(SIZE),), succeeded)
+
+
+def _arena_steps() -> Iterator[Step]:
+    segment = length(SEGMENT)
+    dump = advice(Advice.DONTDUMP)
+    for operation in ("arena add_anon", "arena add_fd"):
+        yield Step(operation, "mmap", (segment, allows(RW_BITS)))
+        yield Step(operation, "mmap", (segment,), which="(and the way back)")
+        yield Step(operation, "madvise", (segment, dump), only=FIRST)
+        yield Step(operation, "madvise", (segment, dump), which="(and the way back)")
+        # The reservation cannot be put back: the memory stays, and nobody may touch it.
+        rest = (Rule("madvise", errno.ENOMEM, (segment, dump)),)
+        yield Step(
+            operation,
+            "mmap",
+            (segment, allows(0)),
+            not_undone,
+            "ENOMEM",
+            "(way back)",
+            also=rest,
+            may_change=True,
+        )
+    yield Step("arena add_fd", "fstatfs", (), typed_if_any)
+    for operation in ("arena add_anon over", "arena add_fd over"):
+        yield Step(operation, "mmap", (segment, allows(RW_BITS)))
+        yield Step(operation, "madvise", (segment, dump))
+        yield Step(operation, "mremap", (segment,))
+    yield Step("arena remove", "mmap", (segment,))
+    yield Step("arena remove", "madvise", (segment, dump), typed_if_any)
+    yield Step("arena protect", "mprotect", (segment, allows(READ_BITS)))
+    yield Step("arena protect", "mprotect", (segment,), which="(and the way back)", may_change=True)
+    back = length(PAGE), allows(RW_BITS)
+    which = "(way back)"
+    yield Step("arena protect halfway", "mprotect", back, refused, "", which, may_change=True)
+
+
+def _advice_steps() -> Iterator[Step]:
+    for each in Advice:
+        yield Step(f"advise {each.name}", "madvise", (length(SIZE), advice(each)))
+    for destructive in DestructiveAdvice:
+        operation = f"advise_destructive {destructive.name}"
+        yield Step(operation, "madvise", (length(SIZE), advice(destructive)))
+    for operation, given in (
+        ("use_dontfork", Advice.DONTFORK),
+        ("use_hugepages", Advice.HUGEPAGE),
+        ("async_prefetch", Advice.WILLNEED),
+        ("drop_page_cache", DestructiveAdvice.DONTNEED),
+        ("remove_range", DestructiveAdvice.REMOVE),
+        ("populate write", Advice.POPULATE_WRITE),
+    ):
+        yield Step(operation, "madvise", (length(SIZE), advice(given)))
+    reading = advice(Advice.POPULATE_READ)
+    yield Step("populate", "madvise", (length(WINDOW), reading), which="(first window)")
+    yield Step("populate", "madvise", (length(SIZE), reading), which="(last window)")
+    yield Step(
+        "populate", "madvise", (length(0), reading), unknown_advice, "EINVAL", "(older kernel)"
+    )
+
+
+def _page_steps() -> Iterator[Step]:
+    for operation in ("msync", "msync ASYNC", "msync invalidate"):
+        yield Step(operation, "msync", (length(SIZE),))
+    yield Step("protect", "mprotect", (length(SIZE), allows(READ_BITS)))
+    yield Step("protect", "mprotect", (length(SIZE),), which="(and the way back)", may_change=True)
+    yield Step("protect of a part", "mprotect", (length(4 * PAGE), allows(0)))
+    # The way back is made of the three ranges that the part was made of.
+    yield Step("protect of a part", "mprotect", which="(and the way back)", may_change=True)
+    for operation, call in (
+        ("lock", "mlock"),
+        ("lock_all", "mlock"),
+        ("lock_on_fault", "mlock2"),
+        ("unlock", "munlock"),
+        ("unlock_all", "munlock"),
+        ("residency", "mincore"),
+    ):
+        yield Step(operation, call, (length(SIZE),))
+
+    for operation, size in (("evict", SIZE), ("arena evict", SEGMENT)):
+        yield Step(operation, "openat", which="(/proc/self/maps)")
+        yield Step(operation, "read", (of_fd(NEXT_FD),), errnos="EIO", which="(/proc/self/maps)")
+        later, second = range(1, 100), range(1, 2)
+        yield Step(operation, "openat", (), not_reopened, which="(the file)", only=later)
+        yield Step(operation, "openat", (), reopened, which="(map_files)", only=second)
+        opened_again = of_fd(NEXT_FD)
+        errnos = "EFAULT ENOMEM EOVERFLOW"  # EBADF would be that of the list
+        yield Step(operation, "fstat", (opened_again,), errnos=errnos, which="(the file)")
+        yield Step(operation, "fdatasync")
+        yield Step(operation, "fdatasync", (), succeeded, "EINTR", only=FIRST)
+        yield Step(operation, "madvise", (length(size), advice(DestructiveAdvice.DONTNEED)))
+        yield Step(operation, "fadvise64", (Argument(2, size),))
+
+
+def _access_steps() -> Iterator[Step]:
+    for operation in ("fault_guard", "read_slice", "write_slice", "find"):
+        for number in (signal.SIGBUS, signal.SIGSEGV):
+            of_signal = Argument(0, number, INT)
+            asked = of_signal, Argument(1, 0)
+            which = f"({number.name}, asked)"
+            yield Step(operation, "sigaction", asked, which=which)
+            but = (Rule("sigaction", 0, asked),)
+            yield Step(operation, "sigaction", (of_signal,), which=f"({number.name})", but=but)
+    zeros = flags(mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED)
+    notes = flags(mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+    for operation in ("read_slice of a cut file", "write_slice of a cut file"):
+        errnos = "EAGAIN ENOMEM"
+        yield Step(operation, "mmap", (zeros,), unreadable, errnos, "(the page of zeros)")
+        yield Step(operation, "mmap", (notes,), unreadable, errnos, "(the notes of faults)")
+
+    for operation, call, failed in (
+        ("read_from_fd", "read", not_read),
+        ("read_from_fd at an offset", "pread64", not_read),
+        ("write_to_fd", "write", not_written),
+        ("write_to_fd at an offset", "pwrite64", not_written),
+    ):
+        whole = (Argument(2, SIZE),)
+        yield Step(operation, call, whole, failed)
+        yield Step(operation, call, whole, succeeded, "EINTR", only=FIRST)
+    rest = (Argument(3, SIZE),)
+    yield Step("read_from_fd in parts", "pread64", rest, first_part)
+    yield Step("read_from_fd in parts", "pread64", rest, first_part, "EINTR", only=FIRST)
+    yield Step("read_from_fd of messages", "getsockopt", (), messages)
+
+
+def _shared_memory_steps() -> Iterator[Step]:
+    for operation in ("shared memory new", "shared memory new allocate"):
+        yield Step(operation, "memfd_create")
+        not_executable = Argument(1, MFD_NOEXEC_SEAL, MFD_NOEXEC_SEAL)
+        older = "(older kernel)"
+        yield Step(operation, "memfd_create", (not_executable,), succeeded, "EINVAL", older)
+        yield Step(operation, "ftruncate")
+        yield Step(operation, "ftruncate", (), succeeded, "EINTR", only=FIRST)
+    operation = "shared memory new allocate"
+    yield Step(operation, "openat", (), typed_if_any, which="(/proc/meminfo)")
+    yield Step(operation, "read", (of_fd(NEXT_FD),), typed_if_any, "EIO", "(/proc/meminfo)")
+    yield Step("shared memory new allocate", "fallocate")
+    yield Step("shared memory new allocate", "fallocate", (), succeeded, "EINTR", only=FIRST)
+
+    another = (command(fcntl.F_DUPFD_CLOEXEC),)
+    errnos = "EBADF EINVAL EMFILE"
+    yield Step("shared memory from_fd", "fstat")
+    yield Step("shared memory from_fd", "fcntl", another, errnos=errnos)
+    yield Step("shared memory from_fd", "readlink", (), typed_if_any)
+    yield Step("shared memory try_clone", "fcntl", another, errnos=errnos)
+    asked = (command(fcntl.F_GET_SEALS),)
+    yield Step("shared memory from_fd with seals", "fcntl", asked, unsealed, "EINVAL")
+    yield Step("shared memory get_seals", "fcntl", asked, errnos="EBADF EINVAL")
+    added = (command(fcntl.F_ADD_SEALS),)
+    yield Step("shared memory add_seals", "fcntl", added, errnos="EBADF EBUSY EINVAL EPERM")
+    yield Step("shared memory map", "fstat")
+
+
+def _cases() -> Iterator[Case]:
+    steps = (
+        _mapping_steps,
+        _arena_steps,
+        _advice_steps,
+        _page_steps,
+        _access_steps,
+        _shared_memory_steps,
+    )
+    for step in chain.from_iterable(make() for make in steps):
+        for name in step.errnos.split() or DOCUMENTED[step.call]:
+            yield Case(step, name)
+
+
+CASES: Final = {case.name: case for case in _cases()}
+
+
+# In which only the library's handlers are between a fault and the end of the process.
+DISPLACED: Final = {"fault_guard", "read_slice", "write_slice", "find"}
+
+
+# In the child ---------------------------------------------------------------------------------
+
+Ranges: TypeAlias = list[tuple[int, int]]
+
+
+def _without(ranges: Ranges, others: Ranges) -> Ranges:
+    """The parts of ranges that are in none of the others; both are in order."""
+    left: Ranges = []
+    for start, end in ranges:
+        rest = start
+        for first, last in others:
+            if first < end and rest < last:
+                if rest < first:
+                    left.append((rest, first))
+                rest = max(rest, last)
+        if rest < end:
+            left.append((rest, end))
+    return left
+
+
+def _ranges(listing: str, *, is_heap_counted: bool) -> Ranges:
+    """The ranges of a list like /proc/self/maps, with or without what may be the heap or a stack.
+
+    Those grow at any time; and so does look what private memory is put in place of.
+    """
+    ranges: Ranges = []
+    for line in listing.splitlines():
+        edges, perms, _, _, _, *path = line.split(maxsplit=5)
+        is_heap = perms == "rw-p" and path in ([], ["[heap]"], ["[stack]"])
+        if is_heap and not is_heap_counted:
+            continue
+        start, end = (int(edge, 16) for edge in edges.split("-"))
+        if ranges and ranges[-1][1] == start:
+            start = ranges.pop()[0]
+        ranges.append((start, end))
+    return ranges
+
+
+def _descriptors() -> dict[int, str]:
+    return {fd: path.removesuffix(" (deleted)") for fd, path in open_descriptors().items()}
+
+
+@attrs.frozen
+class Traces:
+    """What a process has mapped and open."""
+
+    listing: str = attrs.field(factory=Path("/proc/self/maps").read_text)
+    descriptors: dict[int, str] = attrs.field(factory=_descriptors)
+
+    def difference(self) -> str:
+        """What was not so, or is so no more; empty where nothing differs."""
+        now = Traces()
+        if now == self:
+            return ""
+        ranges = _ranges(now.listing, is_heap_counted=False)
+        all_ranges = _ranges(now.listing, is_heap_counted=True)
+        old_ranges = _ranges(self.listing, is_heap_counted=False)
+        old_all_ranges = _ranges(self.listing, is_heap_counted=True)
+        opened = now.descriptors.items() - self.descriptors.items()
+        closed = self.descriptors.items() - now.descriptors.items()
+        found = [
+            *(f"{start:#x}-{end:#x} is mapped" for start, end in _without(ranges, old_all_ranges)),
+            *(
+                f"{start:#x}-{end:#x} is unmapped"
+                for start, end in _without(old_ranges, all_ranges)
+            ),
+            *(f"descriptor {fd} is open: {path}" for fd, path in opened),
+            *(f"descriptor {fd} is closed: {path}" for fd, path in closed),
+        ]
+        return ", ".join(found)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Forget the frames of an error, which hold what it was raised about."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
+def result_of(outcome: Outcome) -> str:
+    """How a call ended, in a form that can be compared with another call's end."""
+    error = outcome.error
+    _let_go(error)
+    if error is not None:
+        number = error.errno if isinstance(error, OSError) else ""
+        return f"{type(error).__name__} {number}"
+    if isinstance(outcome.value, MappedRegion | SharedMemory):
+        outcome.value.close()
+        return f"a {type(outcome.value).__name__}"
+    return str(outcome.value)
+
+
+def call(act: Callable[[], object]) -> Outcome:
+    """Make a call in which nothing is made to fail."""
+    try:
+        return Outcome(value=act())
+    except BaseException as error:  # noqa: BLE001  # it is an outcome too
+        _let_go(error)
+        return Outcome(error=error)
+
+
+def as_usual(prepare: Prepare, room: Room) -> tuple[str, object]:
+    """How an operation ends where nothing is made to fail, and what is then."""
+    with prepare(room) as stage:
+        result = result_of(call(stage.act))
+        return result, stage.state()
+
+
+def _difference(one: object, other: object) -> str:
+    return "" if one == other else f"{other} in place of {one}"
+
+
+def _rule(step: Step, number: int, next_fd: int) -> Rule:
+    arguments = [
+        Argument(each.index, next_fd, INT) if each.value == NEXT_FD else each
+        for each in step.arguments
+    ]
+    return Rule(step.call, number, tuple(arguments))
+
+
+def _matched(step: Step, room: Room) -> int:
+    """How many system calls a step means, which are made and do not fail."""
+    with OPERATIONS[step.operation](room) as stage:
+        rules = [*step.but, _rule(step, errno.EPERM, _next_descriptor())]
+        outcome = attempt(stage.act, rules, only=range(0))
+        result_of(outcome)
+        return outcome.matched
+
+
+def _report(case: Case, room: Room, usual: tuple[str, object], matched: int) -> Report:
+    step = case.step
+    before = Traces()
+    with OPERATIONS[step.operation](room) as stage:
+        state, next_fd = stage.state(), _next_descriptor()
+        rules = [*step.but, *step.also, _rule(step, case.errno, next_fd)]
+        ready = Traces()
+        outcome = attempt(stage.act, rules, only=step.only)
+        value = result_of(outcome)
+        if step.call == "close":
+            # The kernel closes a descriptor also where it reports an error; the filter does not.
+            with suppress(OSError):
+                os.close(next_fd)
+        left = changed = again = ""
+        if outcome.error is None:
+            changed = _difference(usual[1], stage.state())
+        else:
+            left = ready.difference()
+            now = stage.state()  # also where it may differ: it touches all there is
+            changed = "" if step.may_change else _difference(state, now)
+        if not step.may_change:
+            result = result_of(call(stage.act))
+            again = _difference(usual, (result, stage.state()))
+    MemoryMapping.new(PAGE).close()  # what could not be unmapped before is unmapped now
+    return Report(matched, outcome.error, value, left, changed, again, before.difference())
+
+
+def report_cases(folder: str, is_unprivileged: str) -> None:
+    """Make a report of each case that is asked for and has none yet, into a file of the folder."""
+    room = Room(Path(folder))
+    names: list[str] = pickle.loads((room.folder / "cases").read_bytes())
+    for operation in OPERATIONS.keys() - DISPLACED:
+        as_usual(OPERATIONS[operation], room)  # what is imported or mapped for good, is now
+    if is_unprivileged == "True":
+        become_unprivileged()
+    with suppress(AttributeError):  # only glibc reserves addresses for the allocations of threads
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    reason = why_unavailable()
+    usual: dict[str, tuple[str, object]] = {}
+    matched: dict[Step, int] = {}
+    with (room.folder / "reports").open("ab", buffering=0) as reports:
+        for name in names:
+            case = CASES[name]
+            operation = case.step.operation
+            if operation not in usual:
+                usual[operation] = as_usual(OPERATIONS[operation], room)
+            if reason is None and case.step not in matched:
+                matched[case.step] = _matched(case.step, room)
+            report = reason or _report(case, room, usual[operation], matched[case.step])
+            reports.write(pickle.dumps((name, report)))
+
+
+# In the tests ---------------------------------------------------------------------------------
+
+
+def _run_all(folder: Path, *, is_unprivileged: bool) -> dict[str, Report | str]:
+    """The report of each case; a text where there is none: why not."""
+    (folder / "reports").touch()
+    for path in (folder, folder / "reports"):
+        path.chmod(0o777)
+    program = """
+        import sys
+        from test_injected_failures import report_cases
+        report_cases(*sys.argv[1:])
+    """
+    found: dict[str, Report | str] = {}
+    for _ in range(40):
+        rest = [name for name in CASES if name not in found]
+        if not rest:
+            break
+        (folder / "cases").write_bytes(pickle.dumps(rest))
+        (folder / "reports").write_bytes(b"")
+        ended = child(program, folder, is_unprivileged)
+        with (folder / "reports").open("rb") as reports:
+            while True:
+                try:
+                    name, report = pickle.load(reports)
+                except EOFError:
+                    break
+                found[name] = report
+        culprit = next((name for name in rest if name not in found), None)
+        if culprit is None:
+            ended.succeeded()
+        else:
+            found[culprit] = f"ended: {ended.killed_by or ended.status} {ended.errors}"
+    return dict.fromkeys(CASES, "ended: too many cases before this one did") | found
+
+
+@pytest.fixture(scope="module", params=["as it is", "unprivileged"])
+def reports(request: pytest.FixtureRequest) -> dict[str, Report | str]:
+    """The reports of all cases, of this user and of one without privileges."""
+    is_unprivileged = request.param == "unprivileged"
+    if is_unprivileged and os.geteuid() != 0:
+        pytest.skip("the user has no privileges to give up: the other run was unprivileged")
+    with tempfile.TemporaryDirectory() as folder:
+        return _run_all(Path(folder), is_unprivileged=is_unprivileged)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_failed_system_call_is_typed_and_changes_nothing(
+    name: str, reports: dict[str, Report | str]
+) -> None:
+    report, case = reports[name], CASES[name]
+    if isinstance(report, str):
+        assert not report.startswith("ended"), report
+        pytest.skip(report)
+    # What is made only where another call fails cannot be met where none does.
+    assert report.matched > 0 or case.step.also, "the call under test makes no such system call"
+    case.step.expected(report, case.step.call, case.errno)
+    assert (report.left, report.changed, report.again, report.lost) == ("", "", "", "")
+
+
+def report_usual(folder: str) -> None:
+    """Show how the operations end where nothing is made to fail."""
+    room = Room(Path(folder))
+    usual = {name: as_usual(prepare, room)[0] for name, prepare in OPERATIONS.items()}
+    sys.stdout.write(json.dumps(usual))
+
+
+def test_operation_works_where_nothing_is_made_to_fail(tmp_path: Path) -> None:
+    program = """
+        import sys
+        from test_injected_failures import report_usual
+        report_usual(sys.argv[1])
+    """
+    usual: dict[str, str] = json.loads(child(program, tmp_path).succeeded())
+    failed = {name: result for name, result in usual.items() if "Error" in result}
+    # What a kernel or a file system may not have. The others meet a file that was cut short.
+    optional = {name for name in OPERATIONS if name.startswith("advise")} | {"anonymous name"}
+    cut = DISPLACED | {"read_slice of a cut file", "write_slice of a cut file"}
+    expected = dict.fromkeys(cut, f"MappingFaultError {errno.EIO}")
+    expected["arena protect halfway"] = f"AccessDeniedError {errno.EACCES}"
+    assert {name: failed[name] for name in failed.keys() - optional} == expected
+
+
+def test_every_documented_failure_is_tried() -> None:
+    tried = {(case.step.call, case.errno) for case in CASES.values()}
+    documented = {(call, number_of(name)) for call, names in DOCUMENTED.items() for name in names}
+    assert documented <= tried
+
+
+def test_every_system_call_of_the_library_is_tried() -> None:
+    prefix = "MMW_CALL_"
+    named = {name.removeprefix(prefix).lower() for name in dir(lib) if name.startswith(prefix)}
+    no_system_calls = {"malloc", "memcpy"}
+    tried = {NAME_OF.get(case.step.call, case.step.call) for case in CASES.values()}
+    assert named - no_system_calls <= tried
