@@ -206,6 +206,15 @@ def dist(session: nox.Session) -> None:
             session.run("bin/python", "-m", "mmapwrap", "residency", str(wheel), external=True)
 
 
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the installed wheel beside its peers; arguments go to the benchmarks."""
+    session.install(*run_time(), *group("bench"))
+    # They run elsewhere, and what they write is wanted where nox was called.
+    command = ["python", "-m", "benchmarks", "--base", session.invoked_from, *session.posargs]
+    run_installed(session, make_wheel(session), *command)
+
+
 @nox.session(python=PYTHONS[0])
 def floors(session: nox.Session) -> None:
     """Build and test with the oldest versions that pyproject.toml allows."""

@@ -16,6 +16,18 @@ int64_t mmw_read(mmw_pages *pages, uint64_t offset, uint64_t count, char *into)
     return mmw_access_end(&access, (int64_t)count);
 }
 
+int64_t mmw_read_steps(mmw_pages *pages, uint64_t offset, uint64_t count, char *into, int64_t step)
+{
+    int64_t refused = mmw_check_access(pages, offset, count, PROT_READ);
+    if (refused || count == 0) return refused;
+    uint64_t stride = step < 0 ? (uint64_t)-step : (uint64_t)step, chosen = (count - 1) / stride + 1;
+    const char *from = pages->base + offset + (step < 0 ? count - 1 : 0);
+    mmw_access access;
+    MMW_ACCESS(&access, pages, PROT_READ, into, chosen);
+    for (uint64_t i = 0; i < chosen; i++) into[i] = from[(int64_t)i * step];
+    return mmw_access_end(&access, (int64_t)chosen);
+}
+
 int64_t mmw_write(mmw_pages *pages, uint64_t offset, uint64_t count, const char *source)
 {
     int64_t refused = mmw_check_access(pages, offset, count, PROT_WRITE);

@@ -30,6 +30,7 @@ enum mmw_call {
     MMW_CALL_FTRUNCATE,
     MMW_CALL_FALLOCATE,
     MMW_CALL_FCNTL,
+    MMW_CALL_FSTAT,
 };
 
 enum mmw_refusal {
@@ -44,6 +45,7 @@ enum mmw_refusal {
     MMW_MISALIGNED,
     MMW_NO_SUCH_VALUE,
     MMW_NOT_HERE,
+    MMW_NO_SIZE,
 };
 
 /* How a scalar is accessed: its width in bytes, and these. */
@@ -56,6 +58,7 @@ enum mmw_mode {
  * A failed mmw_map returns the failure, not negated, in place of an address. */
 mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, int flags, int fd,
                    uint64_t file_offset, int populate);
+int64_t mmw_file_size(int fd);
 mmw_pages *mmw_borrow(uint64_t address, uint64_t size, int prot);
 void mmw_release(mmw_pages *pages);
 char *mmw_base(mmw_pages *pages);
@@ -80,6 +83,7 @@ int64_t mmw_evict(mmw_pages *pages, uint64_t offset, uint64_t count, int fd, uin
 
 /* content.c: copying in and out, guarded against pages that cannot be read in. */
 int64_t mmw_read(mmw_pages *pages, uint64_t offset, uint64_t count, char *into);
+int64_t mmw_read_steps(mmw_pages *pages, uint64_t offset, uint64_t count, char *into, int64_t step);
 int64_t mmw_write(mmw_pages *pages, uint64_t offset, uint64_t count, const char *source);
 int64_t mmw_read_byte(mmw_pages *pages, uint64_t offset);
 int64_t mmw_write_byte(mmw_pages *pages, uint64_t offset, unsigned char value);

@@ -253,7 +253,7 @@ static void unlink_guarded(mmw_pages *pages)
 int64_t mmw_guard_enter(mmw_pages *pages)
 {
     int64_t refused = mmw_check(pages, 0, 0);
-    if (!refused) refused = mmw_guard_install();
+    if (!refused && !mmw_guard_is_on_top()) refused = mmw_guard_install();
     if (refused) return refused;
     mmw_lock_records();
     if (pages->guards++ == 0) {

@@ -5,6 +5,7 @@
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -20,6 +21,13 @@ uint64_t mmw_file_page_size(int fd)
     struct statfs status;
     bool is_huge = fd >= 0 && fstatfs(fd, &status) == 0 && status.f_type == HUGETLBFS_MAGIC;
     return is_huge ? (uint64_t)status.f_bsize : mmw_page_size;
+}
+
+int64_t mmw_file_size(int fd)
+{
+    struct stat status;
+    if (fstat(fd, &status) != 0) return MMW_FAILED(MMW_CALL_FSTAT);
+    return S_ISREG(status.st_mode) ? status.st_size : MMW_REFUSED(MMW_NO_SIZE);
 }
 
 /* Reserves room for `length` bytes at a multiple of `align`, and nothing beside it. */

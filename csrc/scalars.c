@@ -130,11 +130,16 @@ int64_t mmw_check_scalar(mmw_pages *pages, uint64_t offset, int mode)
 
 int64_t mmw_store_signed(mmw_pages *pages, uint64_t offset, int mode, int64_t value)
 {
+    int unused = 64 - 8 * WIDTH(mode);
+    if ((int64_t)((uint64_t)value << unused) >> unused != value)
+        return MMW_REFUSED(MMW_NO_SUCH_VALUE);
     return store_bits(pages, offset, mode, (uint64_t)value);
 }
 
 int64_t mmw_store_unsigned(mmw_pages *pages, uint64_t offset, int mode, uint64_t value)
 {
+    int unused = 64 - 8 * WIDTH(mode);
+    if (value << unused >> unused != value) return MMW_REFUSED(MMW_NO_SUCH_VALUE);
     return store_bits(pages, offset, mode, value);
 }
 

@@ -47,15 +47,14 @@ class Segment:
     fd_offset: int | None
 
 
-@attrs.frozen(eq=False)
 class _Source:
-    """What one mapping put into the arena: itself, for two of the same content stay two.
+    """What one mapping put into the arena: itself, for two of the same content stay two."""
 
-    Args:
-        origin: The file offset that the arena's first byte would have; None: anonymous.
-    """
+    __slots__ = ("origin",)
 
-    origin: int | None
+    def __init__(self, origin: int | None) -> None:
+        self.origin: Final = origin
+        """The file offset that the arena's first byte would have; None: anonymous."""
 
 
 @final
@@ -276,8 +275,8 @@ class MemoryMappingArena(MappedRegion):
         start, end = self._range(pages, offset, size)
         bits, _, fd, file_offset = what
         replaces = any(source for _, _, source in self._sources.pieces(start, end))
-        place = (start, end - start, *what, replaces)
-        pages.change(start, end, bits, partial(pages.call, _syscalls.place, *place))
+        place = partial(pages.call, _syscalls.place, start, end - start, (*what, replaces))
+        pages.change(start, end, bits, place)
         self._sources.assign(start, end, _Source(None if fd < 0 else file_offset - start))
 
     def _place(

@@ -3,7 +3,7 @@
 import errno
 import os
 from operator import index
-from typing import TYPE_CHECKING, Protocol, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Protocol, SupportsIndex, TypeAlias, cast
 
 from mmapwrap import _syscalls
 from mmapwrap._protection import Protection, Sharing
@@ -34,8 +34,9 @@ WritableBuffer: TypeAlias = "Buffer"
 
 def as_descriptor(fd: Descriptor) -> int:
     """The number of a descriptor that may be open."""
-    fileno = getattr(fd, "fileno", None)
-    if fileno is None:
+    if type(fd) is int:
+        number = fd
+    elif (fileno := getattr(fd, "fileno", None)) is None:
         number = _as_number(fd)
     else:
         try:
@@ -50,9 +51,11 @@ def as_descriptor(fd: Descriptor) -> int:
 
 
 def _as_number(fd: object) -> int:
-    if not isinstance(fd, SupportsIndex):
-        raise TypeError(f"an int or an object with fileno() is needed, not {type(fd).__name__}")
-    return index(fd)
+    try:
+        return index(cast("SupportsIndex", fd))
+    except TypeError:
+        message = f"an int or an object with fileno() is needed, not {type(fd).__name__}"
+        raise TypeError(message) from None
 
 
 def as_size(size: SupportsIndex) -> int:
@@ -63,10 +66,8 @@ def as_size(size: SupportsIndex) -> int:
     return number
 
 
-def as_alignment(align: SupportsIndex | None) -> int:
-    """A power of two; what a page has anyway where none is asked for."""
-    if align is None:
-        return _syscalls.PAGE_SIZE
+def as_alignment(align: SupportsIndex) -> int:
+    """A power of two."""
     number = index(align)
     if number <= 0 or number & (number - 1) or number >= _syscalls.ADDRESS_SPACE:
         raise InvalidAlignmentError(number)

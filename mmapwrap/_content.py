@@ -89,9 +89,14 @@ class ContentRegion(RegionBase):
         Raises:
             InvalidIndexError: The region has no byte at this index; also an IndexError.
         """
+        pages = self._pages
+        if type(key) is int and pages.protections is None and 0 <= key < pages.size:
+            byte = _syscalls.read_byte(pages.handle, key)
+            if byte >= 0:
+                return byte
         if isinstance(key, slice):
             return self._read_bytes(range(*key.indices(len(self))))
-        return self._pages.at(READ, _syscalls.read_byte, key)
+        return pages.at(READ, _syscalls.read_byte, key)
 
     @overload
     def __setitem__(self, key: SupportsIndex, value: SupportsIndex, /) -> None: ...
@@ -113,13 +118,17 @@ class ContentRegion(RegionBase):
             self._pages.at(WRITE, _syscalls.write_byte, key, byte)
 
     def _read_bytes(self, chosen: range) -> bytes:
-        if chosen.step != 1 and self._pages.protections is not None:
-            return bytes(self[position] for position in chosen)  # what lies between may be a hole
-        if chosen.step != 1 and chosen:
-            ends = sorted((chosen[0], chosen[-1]))
-            return self._read_bytes(range(ends[0], ends[1] + 1))[:: chosen.step]
-        content, memory = _syscalls.new_bytes(len(chosen))
-        self._pages.access(READ, _syscalls.read, chosen.start if chosen else 0, len(chosen), memory)
+        pages, count = self._pages, len(chosen)
+        if count < 2 or chosen.step == 1:
+            content, memory = _syscalls.new_bytes(count)
+            pages.access(READ, _syscalls.read, chosen[0] if chosen else 0, count, memory)
+        elif pages.protections is not None:
+            content = bytes(map(self.__getitem__, chosen))  # what lies between may be a hole
+        else:
+            content, memory = _syscalls.new_bytes(count)
+            start, last = sorted((chosen[0], chosen[-1]))
+            arguments = (memory, chosen.step)
+            pages.access(READ, _syscalls.read_steps, start, last + 1 - start, arguments)
         return content
 
     def _write_bytes(self, chosen: range, data: ReadableBuffer) -> None:

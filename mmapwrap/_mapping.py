@@ -2,9 +2,7 @@
 
 import errno
 import os
-import stat
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex, final
+from typing import Final, NoReturn, SupportsIndex, final
 
 from mmapwrap import _ownership, _syscalls
 from mmapwrap._arena import MemoryMappingArena
@@ -14,59 +12,26 @@ from mmapwrap._arguments import (
     as_descriptor,
     as_file_offset,
     as_protection,
-    as_size,
 )
-from mmapwrap._new_pages import map_file, map_file_at, map_memory, map_memory_at
+from mmapwrap._new_pages import (
+    map_file,
+    map_file_at,
+    map_file_range,
+    map_memory,
+    map_memory_at,
+)
 from mmapwrap._ownership import Pages
 from mmapwrap._protection import Protection, Sharing
 from mmapwrap._region import MappedRegion
 from mmapwrap.errors import (
     InvalidArgumentError,
-    PastEndOfFileError,
     UnsupportedByKernelError,
-    system_call_error,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
+_READ: Final = Protection.read()
 _READ_WRITE: Final = Protection.read_write()
+_PATH: Final = (str, bytes, os.PathLike)
 _FIXED: Final = _syscalls.MAP_FIXED_NOREPLACE
-
-
-@contextmanager
-def _opened(file: Path | Descriptor, mode: int) -> "Generator[int]":
-    """The descriptor of a file: the caller's own, or of a path one for as long as it is needed."""
-    if isinstance(file, str | bytes | os.PathLike):
-        fd = _syscalls.open_file(file, mode)
-        try:
-            yield fd
-        finally:
-            _syscalls.close_file(fd)
-    else:
-        yield as_descriptor(file)
-
-
-def _default_protection(file: Path | Descriptor, fd: int) -> Protection:
-    is_own = isinstance(file, str | bytes | os.PathLike)
-    if not is_own and _syscalls.access_mode(fd) == os.O_RDONLY:
-        return Protection.read()
-    return _READ_WRITE
-
-
-def _length_in_file(fd: int, start: int, size: SupportsIndex | None) -> int:
-    """The bytes to map from `start` on, which the file has, if it is one that has a length."""
-    status = _syscalls.file_status(fd)
-    if not stat.S_ISREG(status.st_mode):
-        if size is not None:
-            return as_size(size)
-        if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
-            raise InvalidArgumentError("size is needed: a device has no length of its own")
-        raise system_call_error(errno.ENODEV, "mmap")
-    length = max(status.st_size - start, 0) if size is None else as_size(size)
-    if length == 0 or start + length > status.st_size:
-        raise PastEndOfFileError(start, length, status.st_size)
-    return length
 
 
 def _as_name(name: object) -> bytes:
@@ -311,16 +276,24 @@ class MemoryMapping(MappedRegion):
             NoSuchFileError: There is no file at the path.
             InvalidArgumentError: `size` is None and the file is a device, which has no length.
         """
-        is_read = prot is not None and not as_protection(prot).writable
-        mode = os.O_RDONLY if is_read or sharing is Sharing.PRIVATE else os.O_RDWR
         start = as_file_offset(offset)
-        with _opened(file, mode) as fd:
+        if type(file) is int or not isinstance(file, _PATH):
+            fd = as_descriptor(file)
             if prot is None:
-                prot = _default_protection(file, fd)
-            length = _length_in_file(fd, start, size)
+                prot = _READ if _syscalls.access_mode(fd) == os.O_RDONLY else _READ_WRITE
             return cls.of_pages(
-                map_file(fd, length, start, prot, sharing, align=align, populate=populate)
+                map_file_range(fd, size, start, prot, sharing, align=align, populate=populate)
             )
+        if prot is None:
+            prot = _READ_WRITE
+        is_changed = as_protection(prot).writable and sharing is not Sharing.PRIVATE
+        fd = _syscalls.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
+        try:
+            return cls.of_pages(
+                map_file_range(fd, size, start, prot, sharing, align=align, populate=populate)
+            )
+        finally:
+            _syscalls.close_file(fd)
 
     # --- What was mapped --------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """What is mapped anew: where what a caller asks for is checked and becomes pages."""
 
+import errno
+import stat
 from typing import SupportsIndex
 
 from mmapwrap import _syscalls
@@ -15,7 +17,13 @@ from mmapwrap._arguments import (
 )
 from mmapwrap._ownership import Pages
 from mmapwrap._protection import Protection, Sharing
-from mmapwrap.errors import ProtectionError
+from mmapwrap.errors import (
+    InvalidArgumentError,
+    MmapError,
+    PastEndOfFileError,
+    ProtectionError,
+    system_call_error,
+)
 
 
 def map_memory(
@@ -29,14 +37,15 @@ def map_memory(
 ) -> Pages:
     """Maps memory that no file is behind."""
     flags |= _syscalls.MAP_ANONYMOUS
-    return _map(as_size(size), prot, sharing, align=align, populate=populate, flags=flags)
+    return _map(as_size(size), prot, sharing, -1, 0, flags, align, populate)
 
 
 def map_memory_at(addr: SupportsIndex, size: SupportsIndex, prot: Protection, flag: int) -> Pages:
     """Maps anonymous shared memory at an address; the flag is one of MAP_FIXED's kind."""
     length = as_size(size)
     flags = flag | _syscalls.MAP_ANONYMOUS | _syscalls.MAP_NORESERVE
-    return _map(length, prot, address=as_fixed_address(addr, length, 0), flags=flags)
+    address = as_fixed_address(addr, length, 0)
+    return _map(length, prot, Sharing.SHARED, -1, 0, flags, address=address)
 
 
 def map_file(
@@ -50,8 +59,39 @@ def map_file(
     populate: bool = False,
 ) -> Pages:
     """Maps a range of a file, whose length is not checked."""
-    file = as_descriptor(fd), as_file_offset(offset)
-    return _map(as_size(size), prot, sharing, file=file, align=align, populate=populate)
+    number, start = as_descriptor(fd), as_file_offset(offset)
+    return _map(as_size(size), prot, sharing, number, start, 0, align, populate)
+
+
+def map_file_range(
+    fd: int,
+    size: SupportsIndex | None,
+    start: int,
+    prot: Protection,
+    sharing: Sharing,
+    *,
+    align: SupportsIndex | None = None,
+    populate: bool = False,
+) -> Pages:
+    """Maps a range that the file has, if it is one that has a length; None: the rest of it."""
+    length = 0 if size is None else as_size(size)
+    file_size = _syscalls.file_size(fd)
+    if file_size is None:
+        if size is None:
+            raise _without_size(fd)
+    else:
+        if size is None:
+            length = max(file_size - start, 0)
+        if length == 0 or start + length > file_size:
+            raise PastEndOfFileError(start, length, file_size)
+    return _map(length, prot, sharing, fd, start, 0, align, populate)
+
+
+def _without_size(fd: int) -> MmapError:
+    kind = _syscalls.file_status(fd).st_mode
+    if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
+        return InvalidArgumentError("size is needed: a device has no length of its own")
+    return system_call_error(errno.ENODEV, "mmap")
 
 
 def map_file_at(
@@ -66,26 +106,26 @@ def map_file_at(
     length, start = as_size(size), as_file_offset(offset)
     address = as_fixed_address(addr, length, start)
     flags = flag | _syscalls.MAP_NORESERVE
-    return _map(length, prot, file=(as_descriptor(fd), start), address=address, flags=flags)
+    return _map(length, prot, Sharing.SHARED, as_descriptor(fd), start, flags, address=address)
 
 
 def _map(
     size: int,
     prot: Protection,
-    sharing: Sharing = Sharing.SHARED,
-    *,
-    file: tuple[int, int] | None = None,
-    address: int = 0,
+    sharing: Sharing,
+    fd: int,  # -1: anonymous
+    file_offset: int,
+    flags: int,
     align: SupportsIndex | None = None,
-    populate: bool = False,
-    flags: int = 0,
+    populate: bool = False,  # noqa: FBT001, FBT002  # every mapping comes by: keywords take time
+    address: int = 0,
 ) -> Pages:
     bits = as_protection(prot).bits
     if populate and not bits:
         raise ProtectionError(Protection.read(), prot)
     flags |= as_sharing(sharing)
-    fd, offset = (-1, 0) if file is None else file
+    alignment = _syscalls.PAGE_SIZE if align is None else as_alignment(align)
     handle = _syscalls.map_pages(
-        address, size, as_alignment(align), bits, flags, fd, offset, bool(populate)
+        address, size, alignment, bits, flags, fd, file_offset, 1 if populate else 0
     )
-    return Pages(handle, size, bits, sharing, None if file is None else offset)
+    return Pages(handle, size, bits, sharing, None if fd < 0 else file_offset)

@@ -68,7 +68,6 @@ class Pages:
         "_is_changing",
         "file_offset",
         "handle",
-        "head",
         "protections",
         "sharing",
         "size",
@@ -82,27 +81,28 @@ class Pages:
         bits: int,
         sharing: Sharing,
         file_offset: int | None = None,
-        *,
-        address: int = 0,
     ) -> None:
         self.handle: Final = handle
         self.size = size
         self.sharing: Final = sharing
         self.file_offset: Final = file_offset  # None: anonymous
-        self.head: Final = (file_offset or address) % _syscalls.PAGE_SIZE
-        """The bytes of the first page that come before the region."""
         self.views: Final[dict[object, View]] = {}
         self.protections: RangeMap[int] | None = None
         """The PROT_* bits by range; None where they are the same everywhere."""
         self._bits = bits
         self._is_changing = False
 
+    @property
+    def head(self) -> int:
+        """The bytes of the first page that come before the region."""
+        return _syscalls.address(self.handle) % _syscalls.PAGE_SIZE
+
     def call(
         self,
         helper: Callable[..., int],
         offset: SupportsIndex,
         count: SupportsIndex | None,
-        *arguments: object,
+        argument: object = None,
     ) -> int:
         """Calls a helper on a range, which it checks. A count of None goes to the end."""
         if type(offset) is not int:
@@ -112,7 +112,10 @@ class Pages:
         elif type(count) is not int:
             count = index(count)
         try:
-            result = helper(self.handle, offset, count, *arguments)
+            if argument is None:
+                result = helper(self.handle, offset, count)
+            else:
+                result = helper(self.handle, offset, count, argument)
         except OverflowError:  # negative, or past 2**64: C has no such range
             result = -_syscalls.REFUSED_RANGE
             if offset > self.size:
@@ -127,14 +130,14 @@ class Pages:
         helper: Callable[..., int],
         offset: SupportsIndex,
         count: SupportsIndex | None,
-        *arguments: object,
+        argument: object = None,
     ) -> int:
         """Calls a helper that touches a range. C knows a protection that is the same everywhere."""
         if self.protections is not None:
             start, end = self.span(offset, count)
             self.require(need, start, end)
             offset, count = start, end - start
-        return self.call(helper, offset, count, *arguments)
+        return self.call(helper, offset, count, argument)
 
     def at(self, need: int, helper: Callable[..., int], key: SupportsIndex, *value: int) -> int:
         """Calls a helper that touches one byte; a negative index counts from the end."""
@@ -184,7 +187,7 @@ class Pages:
         if failure in (_syscalls.REFUSED_START, _syscalls.REFUSED_END):
             edge = offset if failure == _syscalls.REFUSED_START else offset + count
             # Of a region that starts inside a page, the position in the file says it better.
-            origin = self.file_offset if self.head and self.file_offset else 0
+            origin = self.file_offset if self.file_offset and self.head else 0
             return NotPageAlignedError(origin + edge, _syscalls.PAGE_SIZE)
         if failure == _syscalls.REFUSED_FAULTED:
             return MappingFaultError(
@@ -249,20 +252,22 @@ class Pages:
         ranges = self._by_range()
         before = ranges.pieces(start, end)
         for first, last, old in before:
-            ranges.assign(first, last, old & bits)
+            if old & ~bits:
+                ranges.assign(first, last, old & bits)
         try:
             act()
         except MmapError:
             self._restore(before, bits)
             raise
-        ranges.assign(start, end, bits)
+        if any(bits & ~old for _, _, old in before):
+            ranges.assign(start, end, bits)
 
     def _restore(self, before: list[tuple[int, int, int]], bits: int) -> None:
         """Gives ranges the protection that they had, where a failed call may have changed it."""
         for first, last, old in before:
             back = 0
             if old & ~bits and not old & _GUARDED:
-                back = _syscalls.protect(self.handle, first, last - first, old, _ANY)
+                back = _syscalls.protect(self.handle, first, last - first, (old, _ANY))
             if back >= 0:
                 self._by_range().assign(first, last, old)
 
@@ -289,9 +294,9 @@ class Pages:
         old = self._bits
         self._bits = old & bits
         try:
-            self.call(_syscalls.protect, 0, self.size, bits, bits)
+            self.call(_syscalls.protect, 0, self.size, (bits, bits))
         except SystemCallError:
-            if _syscalls.protect(self.handle, 0, self.size, old, old) >= 0:
+            if _syscalls.protect(self.handle, 0, self.size, (old, old)) >= 0:
                 self._bits = old
             raise
         self._bits = bits
@@ -299,7 +304,7 @@ class Pages:
     def _protect_by_range(self, start: int, end: int, bits: int) -> None:
         # Guard pages stay: they allow nothing, whatever the protection below them is.
         guarded = [piece for piece in self._by_range().pieces(start, end) if piece[2] & _GUARDED]
-        act = partial(self.call, _syscalls.protect, start, end - start, bits, _ANY)
+        act = partial(self.call, _syscalls.protect, start, end - start, (bits, _ANY))
         self.change(start, end, bits, act)
         for first, last, _ in guarded:
             self._by_range().assign(first, last, bits | _GUARDED)

@@ -189,7 +189,7 @@ class PagedRegion(RegionBase):
             fd = file.reopen()
             try:
                 file_offset = file.file_offset + first - file.start
-                pages.call(_syscalls.evict, first - base, last - first, fd, file_offset)
+                pages.call(_syscalls.evict, first - base, last - first, (fd, file_offset))
             finally:
                 _syscalls.close_file(fd)
 
@@ -377,8 +377,9 @@ class PagedRegion(RegionBase):
         pages = self._pages
         start, end = pages.span(offset, count)
         page = _syscalls.PAGE_SIZE
-        first = (pages.head + start) // page
-        total = -(-(pages.head + end) // page) - first if end > start else 0
+        head = pages.head
+        first = (head + start) // page
+        total = -(-(head + end) // page) - first if end > start else 0
         flags, memory = _syscalls.new_bytes(total)
         pages.call(_syscalls.residency, start, end - start, memory)
-        return Residency(first * page - pages.head, page, flags)
+        return Residency(first * page - head, page, flags)

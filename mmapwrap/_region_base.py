@@ -24,7 +24,7 @@ class RegionBase:
     @classmethod
     def of_pages(cls, pages: Pages) -> "Self":
         """Makes a region of mapped pages; the constructors do."""
-        region = cls.__new__(cls)
+        region = object.__new__(cls)
         region._pages = pages
         region._views = pages.views
         return region

@@ -85,24 +85,25 @@ class Scalar(Generic[N]):
 
     def store(self, pages: "Pages", value: N, offset: SupportsIndex, access: int = 0) -> None:
         """Writes the number, with the errors of the pages. `access`: 0 or MODE_VOLATILE."""
-        number = self._as_value(value)
+        if value.__class__ is not self._failed.__class__:
+            value = self._as_value(value)
         if pages.protections is not None or type(offset) is not int:
             offset = pages.checked(_syscalls.PROT_WRITE, offset, self.size)
         try:
-            result = self._store(pages.handle, offset, self._mode | access, number)
+            result = self._store(pages.handle, offset, self._mode | access, value)
         except OverflowError:
+            self._as_value(value)  # which of the two is it?
             result = -_syscalls.REFUSED_RANGE
         if result == -_syscalls.REFUSED_VALUE:
+            self._as_value(value)
             raise InvalidArgumentError(f"{value} is too large for {self.name}")
         if result < 0:
             raise pages.error(-result, offset, self.size)
 
 
-def as_scalar(scalar: Scalar[N]) -> Scalar[N]:
-    """A Scalar, and not a name of one or a type of another library."""
-    if scalar.__class__ is not Scalar:
-        raise TypeError(f"a scalar such as mmapwrap.u32 is needed, not {scalar!r}")
-    return scalar
+def not_a_scalar(scalar: object) -> TypeError:
+    """What to say of the name of a scalar, or of a type of another library."""
+    return TypeError(f"a scalar such as mmapwrap.u32 is needed, not {scalar!r}")
 
 
 def _mode(size: int, order: ByteOrder) -> int:

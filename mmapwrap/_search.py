@@ -54,12 +54,13 @@ class SearchableRegion(RegionBase):
         first, last, _ = slice(start, end).indices(size)
         if index(start) > size or first > last:
             return -1
-        return self._pages.access(READ, helper, first, last - first, wanted, len(wanted)) - 1
+        return self._pages.access(READ, helper, first, last - first, (wanted, len(wanted))) - 1
 
     def __contains__(self, item: object) -> bool:
         """Whether a byte, or a run of bytes, is somewhere in the region; as `find`."""
-        needle = bytes((as_byte(item),)) if isinstance(item, SupportsIndex) else item
-        return self.find(cast("ReadableBuffer", needle)) >= 0
+        if hasattr(item, "__index__"):
+            item = bytes((as_byte(cast("SupportsIndex", item)),))
+        return self.find(cast("ReadableBuffer", item)) >= 0
 
     def is_all_zero(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> bool:
         """Whether every byte of the range is 0.

@@ -5,14 +5,14 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, final
 
 from mmapwrap import _syscalls
 from mmapwrap._arguments import Descriptor, as_descriptor, as_file_offset, as_size
 from mmapwrap._mapping import MemoryMapping
-from mmapwrap._protection import Protection
+from mmapwrap._new_pages import map_file_range
+from mmapwrap._protection import Protection, Sharing
 from mmapwrap.errors import (
     ClosedMappingError,
     InvalidArgumentError,
@@ -291,7 +291,8 @@ class SharedMemory:
         length = max(self._size - start, 0) if size is None else as_size(size)
         if length == 0 or start + length > self._size:
             raise PastEndOfFileError(start, length, self._size)
-        return MemoryMapping.from_file(descriptor.number, length, offset=start, prot=prot)
+        pages = map_file_range(descriptor.number, length, start, prot, Sharing.SHARED)
+        return MemoryMapping.of_pages(pages)
 
 
 def _received(descriptor: "_Duplicate", size: int, name: str) -> SharedMemory:
@@ -332,7 +333,7 @@ def _require_seals(fd: int, required: MemfdSeals) -> None:
 
 def _name_of(fd: int) -> str:
     try:
-        path = str(Path(f"/proc/self/fd/{fd}").readlink())
+        path = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115  # pathlib takes long to import
     except OSError:  # without /proc nobody knows the name, which is only for people
         return ""
     return path.removeprefix("/memfd:").removesuffix(" (deleted)")

@@ -12,7 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mmapwrap._mman import ffi, lib
-from mmapwrap.errors import InvalidArgumentError, SystemCallError, system_call_error
+from mmapwrap.errors import (
+    InvalidArgumentError,
+    MmapError,
+    SystemCallError,
+    system_call_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,6 +90,7 @@ REFUSED_WRITING: Final = lib.MMW_NOT_WRITABLE
 REFUSED_ALIGNMENT: Final = lib.MMW_MISALIGNED
 REFUSED_VALUE: Final = lib.MMW_NO_SUCH_VALUE
 REFUSED_HERE: Final = lib.MMW_NOT_HERE
+REFUSED_SIZE: Final = lib.MMW_NO_SIZE
 
 MODE_VOLATILE: Final = lib.MMW_VOLATILE
 MODE_SWAPPED: Final = lib.MMW_SWAPPED
@@ -96,8 +102,19 @@ F_SEAL_WRITE: Final = lib.F_SEAL_WRITE
 F_SEAL_FUTURE_WRITE: Final = lib.F_SEAL_FUTURE_WRITE
 F_SEAL_EXEC: Final = lib.F_SEAL_EXEC
 
-# Helpers on a range of pages: (handle, offset, count, ...) -> what they did, or a failure.
-protect: Final = lib.mmw_protect
+
+def _with_arguments(helper: "Callable[..., int]") -> "Callable[..., int]":
+    """A helper that takes what comes after its range as one tuple."""
+
+    def call(handle: Handle, offset: int, count: int, arguments: tuple[object, ...]) -> int:
+        return helper(handle, offset, count, *arguments)
+
+    return call
+
+
+# Helpers on a range of pages: (handle, offset, count), and maybe one argument more. They give what
+# they did, or a failure.
+protect: Final = _with_arguments(lib.mmw_protect)
 advise: Final = lib.mmw_advise
 advise_destructive: Final = lib.mmw_advise_destructive
 remove: Final = lib.mmw_remove
@@ -106,24 +123,25 @@ lock: Final = lib.mmw_lock
 unlock: Final = lib.mmw_unlock
 populate: Final = lib.mmw_populate
 residency: Final = lib.mmw_residency
-evict: Final = lib.mmw_evict
+evict: Final = _with_arguments(lib.mmw_evict)
 check_range: Final = lib.mmw_check_range
 check_pages: Final = lib.mmw_check_pages
 read: Final = lib.mmw_read
+read_steps: Final = _with_arguments(lib.mmw_read_steps)
 write: Final = lib.mmw_write
 read_byte: Final = lib.mmw_read_byte
 write_byte: Final = lib.mmw_write_byte
 fill: Final = lib.mmw_fill
-copy: Final = lib.mmw_copy
-equals: Final = lib.mmw_equals
-find: Final = lib.mmw_find
-rfind: Final = lib.mmw_rfind
+copy: Final = _with_arguments(lib.mmw_copy)
+equals: Final = _with_arguments(lib.mmw_equals)
+find: Final = _with_arguments(lib.mmw_find)
+rfind: Final = _with_arguments(lib.mmw_rfind)
 is_all_zero: Final = lib.mmw_is_all_zero
 flush_lines: Final = lib.mmw_flush_lines
-read_from_fd: Final = lib.mmw_read_from_fd
-write_to_fd: Final = lib.mmw_write_to_fd
+read_from_fd: Final = _with_arguments(lib.mmw_read_from_fd)
+write_to_fd: Final = _with_arguments(lib.mmw_write_to_fd)
 reserve: Final = lib.mmw_reserve
-place: Final = lib.mmw_place
+place: Final = _with_arguments(lib.mmw_place)
 
 keeps_messages_apart: Final = lib.mmw_keeps_messages_apart
 
@@ -138,6 +156,11 @@ FAILED_FLOAT: Final = lib.mmw_failed_float()
 store_signed: Final = lib.mmw_store_signed
 store_unsigned: Final = lib.mmw_store_unsigned
 store_float: Final = lib.mmw_store_float
+
+# A mapping's life, of which every one has its share.
+_map: Final = lib.mmw_map
+_release: Final = lib.mmw_release
+_gc: Final = ffi.gc
 
 # Helpers on a handle.
 address: Final = lib.mmw_address
@@ -171,6 +194,7 @@ _CALLS: Final = {
     lib.MMW_CALL_FTRUNCATE: "ftruncate",
     lib.MMW_CALL_FALLOCATE: "fallocate",
     lib.MMW_CALL_FCNTL: "fcntl",
+    lib.MMW_CALL_FSTAT: "fstat",
 }
 
 
@@ -201,20 +225,20 @@ def map_pages(
     populate: int,
 ) -> Handle:
     """mmap(2) and what belongs to it, in one crossing; the handle unmaps when nobody holds it."""
-    pages = lib.mmw_map(address, size, align, prot, flags, fd, file_offset, populate)
-    return ffi.gc(_mapped(pages, size, align), lib.mmw_release)
+    pages = _map(address, size, align, prot, flags, fd, file_offset, populate)
+    if pages < _LOWEST_HANDLE:
+        raise _failed_mapping(pages, size, align)
+    return _gc(pages, _release)
 
 
 # No process has anything at addresses as low as the failures are.
 _LOWEST_HANDLE: Final = ffi.cast("mmw_pages *", 1 << 20)
 
 
-def _mapped(pages: Handle, size: int, align: int) -> Handle:
-    if pages < _LOWEST_HANDLE:
-        raise call_failure(int(ffi.cast("uintptr_t", pages))) or InvalidArgumentError(
-            f"size {size} with align {align} goes past 2**64"
-        )
-    return pages
+def _failed_mapping(failure: Handle, size: int, align: int) -> MmapError:
+    return call_failure(int(ffi.cast("uintptr_t", failure))) or InvalidArgumentError(
+        f"size {size} with align {align} goes past 2**64"
+    )
 
 
 def unmap(handle: Handle) -> None:
@@ -224,7 +248,9 @@ def unmap(handle: Handle) -> None:
 
 def borrow_pages(address: int, size: int, prot: int, owner: object) -> Handle:
     """A handle of memory that somebody else unmaps; it keeps the owner."""
-    pages = _mapped(lib.mmw_borrow(address, size, prot), size, 1)
+    pages = lib.mmw_borrow(address, size, prot)
+    if pages < _LOWEST_HANDLE:
+        raise _failed_mapping(pages, size, 1)
     return ffi.gc(pages, partial(_release_borrowed, owner))
 
 
@@ -327,6 +353,16 @@ def lines_of(path: str) -> "Iterator[bytes]":
             yield from file
         except OSError as error:
             raise _translated(error, "read", path) from None
+
+
+def file_size(fd: int) -> int | None:
+    """fstat(2): the bytes of a regular file, None for any other."""
+    size = lib.mmw_file_size(fd)
+    if size >= 0:
+        return size
+    if size == -REFUSED_SIZE:
+        return None
+    return _checked(size)
 
 
 def file_status(fd: int) -> os.stat_result:

@@ -51,7 +51,7 @@ def _transfer(
         where = position if position == _AT_POSITION else position + done
         try:
             # All that is left in one call, so that what a pipe or a socket takes whole stays whole.
-            moved = pages.call(helper, start + done, count - done, number, where)
+            moved = pages.call(helper, start + done, count - done, (number, where))
         except SystemCallError as error:
             if error.errno == errno.EINTR:
                 continue  # Python has run the signal's handler by now

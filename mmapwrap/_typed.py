@@ -5,7 +5,7 @@ from typing import SupportsIndex, TypeVar
 
 from mmapwrap import _syscalls
 from mmapwrap._region_base import RegionBase
-from mmapwrap._scalars import Scalar, as_scalar
+from mmapwrap._scalars import Scalar, not_a_scalar
 from mmapwrap._volatile import VolatileSlice, volatile_end
 
 N = TypeVar("N", int, float)
@@ -30,7 +30,9 @@ class TypedRegion(RegionBase):
             MappingFaultError: It could not be read in.
             TypeError: `scalar` is none of the package's.
         """
-        return as_scalar(scalar).load(self._pages, offset)
+        if scalar.__class__ is not Scalar:
+            raise not_a_scalar(scalar)
+        return scalar.load(self._pages, offset)
 
     def write_obj(self, scalar: Scalar[N], value: N, offset: SupportsIndex) -> None:
         """Writes a number, at any alignment; all of it or nothing.
@@ -48,7 +50,9 @@ class TypedRegion(RegionBase):
             MappingFaultError: It could not be read in.
             TypeError: `scalar` is none of the package's, or the value no number.
         """
-        as_scalar(scalar).store(self._pages, value, offset)
+        if scalar.__class__ is not Scalar:
+            raise not_a_scalar(scalar)
+        scalar.store(self._pages, value, offset)
 
     def read_obj_volatile(self, scalar: Scalar[N], offset: SupportsIndex) -> N:
         """Reads a number by exactly one load of its width.
@@ -57,7 +61,9 @@ class TypedRegion(RegionBase):
             VolatileMisalignedError: Its address is not a multiple of its width.
             The errors of `read_obj`.
         """
-        return as_scalar(scalar).load(self._pages, offset, _syscalls.MODE_VOLATILE)
+        if scalar.__class__ is not Scalar:
+            raise not_a_scalar(scalar)
+        return scalar.load(self._pages, offset, _syscalls.MODE_VOLATILE)
 
     def write_obj_volatile(self, scalar: Scalar[N], value: N, offset: SupportsIndex) -> None:
         """Writes a number by exactly one store of its width.
@@ -66,7 +72,9 @@ class TypedRegion(RegionBase):
             VolatileMisalignedError: Its address is not a multiple of its width.
             The errors of `write_obj`.
         """
-        as_scalar(scalar).store(self._pages, value, offset, _syscalls.MODE_VOLATILE)
+        if scalar.__class__ is not Scalar:
+            raise not_a_scalar(scalar)
+        scalar.store(self._pages, value, offset, _syscalls.MODE_VOLATILE)
 
     def get_slice(self, offset: SupportsIndex, count: SupportsIndex) -> VolatileSlice:
         """Returns a range for memory that others change meanwhile; it keeps the pages alive.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn, SupportsIndex, TypeVar, final
 from mmapwrap import _syscalls, _transfers
 from mmapwrap._arguments import Descriptor, ReadableBuffer, WritableBuffer, as_byte
 from mmapwrap._ownership import READ, WRITE, Pages
-from mmapwrap._scalars import Scalar, as_scalar
+from mmapwrap._scalars import Scalar, not_a_scalar
 from mmapwrap.errors import BadAddressError, VolatileOutOfBoundsError, VolatileOverflowError
 
 if TYPE_CHECKING:
@@ -138,9 +138,8 @@ class VolatileSlice:
             VolatileOutOfBoundsError: It is not inside the slice.
             VolatileOverflowError: It ends past 2**64.
         """
-        start = index(offset)
-        volatile_end(start, as_scalar(scalar).size, self._size)
-        return scalar.load(self._pages, self._start + start, _syscalls.MODE_VOLATILE)
+        place = self._place_of(scalar, offset)
+        return scalar.load(self._pages, place, _syscalls.MODE_VOLATILE)
 
     def store(self, scalar: Scalar[N], value: N, offset: SupportsIndex = 0) -> None:
         """Writes a number by one store of its width.
@@ -151,9 +150,18 @@ class VolatileSlice:
             VolatileOverflowError: It ends past 2**64.
             InvalidArgumentError: The scalar cannot hold the value.
         """
-        start = index(offset)
-        volatile_end(start, as_scalar(scalar).size, self._size)
-        scalar.store(self._pages, value, self._start + start, _syscalls.MODE_VOLATILE)
+        place = self._place_of(scalar, offset)
+        scalar.store(self._pages, value, place, _syscalls.MODE_VOLATILE)
+
+    def _place_of(self, scalar: Scalar[N], offset: SupportsIndex) -> int:
+        """Where in the region a number of the slice is."""
+        if scalar.__class__ is not Scalar:
+            raise not_a_scalar(scalar)
+        if type(offset) is not int:
+            offset = index(offset)
+        if not 0 <= offset <= self._size - scalar.size:
+            volatile_end(offset, scalar.size, self._size)
+        return self._start + offset
 
     def write_bytes(self, value: SupportsIndex) -> None:
         """Sets every byte to `value`. memset(3).
@@ -188,7 +196,7 @@ class VolatileSlice:
         pages, start = other._pages, other._start
         pages.require(need, *pages.span(start, count))
         try:
-            return self._pages.access(READ, helper, self._start, count, pages.handle, start)
+            return self._pages.access(READ, helper, self._start, count, (pages.handle, start))
         except BadAddressError:
             pages.span(0, 0)  # says so where it was the other's file that was cut short
             raise

@@ -93,4 +93,4 @@ def from_raw_parts(
     address = as_address(addr, length)
     bits = as_protection(prot).bits
     handle = _syscalls.borrow_pages(address, length, bits, owner)
-    return ExternalMapping.of_pages(Pages(handle, length, bits, Sharing.SHARED, address=address))
+    return ExternalMapping.of_pages(Pages(handle, length, bits, Sharing.SHARED))

@@ -1,5 +1,6 @@
-"""Fixtures: a directory on a real disk, and a file of known bytes in it."""
+"""Fixtures: a directory on a real disk, a file of known bytes in it; what sanitizers rule out."""
 
+import ctypes
 import os
 import tempfile
 from collections.abc import Iterator
@@ -46,3 +47,48 @@ def known_file(disk_path: Path) -> KnownFile:
         file.flush()
         os.fsync(file.fileno())
     return KnownFile(path, content)
+
+
+_LOCKS = "AddressSanitizer makes mlock and munlock do nothing"
+_LIMITS = "AddressSanitizer's own memory is past the limit, and it ends the process"
+_COUNTS = "AddressSanitizer's own memory comes and goes in what is counted or measured"
+_COPIES = "AddressSanitizer's memory lies below the mappings, and the copy starts at its end"
+_STACK = "AddressSanitizer does not know of stacks made by makecontext"
+_NOT_UNDER_A_SANITIZER = {
+    "test_arena.py::test_new_costs_no_memory": _COUNTS,
+    "test_arena.py::test_new_past_the_address_space_limit_is_refused": _LIMITS,
+    "test_arena.py::test_remove_drops_locks": _LOCKS,
+    "test_external.py::test_external_inside_a_page_widens_hints_and_takes_whole_pages": _LOCKS,
+    "test_faults.py::test_hole_of_a_file_that_cannot_be_filled_is_a_fault": _COPIES,
+    "test_faults_elsewhere.py::test_fault_on_a_nearly_full_stack_is_an_error_where_the_handler_"
+    "finds_room": _STACK,
+    "test_faults_elsewhere.py::test_fault_on_a_full_stack_without_another_dies_as_with_any_"
+    "handler": _STACK,
+    "test_limits.py::test_call_without_addresses_left_works_or_is_out_of_memory": _LIMITS,
+    "test_limits.py::test_call_without_mappings_left_works_or_is_out_of_memory": _LIMITS,
+    "test_limits.py::test_calls_that_bring_a_hole_of_a_full_filesystem_in_are_typed": _LOCKS,
+    "test_limits.py::test_guard_without_addresses_left_is_an_error_and_no_signal": _LIMITS,
+    "test_limits.py::test_lock_past_the_limit_of_an_unprivileged_user_is_typed_and_locks_"
+    "nothing": _LOCKS,
+    "test_limits.py::test_mapping_where_all_is_locked_past_the_limit_is_a_lock_limit": _LOCKS,
+    "test_mapping_paging.py::test_advise_destructive_locked_pages_need_the_advice_for_them": _LOCKS,
+    "test_mapping_paging.py::test_lock_all_and_unlock_all_are_for_the_whole_mapping": _LOCKS,
+    "test_mapping_paging.py::test_lock_brings_the_pages_in_and_keeps_them": _LOCKS,
+    "test_mapping_paging.py::test_lock_past_the_limit_of_an_unprivileged_process_is_an_"
+    "error": _LOCKS,
+    "test_mapping_paging.py::test_msync_invalidate_of_locked_pages_is_busy": _LOCKS,
+    "test_mapping_paging.py::test_remove_range_of_locked_pages_is_refused": _LOCKS,
+    "test_mapping_threads.py::test_close_from_many_threads_at_once_unmaps_once": _COUNTS,
+    "test_region.py::test_locks_keep_the_pages": _LOCKS,
+    "test_search.py::test_search_in_the_worst_case_takes_time_in_proportion_to_the_size": _COUNTS,
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what cannot run where AddressSanitizer is loaded."""
+    if not hasattr(ctypes.CDLL(None), "__asan_init"):
+        return
+    for item in items:
+        name = item.nodeid.partition("[")[0].rpartition("/")[2]
+        if reason := _NOT_UNDER_A_SANITIZER.get(name):
+            item.add_marker(pytest.mark.skip(reason=reason))

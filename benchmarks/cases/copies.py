@@ -1,0 +1,95 @@
+"""Copies out and in, and what guarding them costs."""
+
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+from benchmarks.bench import MIB, Bench
+from benchmarks.case import Case, Peer, itself, speed, times
+from benchmarks.timing import Measure
+from mmapwrap import MemoryMapping
+
+KIB = 1 << 10
+
+
+def filled(size: int) -> tuple[MemoryMapping, MemoryMapping]:
+    """Two mappings of memory that is all there: the one to measure, and a buffer for it."""
+    return (
+        MemoryMapping.anonymous(size, populate=True),
+        MemoryMapping.anonymous(size, populate=True),
+    )
+
+
+@contextmanager
+def copy_out(bench: Bench, size: int) -> Generator[tuple[Measure, ...]]:
+    """Copy into a buffer."""
+    m, other = filled(size)
+    with m, other:
+        to, start = other.as_ptr(), m.as_ptr()
+        yield (
+            bench.timed("m.read_slice(buffer, 0)", m=m, buffer=other.view()),
+            bench.looped(lambda loops: bench.lib.peer_memcpy(to, start, size, loops)),
+        )
+
+
+@contextmanager
+def copy_in(bench: Bench, size: int) -> Generator[tuple[Measure, ...]]:
+    """Copy from a buffer."""
+    m, other = filled(size)
+    with m, other:
+        to, start = m.as_ptr(), other.as_ptr()
+        yield (
+            bench.timed("m.write_slice(buffer, 0)", m=m, buffer=other.view()),
+            bench.looped(lambda loops: bench.lib.peer_memcpy(to, start, size, loops)),
+        )
+
+
+@contextmanager
+def guard(bench: Bench) -> Generator[tuple[Measure, ...]]:
+    """Enter and leave a guard, in which nothing faults."""
+    with bench.file(MIB) as path, MemoryMapping.from_file(path) as m:
+        yield (
+            bench.timed("with m.fault_guard(): pass", m=m),
+            bench.timed("with nothing(): pass", nothing=nullcontext),
+        )
+
+
+@contextmanager
+def guarded_copy(bench: Bench, size: int) -> Generator[tuple[Measure, ...]]:
+    """Copy out of a file: the library's copy, which is guarded, and a view's, which is not."""
+    with bench.file(size) as path, MemoryMapping.from_file(path) as m:
+        buffer = memoryview(bytearray(size))
+        yield (
+            bench.timed("m.read_slice(buffer, 0)", m=m, buffer=buffer),
+            bench.timed("buffer[:] = view", view=m.view(), buffer=buffer),
+        )
+
+
+C_COPY = "memcpy in C"
+
+CASES = (
+    Case("copy 4 KiB out", partial(copy_out, size=4 * KIB), (Peer(C_COPY, speed()),)),
+    Case("copy 1 MiB out", partial(copy_out, size=MIB), (Peer(C_COPY, speed(0.9)),)),
+    Case("copy 256 MiB out", partial(copy_out, size=256 * MIB), (Peer(C_COPY, speed(0.9)),)),
+    Case("copy 4 KiB in", partial(copy_in, size=4 * KIB), (Peer(C_COPY, speed()),)),
+    Case("copy 1 MiB in", partial(copy_in, size=MIB), (Peer(C_COPY, speed(0.9)),)),
+    Case("copy 256 MiB in", partial(copy_in, size=256 * MIB), (Peer(C_COPY, speed(0.9)),)),
+)
+
+GUARD_CASES = (
+    Case(
+        "fault guard entered and left",
+        guard,
+        (Peer("contextlib.nullcontext", itself(at_most=1e-6)),),
+    ),
+    Case(
+        "guarded copy of 4 KiB of a file",
+        partial(guarded_copy, size=4 * KIB),
+        (Peer("the copy unguarded", times()),),
+    ),
+    Case(
+        "guarded copy of 1 MiB of a file",
+        partial(guarded_copy, size=MIB),
+        (Peer("the copy unguarded", times(1.05)),),
+    ),
+)

@@ -1,0 +1,126 @@
+"""Looking through memory."""
+
+import mmap
+import random
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+
+from benchmarks.bench import MIB, Bench
+from benchmarks.case import Case, Peer, speed, times
+from benchmarks.timing import Measure
+from mmapwrap import MemoryMapping
+
+SIZE = 256 * MIB
+NEEDLE = b"\0the needle, end"
+
+
+@contextmanager
+def find(bench: Bench, needle: bytes, end: bytes) -> Generator[tuple[Measure, ...]]:
+    """Search random bytes, none of them zero, but for what they end with."""
+    block = random.Random(1).randbytes(MIB).replace(b"\0", b"\1")  # noqa: S311
+    expected = SIZE - len(end) if end else -1
+    with MemoryMapping.new(SIZE) as m, mmap.mmap(-1, SIZE) as peer:
+        for start in range(0, SIZE, MIB):
+            m.write_slice(block, start)
+            peer[start : start + MIB] = block
+        if end:
+            m[SIZE - len(end) :] = peer[SIZE - len(end) :] = end
+        assert m.find(needle) == peer.find(needle) == expected
+        yield (
+            bench.timed("m.find(needle)", m=m, needle=needle),
+            bench.timed("m.find(needle)", m=peer, needle=needle),
+        )
+
+
+def hard_search(size: int, needle_size: int) -> tuple[bytes, bytes]:
+    """Give a text and a needle that matches nearly, everywhere, until its last byte."""
+    return b"a" * size, b"a" * (needle_size - 1) + b"b"
+
+
+@contextmanager
+def periodic(bench: Bench) -> Generator[tuple[Measure, ...]]:
+    """Search where every place is nearly a match."""
+    text, needle = hard_search(MIB, 512)
+    with MemoryMapping.new(MIB) as m, mmap.mmap(-1, MIB) as peer:
+        m[:] = peer[:] = text
+        yield (
+            bench.timed("m.find(needle)", m=m, needle=needle),
+            bench.timed("m.find(needle)", m=peer, needle=needle),
+        )
+
+
+@contextmanager
+def periodic_twice(bench: Bench) -> Generator[tuple[Measure, ...]]:
+    """Search twice as long a text for twice as long a needle."""
+    measures: list[Measure] = []
+    for factor in (2, 1):
+        text, needle = hard_search(8 * factor * MIB, 32 * factor * 1024)
+        m = MemoryMapping.new(len(text))
+        m[:] = text
+        measures.append(bench.timed("m.find(needle)", m=m, needle=needle))
+    yield tuple(measures)
+
+
+@contextmanager
+def zeros(bench: Bench, size: int) -> Generator[tuple[Measure, ...]]:
+    """Look whether all is zero, which it is."""
+    m = MemoryMapping.anonymous(size, populate=True)
+    other = MemoryMapping.anonymous(size, populate=True)
+    address, zeros = m.as_ptr(), other.as_ptr()
+    yield (
+        bench.timed("m.is_all_zero()", m=m),
+        bench.looped(lambda loops: bench.lib.peer_read(address, size, loops)),
+        bench.looped(lambda loops: bench.lib.peer_memcmp(address, zeros, size, loops)),
+        bench.timed(
+            "compare(address, zeros, size) == 0",
+            compare=bench.lib.peer_compare,
+            address=address,
+            zeros=zeros,
+            size=size,
+        ),
+        bench.timed("not array.any()", array=np.asarray(m)),
+    )
+
+
+# From 3.12 on mmap.find is another search, and there is no target beside it.
+FASTER = (Peer("mmap.find", speed(2.5 if sys.version_info < (3, 12) else None)),)
+
+CASES = (
+    Case(
+        "find at the end of 256 MiB",
+        partial(find, needle=NEEDLE, end=NEEDLE),
+        FASTER,
+    ),
+    Case("find nothing in 256 MiB", partial(find, needle=NEEDLE, end=b""), FASTER),
+    Case("find one byte in 256 MiB", partial(find, needle=b"\0", end=b"\0"), FASTER),
+    Case("find in 1 MiB that nearly matches everywhere", periodic, FASTER),
+    Case(
+        "the same: 16 MiB and a needle of 64 KiB",
+        periodic_twice,
+        (Peer("itself: 8 MiB and 32 KiB", times(3)),),
+    ),
+    Case(
+        "is_all_zero of 256 MiB",
+        partial(zeros, size=SIZE),
+        (
+            Peer("reading it in C", speed(0.9)),
+            Peer("memcmp against zeros in C", speed(0.9)),
+            Peer("memcmp through cffi", speed()),
+            Peer("NumPy: not array.any()", speed(0.9)),
+        ),
+    ),
+    Case(
+        "is_all_zero of 4 KiB",
+        partial(zeros, size=4096),
+        (
+            Peer("reading it in C", speed()),
+            Peer("memcmp against zeros in C", speed()),
+            Peer("memcmp through cffi", speed(0.9)),
+            Peer("NumPy: not array.any()", speed(0.9)),
+        ),
+    ),
+)
