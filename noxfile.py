@@ -207,6 +207,14 @@ def dist(session: nox.Session) -> None:
 
 
 @nox.session
+def stress(session: nox.Session) -> None:
+    """Run random programs on the installed wheel: 200,000 steps, or `-- --steps N --seed S`."""
+    session.install(*run_time(), *group("tests"))
+    command = ["python", "-m", "random_programs", *session.posargs]
+    run_installed(session, make_wheel(session), *command, PYTHONPATH="tests")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure the installed wheel beside its peers; arguments go to the benchmarks."""
     session.install(*run_time(), *group("bench"))

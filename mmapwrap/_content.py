@@ -137,8 +137,9 @@ class ContentRegion(RegionBase):
             raise InvalidArgumentError(
                 f"{len(source)} bytes of data do not fit a slice of {len(chosen)} bytes"
             )
-        if chosen.step == 1:
-            self._pages.access(WRITE, _syscalls.write, chosen.start, len(chosen), source)
+        if len(chosen) < 2 or chosen.step == 1:
+            start = chosen[0] if chosen else 0
+            self._pages.access(WRITE, _syscalls.write, start, len(chosen), source)
         else:
             for position, byte in zip(chosen, memoryview(data).cast("B"), strict=True):
                 self[position] = byte

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -182,10 +182,10 @@ def byte_at(address: int) -> int:
 # Many guards
 
 MANY = 3000
-ORDERS = {
-    "as entered": range(MANY),
-    "the last first": range(MANY)[::-1],
-    "mixed": [number * 1291 % MANY for number in range(MANY)],
+ORDERS: dict[str, Callable[[int], Sequence[int]]] = {
+    "as entered": range,
+    "the last first": lambda count: range(count)[::-1],
+    "mixed": lambda count: [number * 1291 % count for number in range(count)],
 }
 
 
@@ -210,7 +210,7 @@ def many(disk_path: Path) -> Iterator[list[MemoryMapping]]:
 def test_thousands_of_guards_tell_their_faults_apart(order: str, many: list[MemoryMapping]) -> None:
     views = [mapping.view() for mapping in many]
     guards = [mapping.fault_guard() for mapping in many]
-    left = ORDERS[order]
+    left = ORDERS[order](MANY)
     assert sorted(left) == list(range(MANY))
     for guard in guards:
         guard.__enter__()
@@ -228,6 +228,37 @@ def test_thousands_of_guards_tell_their_faults_apart(order: str, many: list[Memo
         except MappingFaultError as error:
             found[number] = (error.offset, error.pages)
     assert found == expected
+
+
+def leave_guards(path: str, order: str) -> None:
+    """Leave one guard after the other; forked processes tell which views are still guarded."""
+    os.truncate(path, 16 * PAGE)
+    mappings = [MemoryMapping.from_file(path) for _ in range(20)]
+    views = [mapping.view() for mapping in mappings]
+    guards = [mapping.fault_guard() for mapping in mappings]
+    os.truncate(path, END)
+    first, rest = ORDERS[order](20)[:12], ORDERS[order](20)[12:]
+    for guard in guards:
+        guard.__enter__()
+    for leaving, staying in ((first, rest), (rest, range(0))):
+        for number in leaving:
+            guards[number].__exit__(None, None, None)
+        alive: set[int] = set()
+        for number in range(20):
+            pid = os.fork()
+            if pid == 0:
+                assert views[number][END] == 0
+                os._exit(0)
+            if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != -signal.SIGBUS:
+                alive.add(number)
+        say(alive == set(staying))
+
+
+@pytest.mark.parametrize("order", list(ORDERS))
+def test_guard_that_is_left_guards_no_longer_and_the_others_do(
+    order: str, known_file: KnownFile
+) -> None:
+    assert in_process(leave_guards, known_file.path, order).succeeded() == "True\nTrue\n"
 
 
 def test_guard_costs_the_same_among_thousands() -> None:
