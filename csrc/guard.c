@@ -30,7 +30,8 @@ typedef struct {
 } displaced_handlers;
 
 static displaced_handlers displaced[GUARDED_SIGNALS];
-static MMW_THREAD_LOCAL bool is_forwarding;
+/* The handler that this thread is forwarding a signal to. */
+static MMW_THREAD_LOCAL void (*forwarding_to)(int);
 
 /* Serialises whoever changes a list of records with the fault handler, which reads one. A spinning
  * lock, because the handler may be interrupted by nothing (its signal mask is full) and may wait for
@@ -167,7 +168,9 @@ static void forward(int signal_number, siginfo_t *info, ucontext_t *context)
 {
     bool is_fault = info->si_code > 0;
     displaced_handlers *handlers = &displaced[signal_number == SIGBUS ? 0 : 1];
-    struct sigaction next = is_forwarding ? handlers->first : handlers->latest;
+    struct sigaction next = forwarding_to != NULL ? handlers->first : handlers->latest;
+    /* What comes back from a handler is not for it again. */
+    if (forwarding_to != NULL && next.sa_handler == forwarding_to) next.sa_handler = SIG_DFL;
     if (next.sa_handler == SIG_IGN && !is_fault) return;
     if (next.sa_handler == SIG_DFL || next.sa_handler == SIG_IGN) {
         take_default(signal_number, is_fault);
@@ -181,13 +184,13 @@ static void forward(int signal_number, siginfo_t *info, ucontext_t *context)
     if (!(next.sa_flags & SA_NODEFER)) sigaddset(&mask, signal_number);
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
 
-    bool was_forwarding = is_forwarding;
-    is_forwarding = true;
+    void (*was_forwarding_to)(int) = forwarding_to;
+    forwarding_to = next.sa_handler;
     if (next.sa_flags & SA_SIGINFO)
         next.sa_sigaction(signal_number, info, context);
     else
         next.sa_handler(signal_number);
-    is_forwarding = was_forwarding;
+    forwarding_to = was_forwarding_to;
 }
 
 static void on_signal(int signal_number, siginfo_t *info, void *context)
@@ -196,15 +199,18 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
     mmw_access *access = mmw_current_access;
     if (info->si_code > 0) {
         const char *address = info->si_addr;
-        if (signal_number == SIGBUS && repair(access, address)) {
+        /* A page of zeros is as misaligned as what was there. */
+        bool is_lost = signal_number == SIGBUS && info->si_code != BUS_ADRALN;
+        if (is_lost && repair(access, address)) {
             errno = saved_errno;
             return;
         }
         if (access != NULL) leave_access(signal_number, access, address, context);
     } else if (info->si_code == SI_TKILL && info->si_pid == getpid() &&
-               (access != NULL || guarded != NULL)) {
+               forwarding_to == NULL && (access != NULL || guarded != NULL)) {
         /* Another handler on top of ours (faulthandler, enabled later) took a fault, put ours back
-         * and raised the signal anew: what faulted is tried again, and faults into us. */
+         * and raised the signal anew: what faulted is tried again, and faults into us. Not so where
+         * we had passed the fault on to it: then it is nobody's here. */
         errno = saved_errno;
         return;
     }
@@ -230,6 +236,8 @@ int64_t mmw_guard_install(void)
         if (sigaction(guarded_signals[i], NULL, &current) != 0) {
             failure = MMW_FAILED(MMW_CALL_SIGACTION);
         } else if (current.sa_sigaction != on_signal) {
+            /* What restarts system calls, or lets them alone, goes on doing so. */
+            ours.sa_flags |= current.sa_handler == SIG_IGN ? SA_RESTART : current.sa_flags & SA_RESTART;
             if (!mmw_guard_installed) displaced[i].first = current;
             displaced[i].latest = current;
             if (sigaction(guarded_signals[i], &ours, NULL) != 0)
