@@ -6,6 +6,7 @@ wheel from the sdist, and the tests run beside the installed wheel with no sourc
 
 import os
 import shutil
+import tempfile
 from itertools import chain
 from pathlib import Path
 
@@ -50,6 +51,66 @@ IS_INSTALLED = """
 import sys, mmapwrap
 assert mmapwrap.__file__.startswith(sys.prefix), f"not the installed package: {mmapwrap.__file__}"
 """
+
+# What is undefined traps, because UndefinedBehaviorSanitizer's own report goes to a stderr that
+# a test may throw away; AddressSanitizer reports the trap to its file. -O1 and the frame pointer
+# are for the reports.
+SANITIZE = [
+    "-fsanitize=address,undefined",
+    "-fsanitize-undefined-trap-on-error",
+    "-fno-omit-frame-pointer",
+    "-g",
+    "-O1",
+]
+WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wshadow",
+    "-Werror",
+    # After the jump out of an access its frame reads nothing but the failure, which is in memory.
+    "-Wno-clobbered",
+]
+# What cffi writes is no code of ours: it is compiled with the sanitizers, but not with WARNINGS.
+GENERATE = """
+import sys
+from build_ffi import ffibuilder
+ffibuilder.emit_c_code(sys.argv[1])
+"""
+# Without importing it, for the compiled module may be an earlier run's.
+WHERE = """
+import importlib.util, sysconfig
+print(sysconfig.get_path("include"), importlib.util.find_spec("mmapwrap").origin, sep="\\n")
+"""
+# What tries Python alone, or for long what others try for short.
+LEFT_OUT = [
+    "test_arena_random.py",
+    "test_command_line*.py",
+    "test_example*.py",
+    "test_mapping_threads.py",
+    "test_random_programs.py",
+    "test_readme.py",
+]
+ASAN_OPTIONS = {
+    # The library handles these, and so does faulthandler in the tests: what a signal does to a
+    # process must not change.
+    "handle_segv": 0,
+    "handle_sigbus": 0,
+    "handle_abort": 0,
+    "handle_sigfpe": 0,
+    # The trap of what is undefined, which not even faulthandler may take.
+    "handle_sigill": 2,
+    # Nor may the sanitizer's own alternate stack hide what runs on the stack of a thread.
+    "use_sigaltstack": 0,
+    # The interpreter keeps much until its process ends.
+    "detect_leaks": 0,
+    # Sizes that no memory holds are asked for on purpose, and are a MemoryError.
+    "allocator_may_return_null": 1,
+    # What is freed is watched for a while; with the default of 256 MiB of it each fork, and each
+    # look at /proc/self/smaps, takes many times as long.
+    "quarantine_size_mb": 16,
+    "malloc_context_size": 5,
+}
 
 # Made once in a run: "tree", "sdist", and a wheel for each ABI.
 built: dict[str, Path] = {}
@@ -123,6 +184,25 @@ def make_wheel(session: nox.Session) -> Path:
         session.run("python", "-m", "pip", "wheel", *args, silent=True)
         (built[abi],) = folder.iterdir()
     return built[abi]
+
+
+def make_sanitized(session: nox.Session, include: str) -> Path:
+    """Compile the module with the sanitizers, and our part of it with all warnings as errors."""
+    tree = make_tree(session)
+    folder = fresh(cache(session) / "sanitize")
+    generated = folder / "_mman.c"
+    with session.chdir(tree):
+        session.run("python", "-c", GENERATE, str(generated))
+    compiler = ["gcc", "-D_GNU_SOURCE", "-std=gnu11", "-fPIC", *SANITIZE, f"-I{tree / 'csrc'}"]
+    for source in sorted(tree.glob("csrc/*.c")):
+        target = str(folder / f"{source.stem}.o")
+        session.run(*compiler, *WARNINGS, "-c", str(source), "-o", target, external=True)
+    target = str(folder / "generated.o")
+    session.run(*compiler, f"-I{include}", "-c", str(generated), "-o", target, external=True)
+    module = folder / "_mman.so"
+    objects = map(str, sorted(folder.glob("*.o")))
+    session.run("gcc", "-shared", "-fsanitize=address", *objects, "-o", str(module), external=True)
+    return module
 
 
 def make_room(session: nox.Session) -> Path:
@@ -212,6 +292,36 @@ def stress(session: nox.Session) -> None:
     session.install(*run_time(), *group("tests"))
     command = ["python", "-m", "random_programs", *session.posargs]
     run_installed(session, make_wheel(session), *command, PYTHONPATH="tests")
+
+
+@nox.session
+def sanitize(session: nox.Session) -> None:
+    """Run the tests on C code in which wrong accesses and undefined behaviour are reported."""
+    session.install(*run_time(), *group("tests"))
+    session.install("--no-deps", "--force-reinstall", str(make_wheel(session)))
+    where = str(session.run("python", "-P", "-c", WHERE, silent=True, log=False))
+    include, package = where.splitlines()
+    (installed,) = Path(package).parent.glob("_mman.*.so")
+    shutil.copyfile(make_sanitized(session, include), installed)
+    runtime = session.run("gcc", "-print-file-name=libasan.so", silent=True, external=True)
+    # Reports go to files, because a report of a child that a test lets crash would be lost. Also a
+    # child that has given up root writes there.
+    with tempfile.TemporaryDirectory() as reports:
+        Path(reports).chmod(0o777)
+        options = ":".join(f"{name}={value}" for name, value in ASAN_OPTIONS.items())
+        env = {
+            "LD_PRELOAD": str(runtime).strip(),  # before the interpreter's first allocation
+            "ASAN_OPTIONS": f"{options}:log_path={reports}/address",
+            # Otherwise small objects come out of larger pieces, and their ends are not watched.
+            "PYTHONMALLOC": "malloc",
+        }
+        try:
+            with session.chdir(make_room(session)):
+                left_out = [f"--ignore-glob=*/{name}" for name in LEFT_OUT]
+                session.run("pytest", *(session.posargs or left_out), env=env)
+        finally:
+            if found := [path.read_text() for path in sorted(Path(reports).iterdir())]:
+                session.error("\n".join(["the sanitizers found:", *found]))
 
 
 @nox.session
