@@ -7,6 +7,9 @@
 
 typedef struct mmw_pages mmw_pages;
 
+/* No pointer: a descriptor's number and one, in a form that an owner can hold. */
+typedef struct mmw_descriptor mmw_descriptor;
+
 enum mmw_call {
     MMW_CALL_MMAP = 1,
     MMW_CALL_MUNMAP,
@@ -129,6 +132,7 @@ int64_t mmw_become_arena(mmw_pages *pages);
 
 /* memfd.c: shared memory. */
 int64_t mmw_create_memfd(const char *name, int64_t size, int allocate);
+void mmw_close_descriptor(mmw_descriptor *descriptor);
 int64_t mmw_add_seals(int fd, int seals);
 int64_t mmw_get_seals(int fd);
 

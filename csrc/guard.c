@@ -95,24 +95,29 @@ static bool put_zeros(char *start, uint64_t length, int fixed)
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0) == start;
 }
 
-/* Puts zeros in place of all of a region, which nobody can use any more but through old views: a page
- * of zeros in the middle takes two mappings more, and the process may have no more. Where it has one
- * too many already, as the kernel lets happen, one has to go first. */
-static bool replace_all(mmw_pages *pages)
+/* Where the process has one mapping too many, as the kernel lets happen, one of them has to go before
+ * anything can be mapped. What may move in meanwhile is not ours. */
+static bool make_room(mmw_pages *pages)
 {
-    return put_zeros(pages->mapped, pages->mapped_size, MAP_FIXED) ||
-           (munmap(pages->mapped, pages->mapped_size) == 0 &&
-            put_zeros(pages->mapped, pages->mapped_size, MAP_FIXED_NOREPLACE));
+    if (munmap(pages->mapped, pages->mapped_size) != 0) return false;
+    if (put_zeros(pages->mapped, pages->mapped_size, MAP_FIXED_NOREPLACE)) return true;
+    pages->is_borrowed = true;
+    return false;
 }
 
-/* Counts the page at the address and puts a private one of zeros there. The lock is held. */
-static bool replace_page(mmw_pages *pages, const char *address)
+/* Counts the page at the address and puts a private one of zeros there. In the middle of a region that
+ * takes two mappings more, and the process may have no more: then zeros take the place of all of the
+ * region, which nobody can use any more but through old views. The lock is held.
+ * `is_last_resort`: failing is the end of the process. */
+static bool replace_page(mmw_pages *pages, const char *address, bool is_last_resort)
 {
     uint64_t index = (uint64_t)(address - pages->mapped) / pages->unit;
     count_page(pages, index);
     /* SAFETY: covers() held: the page is one of the region's, which the access or the guard keeps. */
-    return put_zeros(pages->mapped + index * pages->unit, pages->unit, MAP_FIXED) ||
-           (!pages->is_borrowed && replace_all(pages));
+    if (put_zeros(pages->mapped + index * pages->unit, pages->unit, MAP_FIXED)) return true;
+    if (pages->is_borrowed) return false;
+    return put_zeros(pages->mapped, pages->mapped_size, MAP_FIXED) ||
+           (is_last_resort && make_room(pages));
 }
 
 static bool repair(mmw_access *access, const char *address)
@@ -126,7 +131,8 @@ static bool repair(mmw_access *access, const char *address)
     } else {
         for (pages = guarded; pages != NULL && !covers(pages, address);) pages = pages->guard_next;
     }
-    bool repaired = pages != NULL && replace_page(pages, address);
+    bool is_last_resort = access == NULL;
+    bool repaired = pages != NULL && replace_page(pages, address, is_last_resort);
     mmw_unlock_records();
     return repaired;
 }
@@ -218,10 +224,10 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
     errno = saved_errno;
 }
 
-bool mmw_guard_is_on_top(void)
+bool mmw_guard_is_on_top(int signal_number)
 {
     struct sigaction current;
-    return mmw_guard_installed && sigaction(SIGBUS, NULL, &current) == 0 &&
+    return mmw_guard_installed && sigaction(signal_number, NULL, &current) == 0 &&
            current.sa_sigaction == on_signal;
 }
 
@@ -261,7 +267,7 @@ static void unlink_guarded(mmw_pages *pages)
 int64_t mmw_guard_enter(mmw_pages *pages)
 {
     int64_t refused = mmw_check(pages, 0, 0);
-    if (!refused && !mmw_guard_is_on_top()) refused = mmw_guard_install();
+    if (!refused && !mmw_guard_is_on_top(SIGBUS)) refused = mmw_guard_install();
     if (refused) return refused;
     mmw_lock_records();
     if (pages->guards++ == 0) {
@@ -291,6 +297,6 @@ void mmw_guard_forget(mmw_pages *pages)
     mmw_unlock_records();
 }
 
-uint64_t mmw_fault_offset(mmw_pages *pages) { return pages->fault_offset; }
+uint64_t mmw_fault_offset(mmw_pages *pages) { return atomic_load(&pages->fault_offset); }
 
 uint64_t mmw_fault_pages(mmw_pages *pages) { return pages->fault_pages; }

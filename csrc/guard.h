@@ -4,6 +4,7 @@
 #define MMAPWRAP_GUARD_H
 
 #include <setjmp.h>
+#include <signal.h>
 
 #include "pages.h"
 
@@ -13,7 +14,7 @@ typedef struct mmw_access {
     mmw_pages *partner; /* the other region of a copy between two, NULL if there is none */
     const char *buffer; /* the caller's side of the copy, NULL if there is none */
     uint64_t buffer_size;
-    int64_t failure; /* what the call returns after a jump out */
+    volatile int64_t failure; /* what the call returns after a jump out */
     int need;
     sigjmp_buf leave;
 } mmw_access;
@@ -40,7 +41,7 @@ int64_t mmw_guard_install(void);
 void mmw_guard_forget(mmw_pages *pages);
 
 /* Asks the kernel, for somebody else may have installed a handler since. */
-bool mmw_guard_is_on_top(void);
+bool mmw_guard_is_on_top(int signal_number);
 
 /* Anonymous memory is all there but where memory ran out, so a small access to it, and to nothing
  * of the caller's, does without the system call of asking. */
@@ -51,7 +52,8 @@ static inline int64_t mmw_access_begin(mmw_access *access, mmw_pages *pages, mmw
 {
     bool asks = !(pages->flags & MAP_ANONYMOUS) || size >= MMW_ASK_FROM || buffer != NULL ||
                 (partner != NULL && !(partner->flags & MAP_ANONYMOUS));
-    if (asks ? !mmw_guard_is_on_top()
+    if (asks ? !mmw_guard_is_on_top(SIGBUS) ||
+                   (size >= MMW_ASK_FROM && !mmw_guard_is_on_top(SIGSEGV))
              : !atomic_load_explicit(&mmw_guard_installed, memory_order_relaxed)) {
         int64_t failure = mmw_guard_install();
         if (failure) return failure;

@@ -149,7 +149,8 @@ static bool is_unmapped(const mmw_pages *pages)
 }
 
 /* To cut pages out of what the kernel keeps as one mapping takes another one, and the process may have
- * no more. Their memory goes at once, their addresses when a later release finds room. */
+ * no more. What nobody shares of their memory goes at once, their addresses when a later release finds
+ * room. */
 static mmw_pages *_Atomic unreleased;
 
 static void release_later(mmw_pages *pages)

@@ -28,6 +28,11 @@ int64_t mmw_create_memfd(const char *name, int64_t size, int allocate)
     return failure;
 }
 
+void mmw_close_descriptor(mmw_descriptor *descriptor)
+{
+    close((int)((intptr_t)descriptor - 1));
+}
+
 int64_t mmw_add_seals(int fd, int seals)
 {
     return fcntl(fd, F_ADD_SEALS, seals) < 0 ? MMW_FAILED(MMW_CALL_FCNTL) : 0;

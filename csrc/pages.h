@@ -35,7 +35,7 @@ struct mmw_pages {
 
     /* Pages that could not be read in; guard.c. */
     _Atomic uint64_t fault_pages;
-    uint64_t fault_offset;
+    _Atomic uint64_t fault_offset;
     uint64_t *fault_bitmap;
     struct mmw_pages *guard_previous, *guard_next;
     uint64_t guards;
@@ -100,6 +100,9 @@ static inline int64_t mmw_check_whole_pages(mmw_pages *pages, uint64_t offset, u
         return MMW_REFUSED(MMW_END_NOT_ON_PAGE);
     return 0;
 }
+
+/* Remembers that a child will not have these pages; before the kernel is told. */
+void mmw_note_dontfork(mmw_pages *pages, char *start, char *end);
 
 /* The pages that a file is mapped in: the kernel maps whole huge pages of one on hugetlbfs, whatever
  * length it is asked for, and over whatever lies there. */

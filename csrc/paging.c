@@ -8,8 +8,7 @@
 
 int mmw_advice_is_known(int advice) { return madvise(NULL, 0, advice) == 0; }
 
-/* Before the kernel is told, so that a child made in between does without the region. */
-static void note_dontfork(mmw_pages *pages, char *start, char *end)
+void mmw_note_dontfork(mmw_pages *pages, char *start, char *end)
 {
     mmw_lock_records();
     bool is_first = atomic_load(&pages->dontfork) == 0;
@@ -30,7 +29,7 @@ static void note_dofork(mmw_pages *pages, const char *start, const char *end)
 static int64_t advise_pages(mmw_pages *pages, mmw_whole_pages range, int advice)
 {
     char *end = range.start + range.length;
-    if (advice == MADV_DONTFORK) note_dontfork(pages, range.start, end);
+    if (advice == MADV_DONTFORK) mmw_note_dontfork(pages, range.start, end);
     /* SAFETY: the callers checked that the range's bytes are the region's. */
     if (madvise(range.start, range.length, advice) != 0) return MMW_FAILED(MMW_CALL_MADVISE);
     if (advice == MADV_DOFORK) note_dofork(pages, range.start, end);

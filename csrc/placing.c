@@ -55,8 +55,10 @@ int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, i
         return failure;
     }
     int64_t failure = 0;
+    bool stays_behind = atomic_load(&pages->dontfork) != 0;
+    if (stays_behind) mmw_note_dontfork(pages, place, place + length);
     if (madvise(mapped, length, MADV_DONTDUMP) != 0 ||
-        (atomic_load(&pages->dontfork) != 0 && madvise(mapped, length, MADV_DONTFORK) != 0)) {
+        (stays_behind && madvise(mapped, length, MADV_DONTFORK) != 0)) {
         failure = MMW_FAILED(MMW_CALL_MADVISE);
     } else if (replaces &&
                mremap(mapped, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED) {

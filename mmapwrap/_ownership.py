@@ -244,22 +244,28 @@ class Pages:
             finally:
                 self._is_changing = False
 
-    def change(self, start: int, end: int, bits: int, act: Callable[[], object]) -> None:
+    def change(
+        self, start: int, end: int, bits: int, act: Callable[[], object], kept: int = 0
+    ) -> None:
         """Acts on a range that allows `bits` afterwards, and remembers that; `alone`.
 
-        Whatever interrupts it, and wherever, no more access is remembered than there is.
+        Whatever interrupts it, and wherever, no more access is remembered than there is. Guard
+        pages stay where `kept` names them.
         """
         ranges = self._by_range()
         before = ranges.pieces(start, end)
         for first, last, old in before:
             if old & ~bits:
-                ranges.assign(first, last, old & bits)
+                ranges.assign(first, last, old & (bits | _GUARDED))
         try:
             act()
         except MmapError:
             self._restore(before, bits)
             raise
-        if any(bits & ~old for _, _, old in before):
+        if kept:
+            for first, last, old in before:
+                ranges.assign(first, last, bits | (old & kept))
+        elif any(old & (bits | _GUARDED) != bits for _, _, old in before):
             ranges.assign(start, end, bits)
 
     def _restore(self, before: list[tuple[int, int, int]], bits: int) -> None:
@@ -302,12 +308,9 @@ class Pages:
         self._bits = bits
 
     def _protect_by_range(self, start: int, end: int, bits: int) -> None:
-        # Guard pages stay: they allow nothing, whatever the protection below them is.
-        guarded = [piece for piece in self._by_range().pieces(start, end) if piece[2] & _GUARDED]
         act = partial(self.call, _syscalls.protect, start, end - start, (bits, _ANY))
-        self.change(start, end, bits, act)
-        for first, last, _ in guarded:
-            self._by_range().assign(first, last, bits | _GUARDED)
+        # Guard pages allow nothing, whatever the protection below them is.
+        self.change(start, end, bits, act, kept=_GUARDED)
 
     def install_guards(self, start: int, end: int) -> None:
         """Installs guard pages and remembers them: nobody can touch those; `alone`."""

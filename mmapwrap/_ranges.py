@@ -71,7 +71,7 @@ class RangeMap(Generic[T]):
 
     The ranges are kept in order and found by bisection; neighbours of equal value are one range. A
     change is one assignment to a slice of the list: nobody ever sees half of it. Threads take turns
-    by a lock of their own; a signal handler may ask at any time.
+    by the lock of whoever has the map; a signal handler may ask at any time.
     """
 
     __slots__ = ("_changes", "_ranges", "_size")

@@ -18,7 +18,10 @@ class SearchableRegion(RegionBase):
     __slots__ = ()
 
     def find(
-        self, needle: ReadableBuffer, start: SupportsIndex = 0, end: SupportsIndex | None = None
+        self,
+        needle: ReadableBuffer,
+        start: SupportsIndex | None = 0,
+        end: SupportsIndex | None = None,
     ) -> int:
         """Returns the offset of the first occurrence of `needle`, or -1. memmem(3).
 
@@ -37,7 +40,10 @@ class SearchableRegion(RegionBase):
         return self._search(_syscalls.find, needle, start, end)
 
     def rfind(
-        self, needle: ReadableBuffer, start: SupportsIndex = 0, end: SupportsIndex | None = None
+        self,
+        needle: ReadableBuffer,
+        start: SupportsIndex | None = 0,
+        end: SupportsIndex | None = None,
     ) -> int:
         """Returns the offset of the last occurrence of `needle`, or -1; otherwise as `find`."""
         return self._search(_syscalls.rfind, needle, start, end)
@@ -46,13 +52,13 @@ class SearchableRegion(RegionBase):
         self,
         helper: "Callable[..., int]",
         needle: ReadableBuffer,
-        start: SupportsIndex,
+        start: SupportsIndex | None,
         end: SupportsIndex | None,
     ) -> int:
         wanted = _syscalls.bytes_in(needle)
         size = len(self)
         first, last, _ = slice(start, end).indices(size)
-        if index(start) > size or first > last:
+        if (start is not None and index(start) > size) or first > last:
             return -1
         return self._pages.access(READ, helper, first, last - first, (wanted, len(wanted))) - 1
 

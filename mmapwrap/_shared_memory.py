@@ -4,9 +4,8 @@ import enum
 import errno
 import os
 import stat
-from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, final
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol, SupportsIndex, final
 
 from mmapwrap import _syscalls
 from mmapwrap._arguments import Descriptor, as_descriptor, as_file_offset, as_size
@@ -23,6 +22,7 @@ from mmapwrap.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
 _READ_WRITE: Final = Protection.read_write()
@@ -55,16 +55,11 @@ class _Duplicate(Protocol):
     def detach(self) -> int: ...
 
 
-class _OwnedDescriptor:
+class _OwnedDescriptor(NamedTuple):
     """A descriptor that is closed when nobody holds it: a call in flight never sees it reused."""
 
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        self.number: Final = number
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        close(self.number)
+    number: int
+    owner: object
 
 
 @final
@@ -92,7 +87,7 @@ class SharedMemory:
     def owning(cls, fd: int, size: int, name: str) -> "SharedMemory":
         """Takes over a descriptor that has been checked."""
         memory = cls.__new__(cls)
-        memory._descriptor = _OwnedDescriptor(fd)
+        memory._descriptor = _OwnedDescriptor(fd, _syscalls.own_descriptor(fd))
         memory._size, memory._name = size, name
         return memory
 

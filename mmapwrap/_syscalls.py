@@ -269,6 +269,11 @@ def create_memfd(name: bytes, size: int, *, allocate: bool) -> int:
                 raise
 
 
+def own_descriptor(fd: int) -> "CData":
+    """What closes a descriptor when nobody holds it: in C, where no handler comes between."""
+    return ffi.gc(ffi.cast("mmw_descriptor *", fd + 1), lib.mmw_close_descriptor)
+
+
 def add_seals(fd: int, seals: int) -> None:
     """fcntl(F_ADD_SEALS)."""
     _checked(lib.mmw_add_seals(fd, seals))

@@ -55,6 +55,9 @@ def _transfer(
         except SystemCallError as error:
             if error.errno == errno.EINTR:
                 continue  # Python has run the signal's handler by now
+            if error.errno == errno.EFAULT and failed is WriteFromMemoryError:
+                # The kernel met a page that cannot be read in; so does this, and says where.
+                pages.call(_syscalls.is_all_zero, start + done, count - done)
             if done:
                 break
             raise failed(error.errno) from error

@@ -42,11 +42,11 @@ class VolatileSlice:
     pages cannot be read in, and ClosedMappingError in a child that did not inherit the pages.
     """
 
-    __slots__ = ("_pages", "_size", "_start")
+    __slots__ = ("_pages", "_range")
 
     _pages: Pages
-    _start: int
-    _size: int
+    _range: tuple[int, int]
+    """The first byte in the region, and how many: one value, for another thread may change it."""
 
     def __init__(self) -> None:
         raise TypeError("a VolatileSlice is made by get_slice() of a region")
@@ -58,7 +58,7 @@ class VolatileSlice:
     def of(cls, pages: Pages, start: int, size: int) -> "VolatileSlice":
         """Makes a slice of a range that has been checked; regions do."""
         made = cls.__new__(cls)
-        made._pages, made._start, made._size = pages, start, size
+        made._pages, made._range = pages, (start, size)
         return made
 
     # --- Place and size -------------------------------------------------------------------------
@@ -66,25 +66,28 @@ class VolatileSlice:
     @property
     def address(self) -> int:
         """The address of the first byte."""
-        return _syscalls.address(self._pages.handle) + self._start
+        return _syscalls.address(self._pages.handle) + self._range[0]
 
     @property
     def size(self) -> int:
         """The size in bytes."""
-        return self._size
+        return self._range[1]
 
     def __len__(self) -> int:
-        return self._size
+        return self._range[1]
 
     def __repr__(self) -> str:
-        return f"<VolatileSlice of {self._size} bytes at {self.address:#x}>"
+        start, size = self._range
+        address = _syscalls.address(self._pages.handle) + start
+        return f"<VolatileSlice of {size} bytes at {address:#x}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VolatileSlice):
             return NotImplemented
-        if self._size != other._size:
+        (start, size), (other_start, other_size) = self._range, other._range
+        if size != other_size:
             return False
-        return self._with(other, self._size, READ, _syscalls.equals) == 1
+        return self._with(start, size, other._pages, other_start, READ, _syscalls.equals) == 1
 
     # Content changes, and so would a hash.
     __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
@@ -98,9 +101,10 @@ class VolatileSlice:
             VolatileOutOfBoundsError: They are not all in this slice.
             VolatileOverflowError: They end past 2**64.
         """
-        start = index(offset)
-        end = volatile_end(start, index(count), self._size)
-        return VolatileSlice.of(self._pages, self._start + start, end - start)
+        skipped = index(offset)
+        start, size = self._range
+        end = volatile_end(skipped, index(count), size)
+        return VolatileSlice.of(self._pages, start + skipped, end - skipped)
 
     def offset(self, count: SupportsIndex) -> "VolatileSlice":
         """Returns the slice without its first `count` bytes.
@@ -109,13 +113,17 @@ class VolatileSlice:
             VolatileOutOfBoundsError: The slice has fewer.
             VolatileOverflowError: They end past 2**64.
         """
-        start = volatile_end(0, index(count), self._size)
-        return VolatileSlice.of(self._pages, self._start + start, self._size - start)
+        wanted = index(count)
+        start, size = self._range
+        skipped = volatile_end(0, wanted, size)
+        return VolatileSlice.of(self._pages, start + skipped, size - skipped)
 
     def advance(self, count: SupportsIndex) -> None:
         """Drops the first `count` bytes from this slice, with the errors of `offset`."""
-        skipped = volatile_end(0, index(count), self._size)
-        self._start, self._size = self._start + skipped, self._size - skipped
+        wanted = index(count)
+        start, size = self._range
+        skipped = volatile_end(0, wanted, size)
+        self._range = start + skipped, size - skipped
 
     def truncate(self, len: SupportsIndex) -> None:  # noqa: A002
         """Keeps the first `len` bytes of this slice; no effect where it has no more.
@@ -126,7 +134,8 @@ class VolatileSlice:
         kept = index(len)
         if kept < 0:
             raise VolatileOutOfBoundsError(kept)
-        self._size = min(kept, self._size)
+        start, size = self._range
+        self._range = start, min(kept, size)
 
     # --- Content --------------------------------------------------------------------------------
 
@@ -159,9 +168,10 @@ class VolatileSlice:
             raise not_a_scalar(scalar)
         if type(offset) is not int:
             offset = index(offset)
-        if not 0 <= offset <= self._size - scalar.size:
-            volatile_end(offset, scalar.size, self._size)
-        return self._start + offset
+        start, size = self._range
+        if not 0 <= offset <= size - scalar.size:
+            volatile_end(offset, scalar.size, size)
+        return start + offset
 
     def write_bytes(self, value: SupportsIndex) -> None:
         """Sets every byte to `value`. memset(3).
@@ -169,41 +179,50 @@ class VolatileSlice:
         Raises:
             InvalidArgumentError: The value is not between 0 and 255.
         """
-        self._pages.access(WRITE, _syscalls.fill, self._start, self._size, as_byte(value))
+        byte = as_byte(value)
+        self._pages.access(WRITE, _syscalls.fill, *self._range, byte)
 
     def copy_to(self, buffer: WritableBuffer) -> int:
         """Copies from the slice into a buffer; returns the bytes: those that both have."""
         into = _syscalls.bytes_to_fill(buffer)
-        count = min(len(into), self._size)
-        return self._pages.access(READ, _syscalls.read, self._start, count, into)
+        start, size = self._range
+        return self._pages.access(READ, _syscalls.read, start, min(len(into), size), into)
 
     def copy_from(self, data: ReadableBuffer) -> int:
         """Copies from a buffer into the slice; returns the bytes: those that both have."""
         source = _syscalls.bytes_in(data)
-        count = min(len(source), self._size)
-        return self._pages.access(WRITE, _syscalls.write, self._start, count, source)
+        start, size = self._range
+        return self._pages.access(WRITE, _syscalls.write, start, min(len(source), size), source)
 
     def copy_to_volatile_slice(self, slice: "VolatileSlice") -> int:  # noqa: A002
         """Copies to another slice; returns the bytes: those that both have. They may overlap."""
         if slice.__class__ is not VolatileSlice:
             raise TypeError(f"a VolatileSlice is needed, not {type(slice).__name__}")
-        return self._with(slice, min(self._size, slice._size), WRITE, _syscalls.copy)
+        (start, size), (other_start, other_size) = self._range, slice._range
+        count = min(size, other_size)
+        return self._with(start, count, slice._pages, other_start, WRITE, _syscalls.copy)
 
     def _with(
-        self, other: "VolatileSlice", count: int, need: int, helper: "Callable[..., int]"
+        self,
+        start: int,
+        count: int,
+        other: Pages,
+        other_start: int,
+        need: int,
+        helper: "Callable[..., int]",
     ) -> int:
-        """Calls a helper that reads this slice and accesses another one."""
-        pages, start = other._pages, other._start
-        pages.require(need, *pages.span(start, count))
+        """Calls a helper that reads from here and accesses as many bytes of other pages."""
+        other.require(need, *other.span(other_start, count))
         try:
-            return self._pages.access(READ, helper, self._start, count, (pages.handle, start))
+            return self._pages.access(READ, helper, start, count, (other.handle, other_start))
         except BadAddressError:
-            pages.span(0, 0)  # says so where it was the other's file that was cut short
+            # Says so where it was the other's file that was cut short, or its access that went.
+            other.require(need, *other.span(other_start, count))
             raise
 
     def is_all_zero(self) -> bool:
         """Whether every byte is 0."""
-        return self._pages.access(READ, _syscalls.is_all_zero, self._start, self._size) == 1
+        return self._pages.access(READ, _syscalls.is_all_zero, *self._range) == 1
 
     # --- Files ----------------------------------------------------------------------------------
 
@@ -228,8 +247,10 @@ class VolatileSlice:
             ReadToMemoryError: Nothing was read, because of this errno.
             VolatileOutOfBoundsError: The slice has fewer bytes than `count`.
         """
-        size = volatile_end(0, self._size if count is None else index(count), self._size)
-        return _transfers.read_from_fd(self._pages, self._start, size, fd, file_offset)
+        wanted = None if count is None else index(count)
+        start, size = self._range
+        moved = size if wanted is None else volatile_end(0, wanted, size)
+        return _transfers.read_from_fd(self._pages, start, moved, fd, file_offset)
 
     def write_to_fd(
         self,
@@ -251,5 +272,7 @@ class VolatileSlice:
             WriteFromMemoryError: Nothing was written, because of this errno.
             VolatileOutOfBoundsError: The slice has fewer bytes than `count`.
         """
-        size = volatile_end(0, self._size if count is None else index(count), self._size)
-        return _transfers.write_to_fd(self._pages, self._start, size, fd, file_offset)
+        wanted = None if count is None else index(count)
+        start, size = self._range
+        moved = size if wanted is None else volatile_end(0, wanted, size)
+        return _transfers.write_to_fd(self._pages, start, moved, fd, file_offset)

@@ -52,7 +52,6 @@ def known_file(disk_path: Path) -> KnownFile:
 _LOCKS = "AddressSanitizer makes mlock and munlock do nothing"
 _LIMITS = "AddressSanitizer's own memory is past the limit, and it ends the process"
 _COUNTS = "AddressSanitizer's own memory comes and goes in what is counted or measured"
-_TIMER = "AddressSanitizer slows handlers down: the timer's next signal comes before one has ended"
 _STACK = "AddressSanitizer does not know of stacks made by makecontext"
 _NOT_UNDER_A_SANITIZER = {
     "test_arena.py::test_new_costs_no_memory": _COUNTS,
@@ -64,8 +63,6 @@ _NOT_UNDER_A_SANITIZER = {
     "test_faults_elsewhere.py::test_fault_on_a_full_stack_without_another_dies_as_with_any_"
     "handler": _STACK,
     "test_lifetime.py::test_index_that_closes_the_region_is_survived": _COUNTS,
-    "test_lifetime.py::test_signal_handler_that_uses_an_arena_inside_its_change_is_"
-    "survived": _TIMER,
     "test_limits.py::test_call_without_addresses_left_works_or_is_out_of_memory": _LIMITS,
     "test_limits.py::test_call_without_mappings_left_works_or_is_out_of_memory": _LIMITS,
     "test_limits.py::test_calls_that_bring_a_hole_of_a_full_filesystem_in_are_typed": _LOCKS,

@@ -256,12 +256,15 @@ class Child:
         return self.output
 
 
-def child(program: str, *arguments: object, timeout: float = 120) -> Child:
+def child(program: str, *arguments: object, timeout: float = 120, measured: bool = True) -> Child:
     """Run the text of a Python program in a process of its own.
 
     The program finds this module; the working directory is not on its path. Its arguments are
-    passed as strings.
+    passed as strings. Where coverage would be in the way, it is not measured.
     """
+    environment = dict(os.environ)
+    if not measured:
+        environment.pop("COVERAGE_PROCESS_CONFIG", None)
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.getenv("PYTHONPATH")]))
     ended = subprocess.run(
         [sys.executable, "-P", "-c", textwrap.dedent(program), *map(str, arguments)],
@@ -270,7 +273,7 @@ def child(program: str, *arguments: object, timeout: float = 120) -> Child:
         text=True,
         timeout=timeout,
         check=False,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**environment, "PYTHONPATH": path},
     )
     killed = ended.returncode < 0
     return Child(

@@ -557,6 +557,22 @@ def test_guard_left_more_often_than_entered_is_no_guard(lost: MemoryMapping) -> 
     assert fault_of(lambda: lost[END]).pages == 1
 
 
+def test_guard_that_was_never_entered_takes_no_other_away(lost: MemoryMapping) -> None:
+    def leave_another() -> int:
+        with lost.fault_guard():
+            lost.fault_guard().__exit__(None, None, None)
+            return lost.view()[END]
+
+    assert fault_of(leave_another).pages == 1
+
+
+def test_write_of_lost_pages_to_a_file_is_a_fault(lost: MemoryMapping, disk_path: Path) -> None:
+    part = lost.get_slice(0, len(lost))
+    with (disk_path / "written").open("wb", buffering=0) as file:
+        error = fault_of(lambda: part.write_to_fd(file))
+    assert (error.offset, error.pages) == (END, (len(lost) - END) // PAGE)
+
+
 def test_guard_of_an_arena_covers_what_it_holds(known_file: KnownFile) -> None:
     with MemoryMappingArena.new(8 * PAGE) as arena, known_file.path.open("r+b") as file:
         arena.add_fd_offset(2 * PAGE, 2 * PAGE, file, 7 * PAGE)

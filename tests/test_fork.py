@@ -52,7 +52,8 @@ def in_process(function: Callable[..., None], *arguments: object, timeout: float
         test_fork.{function.__name__}(*sys.argv[1:])
         faulthandler.cancel_dump_traceback_later()
     """
-    ended = child(program, *arguments, timeout=timeout)
+    # Coverage takes locks and memory of its own in a forked child.
+    ended = child(program, *arguments, timeout=timeout, measured=False)
     assert (ended.status, ended.killed_by, ended.output, ended.errors) == (0, None, "", "")
 
 
@@ -294,6 +295,22 @@ def test_dofork_takes_dontfork_back(kind: str) -> None:
 @each_kind
 def test_dofork_of_a_part_takes_dontfork_of_that_part_back(kind: str) -> None:
     in_process(dofork_of_a_part, kind)
+
+
+def placed_after_dontfork() -> None:
+    """What an arena takes in after a part of it was told to stay behind stays behind as well."""
+    arena = MemoryMappingArena.new(3 * PAGE)
+    arena.add_anon(0, PAGE)
+    arena.advise(Advice.DONTFORK, 0, PAGE)
+    arena.add_anon(2 * PAGE, PAGE)
+    arena.advise(Advice.DOFORK, 0, PAGE)
+    run_forked(lambda: assert_closed(arena))
+    arena.advise(Advice.DOFORK)
+    run_forked(lambda: arena.view(2 * PAGE, PAGE)[0])
+
+
+def test_segment_placed_after_dontfork_stays_behind() -> None:
+    in_process(placed_after_dontfork)
 
 
 def made_in_the_child(kind: str) -> None:

@@ -3,6 +3,7 @@
 import errno
 import io
 import resource
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,26 @@ def test_guard_pages_stay_through_a_change_of_protection() -> None:
         assert mapping[0] == 0
         with pytest.raises(ProtectionError):
             mapping[0] = 1
+
+
+def test_guard_pages_are_remembered_through_an_interrupted_change() -> None:
+    if not mmapwrap.DestructiveAdvice.GUARD_INSTALL.is_supported():
+        pytest.skip("this kernel has no guard pages")
+    with MemoryMapping.anonymous(2 * PAGE, sharing=mmapwrap.Sharing.PRIVATE) as mapping:
+        pages = pages_of(mapping)
+        mapping.advise_destructive(mmapwrap.DestructiveAdvice.GUARD_INSTALL, 0, PAGE)
+
+        def interrupt() -> None:
+            assert pages.ranges(0, PAGE) == [(0, PAGE, 0)]
+            raise KeyboardInterrupt
+
+        for act in (interrupt, lambda: None):
+            with suppress(KeyboardInterrupt):
+                pages.alone(pages.change, 0, 2 * PAGE, READ.bits, act, kept=1 << 16)
+            assert pages.ranges(0, PAGE) == [(0, PAGE, 0)]
+            with pytest.raises(ProtectionError):
+                mapping.view(0, PAGE)
+        assert mapping[PAGE] == 0
 
 
 def test_refusal_of_a_processor_without_flushing_names_the_feature() -> None:

@@ -73,14 +73,15 @@ def test_find_and_rfind_are_those_of_bytes(
         assert m.rfind(needle, *start_and_end) == haystack.rfind(needle, *start_and_end)
 
 
-@given(haystacks, needles, bounds, st.none() | bounds)
+@given(haystacks, needles, st.none() | bounds, st.none() | bounds)
 def test_find_and_rfind_take_start_and_end_by_name_and_index_method(
-    haystack: bytes, needle: bytes, start: int, end: int | None
+    haystack: bytes, needle: bytes, start: int | None, end: int | None
 ) -> None:
     with MemoryMapping.new(len(haystack)) as m:
         m[:] = haystack
+        first = None if start is None else Index(start)
         last = None if end is None else Index(end)
-        assert m.find(needle, Index(start), last) == haystack.find(needle, start, end)
+        assert m.find(needle, first, last) == haystack.find(needle, start, end)
         assert m.rfind(needle, start=start, end=end) == haystack.rfind(needle, start, end)
         assert m.find(needle, end=end) == haystack.find(needle, 0, end)
 
