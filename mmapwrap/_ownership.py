@@ -356,13 +356,10 @@ class Pages:
         self.require(READ, start, end)
         access = self.allowed(start, end) & (READ | WRITE)
         key = object()
+        # What it is called with is pop's default: it may come before the view is counted.
+        forget = partial(self.views.pop, key)
+        exported = _syscalls.buffer_of(self.handle, start, end - start, forget)
         self.views[key] = View(start, end, access, self.handle)
-        try:
-            forget = partial(self.views.pop, key)
-            exported = _syscalls.buffer_of(self.handle, start, end - start, forget)
-        except BaseException:
-            self.views.pop(key, None)
-            raise
         return exported if access & WRITE else exported.toreadonly()
 
     def refuse_views(self, start: int, end: int, bits: int) -> None:

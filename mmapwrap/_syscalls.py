@@ -249,7 +249,7 @@ def unmap(handle: Handle) -> None:
 def borrow_pages(address: int, size: int, prot: int, owner: object) -> Handle:
     """A handle of memory that somebody else unmaps; it keeps the owner."""
     pages = lib.mmw_borrow(address, size, prot)
-    if pages < _LOWEST_HANDLE:
+    if pages < _LOWEST_HANDLE:  # pragma: no cover  # malloc has not even these few bytes
         raise _failed_mapping(pages, size, 1)
     return ffi.gc(pages, partial(_release_borrowed, owner))
 

@@ -543,3 +543,19 @@ def test_error_attributes_have_the_declared_types() -> None:
     assert_type(error.syscall, str)
     assert_type(ProtectionError(READ_WRITE, READ).actual, Protection)
     assert_type(errors.ViewsExportedError(1).views, int)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (InvalidAddressError("it wraps"), "InvalidAddressError('it wraps')"),
+        (errors.ClosedMappingError(), "ClosedMappingError()"),
+        (MappingFaultError(4096, 2), "MappingFaultError(offset=4096, pages=2)"),
+        (
+            system_call_error(codes.ENOMEM, "mmap"),
+            f"OutOfMemoryError(errno={codes.ENOMEM}, syscall='mmap')",
+        ),
+    ],
+)
+def test_error_repr_names_its_numbers(error: MmapError, text: str) -> None:
+    assert repr(error) == text

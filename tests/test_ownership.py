@@ -108,6 +108,19 @@ def test_guard_pages_are_remembered_through_an_interrupted_change() -> None:
         assert mapping[PAGE] == 0
 
 
+def test_guard_pages_that_cannot_be_installed_leave_those_that_were_there() -> None:
+    if not mmapwrap.DestructiveAdvice.GUARD_INSTALL.is_supported():
+        pytest.skip("this kernel has no guard pages")
+    with MemoryMapping.anonymous(3 * PAGE, sharing=mmapwrap.Sharing.PRIVATE) as mapping:
+        mapping.advise_destructive(mmapwrap.DestructiveAdvice.GUARD_INSTALL, 0, PAGE)
+        mapping.lock(2 * PAGE, PAGE)  # no guard pages are installed in what is locked
+        with pytest.raises(mmapwrap.InvalidSystemCallError):
+            mapping.advise_destructive(mmapwrap.DestructiveAdvice.GUARD_INSTALL)
+        with pytest.raises(ProtectionError):
+            mapping[0]
+        mapping[PAGE:] = b"\1" * (2 * PAGE)
+
+
 def test_refusal_of_a_processor_without_flushing_names_the_feature() -> None:
     with MemoryMapping.new(PAGE) as mapping:
         error = pages_of(mapping).error(_syscalls.REFUSED_HERE, 0, 1)
