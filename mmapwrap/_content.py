@@ -90,8 +90,11 @@ class ContentRegion(RegionBase):
             InvalidIndexError: The region has no byte at this index; also an IndexError.
         """
         pages = self._pages
-        if type(key) is int and pages.protections is None and 0 <= key < pages.size:
-            byte = _syscalls.read_byte(pages.handle, key)
+        if type(key) is int and key >= 0 and pages.protections is None:
+            try:
+                byte = _syscalls.read_byte(pages.handle, key)
+            except OverflowError:  # past 2**64: no byte of any region
+                byte = -1
             if byte >= 0:
                 return byte
         if isinstance(key, slice):

@@ -364,6 +364,8 @@ class Pages:
 
     def refuse_views(self, start: int, end: int, bits: int) -> None:
         """Raises ViewsExportedError where a view of the range gives more access than `bits`."""
+        if not self.views:
+            return
         broken = sum(
             max(view.start, start) < min(view.end, end) and bool(view.access & ~bits)
             for view in list(self.views.values())

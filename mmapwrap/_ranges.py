@@ -119,10 +119,12 @@ class RangeMap(Generic[T]):
         while changes != self._changes:  # until no handler came between the search and the copy
             changes = self._changes
             found = self._ranges[self._index(start) : self._index(end - 1) + 1]
+        if len(found) == 1:
+            return [(start, end, found[0][1])]
         starts = [start, *(at for at, _ in found[1:])]
         return [
-            (first, last, value)
-            for first, last, (_, value) in zip(starts, [*starts[1:], end], found, strict=True)
+            (at, stop, value)
+            for at, stop, (_, value) in zip(starts, [*starts[1:], end], found, strict=True)
         ]
 
     def _index(self, position: int) -> int:

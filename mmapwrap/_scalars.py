@@ -37,7 +37,17 @@ class Scalar(Generic[N]):
         size: Its width in bytes.
     """
 
-    __slots__ = ("_as_value", "_decode", "_failed", "_load", "_mode", "_store", "name", "size")
+    __slots__ = (
+        "_as_value",
+        "_decode",
+        "_failed",
+        "_kind",
+        "_load",
+        "_mode",
+        "_store",
+        "name",
+        "size",
+    )
 
     def __init__(
         self,
@@ -56,6 +66,7 @@ class Scalar(Generic[N]):
         self._load: Callable[..., N] = load
         self._store: Final = store
         self._failed: N = failed  # what a failed load returns
+        self._kind: type[N] = type(failed)
         self._decode: Callable[[bytes], N] = decode
 
     def __repr__(self) -> str:
@@ -85,7 +96,7 @@ class Scalar(Generic[N]):
 
     def store(self, pages: "Pages", value: N, offset: SupportsIndex, access: int = 0) -> None:
         """Writes the number, with the errors of the pages. `access`: 0 or MODE_VOLATILE."""
-        if value.__class__ is not self._failed.__class__:
+        if value.__class__ is not self._kind:
             value = self._as_value(value)
         if pages.protections is not None or type(offset) is not int:
             offset = pages.checked(_syscalls.PROT_WRITE, offset, self.size)
