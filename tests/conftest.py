@@ -78,7 +78,12 @@ _NOT_UNDER_A_SANITIZER = {
     "test_mapping_paging.py::test_msync_invalidate_of_locked_pages_is_busy": _LOCKS,
     "test_mapping_paging.py::test_remove_range_of_locked_pages_is_refused": _LOCKS,
     "test_mapping_threads.py::test_close_from_many_threads_at_once_unmaps_once": _COUNTS,
+    "test_limits.py::test_close_without_mappings_left_gives_the_memory_back": _LIMITS,
+    "test_ownership.py::test_guard_pages_that_cannot_be_installed_leave_those_that_were_"
+    "there": _LOCKS,
     "test_region.py::test_locks_keep_the_pages": _LOCKS,
+    "test_scale.py::test_many_mappings_open_at_once_are_all_there_and_cost_little": _COUNTS,
+    "test_scale.py::test_mapping_past_the_limit_is_out_of_memory_and_leaves_nothing": _LIMITS,
     "test_search.py::test_search_in_the_worst_case_takes_time_in_proportion_to_the_size": _COUNTS,
 }
 
