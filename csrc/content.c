@@ -16,16 +16,40 @@ int64_t mmw_read(mmw_pages *pages, uint64_t offset, uint64_t count, char *into)
     return mmw_access_end(&access, (int64_t)count);
 }
 
+/* Every `step`th byte of a range, from its end where the step is negative. */
+typedef struct {
+    char *first;
+    uint64_t number;
+} chosen_bytes;
+
+static chosen_bytes choose(const mmw_pages *pages, uint64_t offset, uint64_t count, int64_t step)
+{
+    uint64_t stride = step < 0 ? (uint64_t)-step : (uint64_t)step;
+    return (chosen_bytes){pages->base + offset + (step < 0 ? count - 1 : 0),
+                          (count - 1) / stride + 1};
+}
+
 int64_t mmw_read_steps(mmw_pages *pages, uint64_t offset, uint64_t count, char *into, int64_t step)
 {
     int64_t refused = mmw_check_access(pages, offset, count, PROT_READ);
     if (refused || count == 0) return refused;
-    uint64_t stride = step < 0 ? (uint64_t)-step : (uint64_t)step, chosen = (count - 1) / stride + 1;
-    const char *from = pages->base + offset + (step < 0 ? count - 1 : 0);
+    chosen_bytes chosen = choose(pages, offset, count, step);
     mmw_access access;
-    MMW_ACCESS(&access, pages, PROT_READ, into, chosen);
-    for (uint64_t i = 0; i < chosen; i++) into[i] = from[(int64_t)i * step];
-    return mmw_access_end(&access, (int64_t)chosen);
+    MMW_ACCESS(&access, pages, PROT_READ, into, chosen.number);
+    for (uint64_t i = 0; i < chosen.number; i++) into[i] = chosen.first[(int64_t)i * step];
+    return mmw_access_end(&access, (int64_t)chosen.number);
+}
+
+int64_t mmw_write_steps(mmw_pages *pages, uint64_t offset, uint64_t count, const char *source,
+                        int64_t step)
+{
+    int64_t refused = mmw_check_access(pages, offset, count, PROT_WRITE);
+    if (refused || count == 0) return refused;
+    chosen_bytes chosen = choose(pages, offset, count, step);
+    mmw_access access;
+    MMW_ACCESS(&access, pages, PROT_WRITE, source, chosen.number);
+    for (uint64_t i = 0; i < chosen.number; i++) chosen.first[(int64_t)i * step] = source[i];
+    return mmw_access_end(&access, (int64_t)chosen.number);
 }
 
 int64_t mmw_write(mmw_pages *pages, uint64_t offset, uint64_t count, const char *source)

@@ -88,6 +88,8 @@ int64_t mmw_evict(mmw_pages *pages, uint64_t offset, uint64_t count, int fd, uin
 int64_t mmw_read(mmw_pages *pages, uint64_t offset, uint64_t count, char *into);
 int64_t mmw_read_steps(mmw_pages *pages, uint64_t offset, uint64_t count, char *into, int64_t step);
 int64_t mmw_write(mmw_pages *pages, uint64_t offset, uint64_t count, const char *source);
+int64_t mmw_write_steps(mmw_pages *pages, uint64_t offset, uint64_t count, const char *source,
+                        int64_t step);
 int64_t mmw_read_byte(mmw_pages *pages, uint64_t offset);
 int64_t mmw_write_byte(mmw_pages *pages, uint64_t offset, unsigned char value);
 

@@ -140,9 +140,13 @@ class ContentRegion(RegionBase):
             raise InvalidArgumentError(
                 f"{len(source)} bytes of data do not fit a slice of {len(chosen)} bytes"
             )
-        if len(chosen) < 2 or chosen.step == 1:
-            start = chosen[0] if chosen else 0
-            self._pages.access(WRITE, _syscalls.write, start, len(chosen), source)
+        pages, count = self._pages, len(chosen)
+        if count < 2 or chosen.step == 1:
+            pages.access(WRITE, _syscalls.write, chosen[0] if chosen else 0, count, source)
+        elif pages.protections is not None:
+            for position, byte in zip(chosen, _syscalls.copy_of(source), strict=True):
+                self[position] = byte  # what lies between may be a hole
         else:
-            for position, byte in zip(chosen, memoryview(data).cast("B"), strict=True):
-                self[position] = byte
+            start, last = sorted((chosen[0], chosen[-1]))
+            arguments = (source, chosen.step)
+            pages.access(WRITE, _syscalls.write_steps, start, last + 1 - start, arguments)

@@ -129,6 +129,7 @@ check_pages: Final = lib.mmw_check_pages
 read: Final = lib.mmw_read
 read_steps: Final = _with_arguments(lib.mmw_read_steps)
 write: Final = lib.mmw_write
+write_steps: Final = _with_arguments(lib.mmw_write_steps)
 read_byte: Final = lib.mmw_read_byte
 write_byte: Final = lib.mmw_write_byte
 fill: Final = lib.mmw_fill
@@ -313,6 +314,11 @@ def bytes_in(buffer: "Buffer") -> "CData":
 def bytes_to_fill(buffer: "Buffer") -> "CData":
     """A buffer's bytes for a helper to write; TypeError where it is read-only."""
     return _from_buffer(buffer, writable=True)
+
+
+def copy_of(buffer: "CData") -> bytes:
+    """The bytes that a buffer has now."""
+    return bytes(ffi.buffer(buffer, len(buffer)))
 
 
 def new_bytes(count: int) -> "tuple[bytes, CData]":

@@ -401,9 +401,6 @@ def test_index_is_asked_once_or_checked_each_time() -> None:
 
 def buffers_that_close() -> None:
     """Sources and targets of copies that close the region as their memory is asked for."""
-    # Python 3.12 crashes over a buffer of a Python class, held by cffi, in a cycle of garbage; an
-    # error's traceback may be one. Without this library too, and no longer in 3.13.
-    gc.disable()
 
     class Closing:
         def __init__(self, region: MappedRegion) -> None:
