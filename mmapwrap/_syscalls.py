@@ -234,10 +234,12 @@ def map_pages(
 
 # No process has anything at addresses as low as the failures are.
 _LOWEST_HANDLE: Final = ffi.cast("mmw_pages *", 1 << 20)
+# Looked up before there may be no memory to do it with.
+_NUMBER: Final = ffi.typeof("uintptr_t")
 
 
 def _failed_mapping(failure: Handle, size: int, align: int) -> MmapError:
-    return call_failure(int(ffi.cast("uintptr_t", failure))) or InvalidArgumentError(
+    return call_failure(int(ffi.cast(_NUMBER, failure))) or InvalidArgumentError(
         f"size {size} with align {align} goes past 2**64"
     )
 
