@@ -141,7 +141,11 @@ def ending(library: str, case: str, folder: Path) -> str:
     body = textwrap.indent(textwrap.dedent(case).strip(), "    ")
     program = PROGRAM.format(file=str(file), size=SIZE, opening=opening, case=body)
     child = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-P", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     if child.returncode < 0:
         return f"**killed by {signal.Signals(-child.returncode).name}**"
