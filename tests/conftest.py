@@ -1,7 +1,8 @@
-"""Fixtures: a directory on a real disk, a file of known bytes in it; what sanitizers rule out."""
+"""Fixtures: directories on a real disk and a small one, a known file; what sanitizers rule out."""
 
 import ctypes
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,21 @@ def known_file(disk_path: Path) -> KnownFile:
         file.flush()
         os.fsync(file.fileno())
     return KnownFile(path, content)
+
+
+@pytest.fixture
+def small_filesystem() -> Iterator[Path]:
+    """A file system of 64 KiB, which only root can mount."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    with tempfile.TemporaryDirectory() as directory:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "small", directory]
+        mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+        if mounted.returncode != 0:
+            pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr}")
+        yield Path(directory)
+        # Lazily: an error that pytest still shows may hold a file.
+        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 _LOCKS = "AddressSanitizer makes mlock and munlock do nothing"

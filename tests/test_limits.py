@@ -593,13 +593,6 @@ def mounted(options: str) -> Generator[Path]:
             subprocess.run(["umount", folder], check=True)
 
 
-@pytest.fixture
-def small_filesystem() -> Iterator[Path]:
-    """64 KiB that a file can have."""
-    with mounted("size=64k") as folder:
-        yield folder
-
-
 HOLE: Final = 1 << 20
 
 FAULTING: Final[dict[str, Callable[[MemoryMapping, MemoryMapping], object]]] = {

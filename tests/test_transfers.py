@@ -5,8 +5,6 @@ import io
 import os
 import resource
 import socket
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -591,21 +589,6 @@ def test_failed_transfers_leave_no_descriptor(mapping: MemoryMapping) -> None:
 
 
 # Full disks
-
-
-@pytest.fixture
-def small_filesystem() -> Iterator[Path]:
-    """A file system of 64 KiB, which only root can mount."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    with tempfile.TemporaryDirectory() as directory:
-        mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "small", directory]
-        mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-        if mounted.returncode != 0:
-            pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr}")
-        yield Path(directory)
-        # Lazily: an error that pytest still shows may hold a file.
-        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 def test_write_to_a_full_disk_is_what_fits_then_no_space(small_filesystem: Path) -> None:
