@@ -29,6 +29,16 @@ static chosen_bytes choose(const mmw_pages *pages, uint64_t offset, uint64_t cou
                           (count - 1) / stride + 1};
 }
 
+MMW_WORK void gather(char *into, const char *first, uint64_t number, int64_t step)
+{
+    for (uint64_t i = 0; i < number; i++) into[i] = first[(int64_t)i * step];
+}
+
+MMW_WORK void scatter(char *first, const char *source, uint64_t number, int64_t step)
+{
+    for (uint64_t i = 0; i < number; i++) first[(int64_t)i * step] = source[i];
+}
+
 int64_t mmw_read_steps(mmw_pages *pages, uint64_t offset, uint64_t count, char *into, int64_t step)
 {
     int64_t refused = mmw_check_access(pages, offset, count, PROT_READ);
@@ -36,7 +46,7 @@ int64_t mmw_read_steps(mmw_pages *pages, uint64_t offset, uint64_t count, char *
     chosen_bytes chosen = choose(pages, offset, count, step);
     mmw_access access;
     MMW_ACCESS(&access, pages, PROT_READ, into, chosen.number);
-    for (uint64_t i = 0; i < chosen.number; i++) into[i] = chosen.first[(int64_t)i * step];
+    gather(into, chosen.first, chosen.number, step);
     return mmw_access_end(&access, (int64_t)chosen.number);
 }
 
@@ -48,7 +58,7 @@ int64_t mmw_write_steps(mmw_pages *pages, uint64_t offset, uint64_t count, const
     chosen_bytes chosen = choose(pages, offset, count, step);
     mmw_access access;
     MMW_ACCESS(&access, pages, PROT_WRITE, source, chosen.number);
-    for (uint64_t i = 0; i < chosen.number; i++) chosen.first[(int64_t)i * step] = source[i];
+    scatter(chosen.first, source, chosen.number, step);
     return mmw_access_end(&access, (int64_t)chosen.number);
 }
 

@@ -132,11 +132,10 @@ int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, i
                   uint64_t file_offset, int replaces);
 int64_t mmw_become_arena(mmw_pages *pages);
 
-/* memfd.c: shared memory. */
+/* memfd.c: descriptors and shared memory. */
 int64_t mmw_create_memfd(const char *name, int64_t size, int allocate);
 void mmw_close_descriptor(mmw_descriptor *descriptor);
-int64_t mmw_add_seals(int fd, int seals);
-int64_t mmw_get_seals(int fd);
+int64_t mmw_fcntl(int fd, int command, int argument);
 
 /* guard.c: pages that could not be read in. */
 int64_t mmw_guard_enter(mmw_pages *pages);

@@ -92,6 +92,9 @@ static inline int64_t mmw_access_end(mmw_access *access, int64_t result)
         }                                                                                         \
     } while (0)
 
+/* A loop inside an access. In a function that calls sigsetjmp what is local stays out of registers. */
+#define MMW_WORK __attribute__((noinline)) static
+
 #define MMW_ACCESS(access, pages, need, buffer, size) \
     MMW_ACCESS_WITH(access, pages, NULL, need, buffer, size)
 

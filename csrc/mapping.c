@@ -153,34 +153,33 @@ static bool is_unmapped(const mmw_pages *pages)
  * room. */
 static mmw_pages *_Atomic unreleased;
 
-static void release_later(mmw_pages *pages)
+static void put_on_list(mmw_pages *pages)
 {
-    (void)madvise(pages->mapped, pages->mapped_size, MADV_DONTNEED);
     mmw_lock_records();
     pages->next_unreleased = unreleased;
     unreleased = pages;
     mmw_unlock_records();
 }
 
+static mmw_pages *take_list(void)
+{
+    mmw_lock_records();
+    mmw_pages *taken = unreleased;
+    unreleased = NULL;
+    mmw_unlock_records();
+    return taken;
+}
+
+/* A child that is forked in here has neither the thread nor the list that it took, and keeps those
+ * pages: a child of a process at its limit. */
 static void release_again(void)
 {
-    mmw_pages *freed = NULL;
-    mmw_lock_records();
-    for (mmw_pages *pages = atomic_exchange(&unreleased, NULL), *next; pages != NULL; pages = next) {
+    for (mmw_pages *pages = take_list(), *next; pages != NULL; pages = next) {
         next = pages->next_unreleased;
-        if (mmw_is_gone(pages) || is_unmapped(pages)) {
-            pages->next_unreleased = freed;
-            freed = pages;
-        } else {
-            pages->next_unreleased = unreleased;
-            unreleased = pages;
-        }
-    }
-    mmw_unlock_records();
-    while (freed != NULL) {
-        mmw_pages *next = freed->next_unreleased;
-        free(freed);
-        freed = next;
+        if (mmw_is_gone(pages) || is_unmapped(pages))
+            free(pages);
+        else
+            put_on_list(pages);
     }
 }
 
@@ -194,8 +193,10 @@ void mmw_release(mmw_pages *pages)
      * something else may live at their address by now, so they are left alone there. */
     if (pages->is_borrowed || mmw_is_gone(pages) || is_unmapped(pages))
         free(pages);
-    else
-        release_later(pages);
+    else {
+        (void)madvise(pages->mapped, pages->mapped_size, MADV_DONTNEED);
+        put_on_list(pages);
+    }
     if (atomic_load_explicit(&unreleased, memory_order_relaxed) != NULL) release_again();
 }
 

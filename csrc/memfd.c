@@ -1,4 +1,4 @@
-/* Memory with a descriptor and no name in any file system. */
+/* Descriptors, and memory that has one and no name in any file system. */
 
 #include "pages.h"
 
@@ -33,13 +33,8 @@ void mmw_close_descriptor(mmw_descriptor *descriptor)
     close((int)((intptr_t)descriptor - 1));
 }
 
-int64_t mmw_add_seals(int fd, int seals)
+int64_t mmw_fcntl(int fd, int command, int argument)
 {
-    return fcntl(fd, F_ADD_SEALS, seals) < 0 ? MMW_FAILED(MMW_CALL_FCNTL) : 0;
-}
-
-int64_t mmw_get_seals(int fd)
-{
-    int seals = fcntl(fd, F_GET_SEALS);
-    return seals < 0 ? MMW_FAILED(MMW_CALL_FCNTL) : seals;
+    int result = fcntl(fd, command, argument);
+    return result < 0 ? MMW_FAILED(MMW_CALL_FCNTL) : result;
 }

@@ -42,7 +42,7 @@ static void prepare(reversed_needle *needle)
 
 /* The last match: the search of Knuth, Morris and Pratt run from the back, linear in both sizes. While
  * nothing is matched, memrchr finds the next place where the needle's last byte is. */
-static const char *last_match(const char *start, uint64_t count, const reversed_needle *needle)
+MMW_WORK const char *last_match(const char *start, uint64_t count, const reversed_needle *needle)
 {
     const char *at = start + count;
     uint64_t matched = 0;
@@ -89,7 +89,7 @@ int64_t mmw_rfind(mmw_pages *pages, uint64_t offset, uint64_t count, const char 
 
 #define ZEROS_BLOCK 256
 
-static bool holds_only_zeros(const char *bytes, uint64_t count)
+MMW_WORK bool holds_only_zeros(const char *bytes, uint64_t count)
 {
     while (count >= ZEROS_BLOCK) {
         uint64_t words[ZEROS_BLOCK / 8], found = 0;

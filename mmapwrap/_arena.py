@@ -19,6 +19,7 @@ from mmapwrap._ownership import Pages, layout_lock
 from mmapwrap._protection import Protection, Sharing
 from mmapwrap._ranges import RangeMap
 from mmapwrap._region import MappedRegion
+from mmapwrap._region_base import region_of
 from mmapwrap.errors import NotPageAlignedError, ProtectionError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class MemoryMappingArena(MappedRegion):
 
     @classmethod
     def _with(cls, pages: Pages, source: _Source | None) -> "MemoryMappingArena":
-        arena = cls.of_pages(pages)
+        arena = region_of(cls, pages)
         arena._sources = RangeMap(pages.size, source)
         return arena
 

@@ -60,7 +60,7 @@ def _as_number(fd: object) -> int:
 
 def as_size(size: SupportsIndex) -> int:
     """A number of bytes that a mapping can have: at least one."""
-    number = index(size)
+    number = size if type(size) is int else index(size)
     if not 0 < number < _syscalls.ADDRESS_SPACE:
         raise InvalidArgumentError(f"size {number} is not between 1 and 2**64 - 1")
     return number
@@ -76,7 +76,7 @@ def as_alignment(align: SupportsIndex) -> int:
 
 def as_file_offset(offset: SupportsIndex) -> int:
     """An offset that an off_t holds."""
-    number = index(offset)
+    number = offset if type(offset) is int else index(offset)
     if not 0 <= number <= _syscalls.LARGEST_FILE_OFFSET:
         raise InvalidOffsetError(number)
     return number

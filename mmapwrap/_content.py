@@ -73,9 +73,11 @@ class ContentRegion(RegionBase):
         offset: SupportsIndex,
     ) -> int:
         pages = self._pages
-        start = index(offset)
-        count = max(min(len(buffer), pages.size - start), 0)
-        return pages.access(need, helper, start, count, buffer)
+        start = offset if type(offset) is int else index(offset)
+        count, rest = len(buffer), pages.size - start
+        if count > rest:
+            count = max(rest, 0)
+        return pages.call(helper, start, count, buffer, need)
 
     # --- As a sequence of bytes -----------------------------------------------------------------
 
@@ -91,15 +93,18 @@ class ContentRegion(RegionBase):
         """
         pages = self._pages
         if type(key) is int and key >= 0 and pages.protections is None:
-            try:
-                byte = _syscalls.read_byte(pages.handle, key)
-            except OverflowError:  # past 2**64: no byte of any region
-                byte = -1
-            if byte >= 0:
-                return byte
-        if isinstance(key, slice):
-            return self._read_bytes(range(*key.indices(len(self))))
-        return pages.at(READ, _syscalls.read_byte, key)
+            position = key
+        elif isinstance(key, slice):
+            return self._read_bytes(range(*key.indices(pages.size)))
+        else:
+            position = pages.position(READ, key)
+        try:
+            byte = _syscalls.read_byte(pages.handle, position)
+        except OverflowError:  # negative, or past 2**64: no byte of any region
+            byte = -_syscalls.REFUSED_RANGE
+        if byte < 0:
+            raise pages.index_error(-byte, key, position)
+        return byte
 
     @overload
     def __setitem__(self, key: SupportsIndex, value: SupportsIndex, /) -> None: ...
@@ -117,21 +122,21 @@ class ContentRegion(RegionBase):
         if isinstance(key, slice):
             self._write_bytes(range(*key.indices(len(self))), cast("ReadableBuffer", value))
         else:
-            byte = as_byte(cast("SupportsIndex", value))
-            self._pages.at(WRITE, _syscalls.write_byte, key, byte)
+            self._write_byte(key, as_byte(cast("SupportsIndex", value)))
+
+    def _write_byte(self, key: SupportsIndex, byte: int) -> None:
+        pages = self._pages
+        position = pages.position(WRITE, key)
+        try:
+            result = _syscalls.write_byte(pages.handle, position, byte)
+        except OverflowError:
+            result = -_syscalls.REFUSED_RANGE
+        if result < 0:
+            raise pages.index_error(-result, key, position)
 
     def _read_bytes(self, chosen: range) -> bytes:
-        pages, count = self._pages, len(chosen)
-        if count < 2 or chosen.step == 1:
-            content, memory = _syscalls.new_bytes(count)
-            pages.access(READ, _syscalls.read, chosen[0] if chosen else 0, count, memory)
-        elif pages.protections is not None:
-            content = bytes(map(self.__getitem__, chosen))  # what lies between may be a hole
-        else:
-            content, memory = _syscalls.new_bytes(count)
-            start, last = sorted((chosen[0], chosen[-1]))
-            arguments = (memory, chosen.step)
-            pages.access(READ, _syscalls.read_steps, start, last + 1 - start, arguments)
+        content, memory = _syscalls.new_bytes(len(chosen))
+        self._copy_chosen(READ, _syscalls.read, _syscalls.read_steps, chosen, memory)
         return content
 
     def _write_bytes(self, chosen: range, data: ReadableBuffer) -> None:
@@ -140,13 +145,21 @@ class ContentRegion(RegionBase):
             raise InvalidArgumentError(
                 f"{len(source)} bytes of data do not fit a slice of {len(chosen)} bytes"
             )
+        self._copy_chosen(WRITE, _syscalls.write, _syscalls.write_steps, chosen, source)
+
+    def _copy_chosen(
+        self,
+        need: int,
+        helper: "Callable[..., int]",
+        helper_by_steps: "Callable[..., int]",
+        chosen: range,
+        memory: "CData",
+    ) -> None:
+        """Copies between the chosen bytes and memory; what lies between them may be a hole."""
         pages, count = self._pages, len(chosen)
         if count < 2 or chosen.step == 1:
-            pages.access(WRITE, _syscalls.write, chosen[0] if chosen else 0, count, source)
-        elif pages.protections is not None:
-            for position, byte in zip(chosen, _syscalls.copy_of(source), strict=True):
-                self[position] = byte  # what lies between may be a hole
+            pages.call(helper, chosen[0] if chosen else 0, count, memory, need)
         else:
             start, last = sorted((chosen[0], chosen[-1]))
-            arguments = (source, chosen.step)
-            pages.access(WRITE, _syscalls.write_steps, start, last + 1 - start, arguments)
+            pages.require_each(need, range(start, last + 1, abs(chosen.step)))
+            pages.call(helper_by_steps, start, last + 1 - start, (memory, chosen.step))

@@ -23,6 +23,7 @@ from mmapwrap._new_pages import (
 from mmapwrap._ownership import Pages
 from mmapwrap._protection import Protection, Sharing
 from mmapwrap._region import MappedRegion
+from mmapwrap._region_base import region_of
 from mmapwrap.errors import (
     InvalidArgumentError,
     UnsupportedByKernelError,
@@ -95,7 +96,7 @@ class MemoryMapping(MappedRegion):
         Args:
             size: Bytes, any number from 1 on.
         """
-        return cls.of_pages(map_memory(size, _READ_WRITE))
+        return region_of(cls, map_memory(size, _READ_WRITE))
 
     @classmethod
     def new_protection(
@@ -108,7 +109,7 @@ class MemoryMapping(MappedRegion):
             align: The address is a multiple of this power of two; None: of the page size.
             prot: What to allow.
         """
-        return cls.of_pages(map_memory(size, prot, align=align))
+        return region_of(cls, map_memory(size, prot, align=align))
 
     @classmethod
     def from_fd(cls, fd: Descriptor, size: SupportsIndex) -> "MemoryMapping":
@@ -118,7 +119,7 @@ class MemoryMapping(MappedRegion):
             fd: A descriptor or an object with one; it may be closed afterwards.
             size: Bytes.
         """
-        return cls.of_pages(map_file(fd, size, 0, _READ_WRITE))
+        return region_of(cls, map_file(fd, size, 0, _READ_WRITE))
 
     @classmethod
     def from_fd_offset(
@@ -131,7 +132,7 @@ class MemoryMapping(MappedRegion):
             size: Bytes.
             offset: Bytes into the file, not only whole pages.
         """
-        return cls.of_pages(map_file(fd, size, offset, _READ_WRITE))
+        return region_of(cls, map_file(fd, size, offset, _READ_WRITE))
 
     @classmethod
     def from_fd_offset_protection(
@@ -145,7 +146,7 @@ class MemoryMapping(MappedRegion):
             offset: Bytes into the file, not only whole pages.
             prot: What to allow.
         """
-        return cls.of_pages(map_file(fd, size, offset, prot))
+        return region_of(cls, map_file(fd, size, offset, prot))
 
     @classmethod
     def from_fd_offset_protection_populate(
@@ -167,7 +168,7 @@ class MemoryMapping(MappedRegion):
             prot: What to allow.
             populate: Read all pages in before returning; one that is not there is an error.
         """
-        return cls.of_pages(map_file(fd, size, offset, prot, align=align, populate=populate))
+        return region_of(cls, map_file(fd, size, offset, prot, align=align, populate=populate))
 
     @classmethod
     def new_protection_fixed(
@@ -185,7 +186,7 @@ class MemoryMapping(MappedRegion):
             NotPageAlignedError: The address is not on a page.
             InvalidAddressError: The address is 0, negative, or the end past 2**64.
         """
-        return cls.of_pages(map_memory_at(addr, size, prot, _FIXED))
+        return region_of(cls, map_memory_at(addr, size, prot, _FIXED))
 
     @classmethod
     def from_descriptor_offset_protection_fixed(
@@ -210,7 +211,7 @@ class MemoryMapping(MappedRegion):
             NotPageAlignedError: The address and the offset are not equally far into a page.
             InvalidAddressError: The address is 0, negative, or the end past 2**64.
         """
-        return cls.of_pages(map_file_at(addr, fd, size, offset, prot, _FIXED))
+        return region_of(cls, map_file_at(addr, fd, size, offset, prot, _FIXED))
 
     @classmethod
     def anonymous(
@@ -241,11 +242,11 @@ class MemoryMapping(MappedRegion):
             InvalidArgumentError: The name cannot be one.
         """
         label = None if name is None else _as_name(name)
-        flags = 0 if reserve else _syscalls.MAP_NORESERVE
+        flags = _syscalls.MAP_ANONYMOUS | (0 if reserve else _syscalls.MAP_NORESERVE)
         pages = map_memory(size, prot, sharing, align=align, populate=populate, flags=flags)
         if label is not None:
             _name(pages, label)
-        return cls.of_pages(pages)
+        return region_of(cls, pages)
 
     @classmethod
     def from_file(
@@ -281,16 +282,16 @@ class MemoryMapping(MappedRegion):
             fd = as_descriptor(file)
             if prot is None:
                 prot = _READ if _syscalls.access_mode(fd) == os.O_RDONLY else _READ_WRITE
-            return cls.of_pages(
-                map_file_range(fd, size, start, prot, sharing, align=align, populate=populate)
+            return region_of(
+                cls, map_file_range(fd, size, start, prot, sharing, align=align, populate=populate)
             )
         if prot is None:
             prot = _READ_WRITE
         is_changed = as_protection(prot).writable and sharing is not Sharing.PRIVATE
         fd = _syscalls.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
         try:
-            return cls.of_pages(
-                map_file_range(fd, size, start, prot, sharing, align=align, populate=populate)
+            return region_of(
+                cls, map_file_range(fd, size, start, prot, sharing, align=align, populate=populate)
             )
         finally:
             _syscalls.close_file(fd)

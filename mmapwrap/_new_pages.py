@@ -2,7 +2,7 @@
 
 import errno
 import stat
-from typing import SupportsIndex
+from typing import Final, SupportsIndex
 
 from mmapwrap import _syscalls
 from mmapwrap._arguments import (
@@ -25,6 +25,9 @@ from mmapwrap.errors import (
     system_call_error,
 )
 
+_PAGE: Final = _syscalls.PAGE_SIZE
+_UNRESERVED_MEMORY: Final = _syscalls.MAP_ANONYMOUS | _syscalls.MAP_NORESERVE
+
 
 def map_memory(
     size: SupportsIndex,
@@ -33,17 +36,16 @@ def map_memory(
     *,
     align: SupportsIndex | None = None,
     populate: bool = False,
-    flags: int = _syscalls.MAP_NORESERVE,
+    flags: int = _UNRESERVED_MEMORY,
 ) -> Pages:
-    """Maps memory that no file is behind."""
-    flags |= _syscalls.MAP_ANONYMOUS
+    """Maps memory that no file is behind; the flags say so."""
     return _map(as_size(size), prot, sharing, -1, 0, flags, align, populate)
 
 
 def map_memory_at(addr: SupportsIndex, size: SupportsIndex, prot: Protection, flag: int) -> Pages:
     """Maps anonymous shared memory at an address; the flag is one of MAP_FIXED's kind."""
     length = as_size(size)
-    flags = flag | _syscalls.MAP_ANONYMOUS | _syscalls.MAP_NORESERVE
+    flags = flag | _UNRESERVED_MEMORY
     address = as_fixed_address(addr, length, 0)
     return _map(length, prot, Sharing.SHARED, -1, 0, flags, address=address)
 
@@ -124,8 +126,7 @@ def _map(
     if populate and not bits:
         raise ProtectionError(Protection.read(), prot)
     flags |= as_sharing(sharing)
-    alignment = _syscalls.PAGE_SIZE if align is None else as_alignment(align)
-    handle = _syscalls.map_pages(
-        address, size, alignment, bits, flags, fd, file_offset, 1 if populate else 0
-    )
+    alignment = _PAGE if align is None else as_alignment(align)
+    populates = 1 if populate else 0
+    handle = _syscalls.map_pages(address, size, alignment, bits, flags, fd, file_offset, populates)
     return Pages(handle, size, bits, sharing, None if fd < 0 else file_offset)

@@ -103,14 +103,21 @@ class Pages:
         offset: SupportsIndex,
         count: SupportsIndex | None,
         argument: object = None,
+        need: int = 0,
     ) -> int:
-        """Calls a helper on a range, which it checks. A count of None goes to the end."""
+        """Calls a helper on a range, which it checks. A count of None goes to the end.
+
+        A helper that touches the range names the access that it needs: C knows a protection that is
+        the same everywhere.
+        """
         if type(offset) is not int:
             offset = index(offset)
         if count is None:
             count = self.size - offset
         elif type(count) is not int:
             count = index(count)
+        if need and self.protections is not None:
+            self.require(need, *self.span(offset, count))
         try:
             if argument is None:
                 result = helper(self.handle, offset, count)
@@ -124,38 +131,21 @@ class Pages:
             raise self.error(-result, offset, count)
         return result
 
-    def access(
-        self,
-        need: int,
-        helper: Callable[..., int],
-        offset: SupportsIndex,
-        count: SupportsIndex | None,
-        argument: object = None,
-    ) -> int:
-        """Calls a helper that touches a range. C knows a protection that is the same everywhere."""
-        if self.protections is not None:
-            start, end = self.span(offset, count)
-            self.require(need, start, end)
-            offset, count = start, end - start
-        return self.call(helper, offset, count, argument)
-
-    def at(self, need: int, helper: Callable[..., int], key: SupportsIndex, *value: int) -> int:
-        """Calls a helper that touches one byte; a negative index counts from the end."""
-        position = key if type(key) is int else index(key)
+    def position(self, need: int, key: SupportsIndex) -> int:
+        """Where a byte is that is to be touched: a negative index counts from the end."""
+        position = index(key)
         if position < 0:
             position += self.size
         if self.protections is not None and 0 <= position < self.size:
             self.require(need, position, position + 1)
-        try:
-            result = helper(self.handle, position, *value)
-        except OverflowError:
-            result = -_syscalls.REFUSED_RANGE
-        if result < 0:
-            error = self.error(-result, position, 1)
-            if isinstance(error, InvalidRangeError):
-                raise InvalidIndexError(index(key), 1, self.size)
-            raise error
-        return result
+        return position
+
+    def index_error(self, failure: int, key: SupportsIndex, position: int) -> MmapError:
+        """The error that a helper's failure to touch one byte stands for."""
+        error = self.error(failure, position, 1)
+        if isinstance(error, InvalidRangeError):
+            return InvalidIndexError(index(key), 1, self.size)
+        return error
 
     def checked(self, need: int, offset: SupportsIndex, count: int) -> int:
         """The offset, for a helper that touches the range: C knows only what holds everywhere."""
@@ -215,6 +205,16 @@ class Pages:
         """Raises ProtectionError unless every byte of the range allows `need`."""
         if need & ~self.allowed(start, end):
             raise self._protection_error(need, start, end)
+
+    def require_each(self, need: int, positions: range) -> None:
+        """Raises ProtectionError unless each of these bytes, in their order, allows `need`."""
+        if self.protections is None:
+            return  # C knows
+        first, step = positions.start, positions.step
+        for start, end, bits in self.ranges(first, positions[-1] + 1):
+            following = first + -(-(start - first) // step) * step
+            if following < end and need & ~bits:
+                raise self._protection_error(need, following, following + 1)
 
     def _protection_error(self, need: int, start: int, end: int) -> ProtectionError:
         actual = Protection.from_bits(self.allowed(start, end))

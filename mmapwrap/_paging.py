@@ -78,7 +78,7 @@ class PagedRegion(RegionBase):
             raise TypeError(f"advice must be a DestructiveAdvice, not {advice!r}")
         pages = self._pages
         if advice is DestructiveAdvice.REMOVE:
-            pages.access(WRITE, _syscalls.remove, offset, count)
+            pages.call(_syscalls.remove, offset, count, None, WRITE)
         elif advice is DestructiveAdvice.GUARD_INSTALL:
             pages.alone(pages.install_guards, *pages.span(offset, count))
         elif advice is DestructiveAdvice.GUARD_REMOVE:
@@ -158,7 +158,7 @@ class PagedRegion(RegionBase):
             InvalidSystemCallError: Some of the range is locked.
             SystemCallError: The file system cannot make holes, or failed.
         """
-        self._pages.access(WRITE, _syscalls.remove, mem_offset, count)
+        self._pages.call(_syscalls.remove, mem_offset, count, None, WRITE)
 
     def evict(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
         """Takes the range out of the page cache: fdatasync(2), MADV_DONTNEED, posix_fadvise(2).
@@ -313,11 +313,11 @@ class PagedRegion(RegionBase):
             MappingFaultError: Some of the range could not be read in.
             UnsupportedByKernelError: The library does not know how on this processor.
         """
-        self._pages.access(READ, _syscalls.flush_lines, offset, len)
+        self._pages.call(_syscalls.flush_lines, offset, len, None, READ)
 
     def flush_all(self) -> None:
         """Flushes the whole region, as `flush_region` does, with its errors."""
-        self._pages.access(READ, _syscalls.flush_lines, 0, None)
+        self._pages.call(_syscalls.flush_lines, 0, None, None, READ)
 
     # --- Residency --------------------------------------------------------------------------------
 
@@ -356,7 +356,7 @@ class PagedRegion(RegionBase):
         pages.require(need, start, end)
         for window in range(start, end, POPULATE_WINDOW):
             done = min(window + POPULATE_WINDOW, end)
-            self._pages.access(need, _syscalls.populate, window, done - window, write)
+            self._pages.call(_syscalls.populate, window, done - window, write, need)
             if progress is not None:
                 progress(done - start, end - start)
 

@@ -1,7 +1,7 @@
 """What a region is before anything is done with it: a place, a size, a lifetime, and views."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex, TypeVar
 
 from mmapwrap import _ownership, _syscalls
 from mmapwrap._guard import FaultGuard
@@ -20,14 +20,6 @@ class RegionBase:
 
     _pages: Pages
     _views: dict[object, View]
-
-    @classmethod
-    def of_pages(cls, pages: Pages) -> "Self":
-        """Makes a region of mapped pages; the constructors do."""
-        region = object.__new__(cls)
-        region._pages = pages
-        region._views = pages.views
-        return region
 
     # --- Place and size -------------------------------------------------------------------------
 
@@ -170,3 +162,15 @@ class RegionBase:
                 raise ValueError("a region is bytes: another dtype needs a copy")
             return array.astype(dtype)
         return array.copy() if copy else array
+
+
+R = TypeVar("R", bound=RegionBase)
+_new: Final = object.__new__
+
+
+def region_of(kind: type[R], pages: Pages) -> R:
+    """Makes a region of mapped pages; the kinds have no constructor that does."""
+    region = _new(kind)
+    region._pages = pages  # pyright: ignore[reportPrivateUsage]
+    region._views = pages.views  # pyright: ignore[reportPrivateUsage]
+    return region

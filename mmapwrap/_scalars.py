@@ -1,6 +1,5 @@
 """Numbers in memory: their width, their sign and their byte order."""
 
-import struct
 import sys
 from collections.abc import Callable
 from operator import index
@@ -91,7 +90,7 @@ class Scalar(Generic[N]):
     def _read(self, pages: "Pages", offset: int) -> N:
         """The number, where it looks like a failed load and there is nothing to fail any more."""
         content, memory = _syscalls.new_bytes(self.size)
-        pages.access(_syscalls.PROT_READ, _syscalls.read, offset, self.size, memory)
+        pages.call(_syscalls.read, offset, self.size, memory, _syscalls.PROT_READ)
         return self._decode(content)
 
     def store(self, pages: "Pages", value: N, offset: SupportsIndex, access: int = 0) -> None:
@@ -154,11 +153,11 @@ def _float(name: str, size: int, order: ByteOrder = sys.byteorder) -> Scalar[flo
         except OverflowError:
             raise InvalidArgumentError(f"{value} is too large for {name}") from None
 
-    layout = struct.Struct(("<" if order == "little" else ">") + ("f" if size == 4 else "d"))
+    code: Literal["f", "d"] = "f" if size == 4 else "d"
 
     def decode(content: bytes) -> float:
-        (number,) = layout.unpack(content)
-        return float(number)
+        own = content if order == sys.byteorder else content[::-1]
+        return memoryview(own).cast(code)[0]
 
     return Scalar(
         name,

@@ -60,7 +60,7 @@ class SearchableRegion(RegionBase):
         first, last, _ = slice(start, end).indices(size)
         if (start is not None and index(start) > size) or first > last:
             return -1
-        return self._pages.access(READ, helper, first, last - first, (wanted, len(wanted))) - 1
+        return self._pages.call(helper, first, last - first, (wanted, len(wanted)), READ) - 1
 
     def __contains__(self, item: object) -> bool:
         """Whether a byte, or a run of bytes, is somewhere in the region; as `find`."""
@@ -77,4 +77,4 @@ class SearchableRegion(RegionBase):
             ProtectionError: Some of the range cannot be read.
             MappingFaultError: Some of the range could not be read in.
         """
-        return self._pages.access(READ, _syscalls.is_all_zero, offset, count) == 1
+        return self._pages.call(_syscalls.is_all_zero, offset, count, None, READ) == 1

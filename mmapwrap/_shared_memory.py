@@ -12,6 +12,7 @@ from mmapwrap._arguments import Descriptor, as_descriptor, as_file_offset, as_si
 from mmapwrap._mapping import MemoryMapping
 from mmapwrap._new_pages import map_file_range
 from mmapwrap._protection import Protection, Sharing
+from mmapwrap._region_base import region_of
 from mmapwrap.errors import (
     ClosedMappingError,
     InvalidArgumentError,
@@ -287,12 +288,12 @@ class SharedMemory:
         if length == 0 or start + length > self._size:
             raise PastEndOfFileError(start, length, self._size)
         pages = map_file_range(descriptor.number, length, start, prot, Sharing.SHARED)
-        return MemoryMapping.of_pages(pages)
+        return region_of(MemoryMapping, pages)
 
 
 def _received(descriptor: "_Duplicate", size: int, name: str) -> SharedMemory:
     fd = descriptor.detach()
-    os.set_inheritable(fd, False)  # noqa: FBT003  # as every descriptor that Python makes
+    _syscalls.close_on_exec(fd)  # as every descriptor that Python makes
     return SharedMemory.owning(fd, size, name)
 
 

@@ -6,9 +6,8 @@ pages; the system calls that need no pages are functions here.
 """
 
 import errno
-import fcntl
 import os
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mmapwrap._mman import ffi, lib
@@ -162,6 +161,7 @@ store_float: Final = lib.mmw_store_float
 _map: Final = lib.mmw_map
 _release: Final = lib.mmw_release
 _gc: Final = ffi.gc
+_fcntl: Final = lib.mmw_fcntl
 
 # Helpers on a handle.
 address: Final = lib.mmw_address
@@ -279,12 +279,27 @@ def own_descriptor(fd: int) -> "CData":
 
 def add_seals(fd: int, seals: int) -> None:
     """fcntl(F_ADD_SEALS)."""
-    _checked(lib.mmw_add_seals(fd, seals))
+    _checked(_fcntl(fd, lib.F_ADD_SEALS, seals))
 
 
 def get_seals(fd: int) -> int:
     """fcntl(F_GET_SEALS)."""
-    return _checked(lib.mmw_get_seals(fd))
+    return _checked(_fcntl(fd, lib.F_GET_SEALS, 0))
+
+
+def duplicate(fd: int) -> int:
+    """fcntl(F_DUPFD_CLOEXEC): another descriptor of the same file."""
+    return _checked(_fcntl(fd, lib.F_DUPFD_CLOEXEC, 0))
+
+
+def close_on_exec(fd: int) -> None:
+    """fcntl(F_SETFD): a program that the process starts does not get the descriptor."""
+    _checked(_fcntl(fd, lib.F_SETFD, lib.FD_CLOEXEC))
+
+
+def access_mode(fd: int) -> int:
+    """fcntl(F_GETFL): O_RDONLY, O_WRONLY or O_RDWR."""
+    return _checked(_fcntl(fd, lib.F_GETFL, 0)) & os.O_ACCMODE
 
 
 def _checked(result: int) -> int:
@@ -310,32 +325,44 @@ def buffer_of(
 
 def bytes_in(buffer: "Buffer") -> "CData":
     """A buffer's bytes for a helper to read; TypeError where it has none in one piece."""
-    return _from_buffer(buffer, writable=False)
+    try:
+        return _from_buffer(_BYTES, buffer)
+    except (BufferError, ValueError) as error:
+        raise _not_contiguous(buffer, "a") from error
 
 
 def bytes_to_fill(buffer: "Buffer") -> "CData":
     """A buffer's bytes for a helper to write; TypeError where it is read-only."""
-    return _from_buffer(buffer, writable=True)
+    try:
+        return _from_buffer(_BYTES, buffer, True)  # noqa: FBT003  # faster than by its name
+    except (BufferError, ValueError) as error:
+        raise _not_contiguous(buffer, "a writable") from error
 
 
-def copy_of(buffer: "CData") -> bytes:
-    """The bytes that a buffer has now."""
-    return bytes(ffi.buffer(buffer, len(buffer)))
+_from_buffer: Final = ffi.from_buffer
+_BYTES: Final = ffi.typeof("char[]")
+
+
+def _not_contiguous(buffer: "Buffer", kind: str) -> TypeError:
+    return TypeError(f"{kind} contiguous bytes-like object is needed, not {type(buffer).__name__}")
 
 
 def new_bytes(count: int) -> "tuple[bytes, CData]":
     """New bytes, and the memory of them for a helper to fill before anybody else sees them."""
-    content = bytes(count)
-    return content, ffi.from_buffer("char[]", content)
+    content = bytes(count) if count < _LONG_TO_CLEAR else _maker_of_bytes()(None, count)
+    return content, _from_buffer(_BYTES, content)
 
 
-def _from_buffer(buffer: "Buffer", *, writable: bool) -> "CData":
-    try:
-        return ffi.from_buffer("char[]", buffer, writable)
-    except (BufferError, ValueError) as error:
-        kind = "a writable" if writable else "a"
-        message = f"{kind} contiguous bytes-like object is needed, not {type(buffer).__name__}"
-        raise TypeError(message) from error
+@cache
+def _maker_of_bytes() -> "Callable[[None, int], bytes]":
+    """What makes bytes that are not cleared first: clearing them would hold the GIL."""
+    import ctypes  # noqa: PLC0415  # it takes longer to import than all of this package
+
+    prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)
+    return prototype(("PyBytes_FromStringAndSize", ctypes.pythonapi))
+
+
+_LONG_TO_CLEAR: Final = 1 << 16
 
 
 def open_file(path: "str | bytes | os.PathLike[str] | os.PathLike[bytes]", flags: int) -> int:
@@ -384,22 +411,6 @@ def file_status(fd: int) -> os.stat_result:
         return os.fstat(fd)
     except OSError as error:
         raise _translated(error, "fstat") from None
-
-
-def duplicate(fd: int) -> int:
-    """fcntl(F_DUPFD_CLOEXEC): another descriptor of the same file."""
-    try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
-    except OSError as error:
-        raise _translated(error, "fcntl") from None
-
-
-def access_mode(fd: int) -> int:
-    """fcntl(F_GETFL): O_RDONLY, O_WRONLY or O_RDWR."""
-    try:
-        return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
-    except OSError as error:
-        raise _translated(error, "fcntl") from None
 
 
 def _translated(error: OSError, syscall: str, filename: str | None = None) -> SystemCallError:

@@ -180,19 +180,19 @@ class VolatileSlice:
             InvalidArgumentError: The value is not between 0 and 255.
         """
         byte = as_byte(value)
-        self._pages.access(WRITE, _syscalls.fill, *self._range, byte)
+        self._pages.call(_syscalls.fill, *self._range, byte, WRITE)
 
     def copy_to(self, buffer: WritableBuffer) -> int:
         """Copies from the slice into a buffer; returns the bytes: those that both have."""
         into = _syscalls.bytes_to_fill(buffer)
         start, size = self._range
-        return self._pages.access(READ, _syscalls.read, start, min(len(into), size), into)
+        return self._pages.call(_syscalls.read, start, min(len(into), size), into, READ)
 
     def copy_from(self, data: ReadableBuffer) -> int:
         """Copies from a buffer into the slice; returns the bytes: those that both have."""
         source = _syscalls.bytes_in(data)
         start, size = self._range
-        return self._pages.access(WRITE, _syscalls.write, start, min(len(source), size), source)
+        return self._pages.call(_syscalls.write, start, min(len(source), size), source, WRITE)
 
     def copy_to_volatile_slice(self, slice: "VolatileSlice") -> int:  # noqa: A002
         """Copies to another slice; returns the bytes: those that both have. They may overlap."""
@@ -214,7 +214,7 @@ class VolatileSlice:
         """Calls a helper that reads from here and accesses as many bytes of other pages."""
         other.require(need, *other.span(other_start, count))
         try:
-            return self._pages.access(READ, helper, start, count, (other.handle, other_start))
+            return self._pages.call(helper, start, count, (other.handle, other_start), READ)
         except BadAddressError:
             # Says so where it was the other's file that was cut short, or its access that went.
             other.require(need, *other.span(other_start, count))
@@ -222,7 +222,7 @@ class VolatileSlice:
 
     def is_all_zero(self) -> bool:
         """Whether every byte is 0."""
-        return self._pages.access(READ, _syscalls.is_all_zero, *self._range) == 1
+        return self._pages.call(_syscalls.is_all_zero, *self._range, None, READ) == 1
 
     # --- Files ----------------------------------------------------------------------------------
 

@@ -11,8 +11,6 @@ import os
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
-from attrs import define
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -83,7 +81,10 @@ def _accesses(protection: Protection) -> str:
 
 
 class MmapError(Exception):
-    """The root of every error of this library; never raised itself."""
+    """The root of every error of this library; never raised itself.
+
+    Each is made of the values that `__match_args__` names, and is pickled and copied from them.
+    """
 
     __match_args__: ClassVar[tuple[str, ...]] = ()
 
@@ -92,12 +93,6 @@ class MmapError(Exception):
             return super().__repr__()
         numbers = (f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
         return f"{type(self).__name__}({', '.join(numbers)})"
-
-
-# The errors with numbers and no errno are attrs classes: attrs passes the numbers on to
-# BaseException as `args`, from which it pickles and copies. They have no slots, because attrs would
-# then restore the slots only, and a note added with add_note() would be lost on the way. One repr
-# serves them all: generating it for each is a third of what importing them takes.
 
 
 # --- Arguments ---------------------------------------------------------------------------------
@@ -110,7 +105,6 @@ class InvalidAddressError(MmapError, ValueError):
         super().__init__(message)
 
 
-@define(slots=False, repr=False)
 class InvalidRangeError(InvalidAddressError):
     """A range that is not inside its region: past the end, negative, or past 2**64.
 
@@ -120,9 +114,11 @@ class InvalidRangeError(InvalidAddressError):
         region_size: the size of the region in bytes.
     """
 
-    offset: int
-    count: int
-    region_size: int
+    __match_args__ = ("offset", "count", "region_size")
+
+    def __init__(self, offset: int, count: int, region_size: int) -> None:
+        MmapError.__init__(self, offset, count, region_size)  # its base would take a message
+        self.offset, self.count, self.region_size = offset, count, region_size
 
     def __str__(self) -> str:
         if self.offset < 0:
@@ -149,7 +145,6 @@ class InvalidIndexError(InvalidRangeError, IndexError):
         return f"the index {self.offset} is outside a region of {region_size}"
 
 
-@define(slots=False, repr=False)
 class InvalidAlignmentError(MmapError, ValueError):
     """An alignment that is not a power of two, or one given together with a fixed address.
 
@@ -157,7 +152,11 @@ class InvalidAlignmentError(MmapError, ValueError):
         align: the alignment in bytes.
     """
 
-    align: int
+    __match_args__ = ("align",)
+
+    def __init__(self, align: int) -> None:
+        super().__init__(align)
+        self.align = align
 
     def __str__(self) -> str:
         if self.align > 0 and self.align.bit_count() == 1:
@@ -165,7 +164,6 @@ class InvalidAlignmentError(MmapError, ValueError):
         return f"the alignment {self.align} is not a power of two"
 
 
-@define(slots=False, repr=False)
 class InvalidArgumentError(MmapError, ValueError):
     """An argument that cannot be right, for a reason that has no error of its own.
 
@@ -173,13 +171,16 @@ class InvalidArgumentError(MmapError, ValueError):
         message: which argument it was, and what is wrong with it.
     """
 
-    message: str
+    __match_args__ = ("message",)
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
     def __str__(self) -> str:
         return self.message
 
 
-@define(slots=False, repr=False)
 class InvalidOffsetError(MmapError, ValueError):
     """A file offset that is negative, or past the 2**63 - 1 that an `off_t` holds.
 
@@ -187,7 +188,11 @@ class InvalidOffsetError(MmapError, ValueError):
         offset: the offset in bytes.
     """
 
-    offset: int
+    __match_args__ = ("offset",)
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
 
     def __str__(self) -> str:
         if self.offset < 0:
@@ -195,7 +200,6 @@ class InvalidOffsetError(MmapError, ValueError):
         return f"the file offset {self.offset} is past 2**63 - 1, the last that a file can have"
 
 
-@define(slots=False, repr=False)
 class NotPageAlignedError(MmapError, ValueError):
     """An address, or a start or end of a range, that must be on a page and is not.
 
@@ -204,14 +208,16 @@ class NotPageAlignedError(MmapError, ValueError):
         page_size: the size in bytes of the pages that it must fit.
     """
 
-    value: int
-    page_size: int
+    __match_args__ = ("value", "page_size")
+
+    def __init__(self, value: int, page_size: int) -> None:
+        super().__init__(value, page_size)
+        self.value, self.page_size = value, page_size
 
     def __str__(self) -> str:
         return f"{self.value} is not a multiple of the page size {self.page_size}"
 
 
-@define(slots=False, repr=False)
 class PastEndOfFileError(MmapError, ValueError):
     """A mapping of bytes that the file does not have: touching them would be SIGBUS.
 
@@ -221,9 +227,11 @@ class PastEndOfFileError(MmapError, ValueError):
         file_size: the size of the file in bytes.
     """
 
-    offset: int
-    count: int
-    file_size: int
+    __match_args__ = ("offset", "count", "file_size")
+
+    def __init__(self, offset: int, count: int, file_size: int) -> None:
+        super().__init__(offset, count, file_size)
+        self.offset, self.count, self.file_size = offset, count, file_size
 
     def __str__(self) -> str:
         file_size = _counted(self.file_size, "byte")
@@ -238,7 +246,6 @@ class PastEndOfFileError(MmapError, ValueError):
 # --- The state of the region -------------------------------------------------------------------
 
 
-@define(slots=False, repr=False)
 class ClosedMappingError(MmapError, ValueError):
     """A region was used after its `close()`."""
 
@@ -246,7 +253,6 @@ class ClosedMappingError(MmapError, ValueError):
         return "the mapping is closed"
 
 
-@define(slots=False, repr=False)
 class ProtectionError(MmapError, TypeError):
     """An access that the protection of the range does not allow, found before it is made.
 
@@ -255,8 +261,11 @@ class ProtectionError(MmapError, TypeError):
         actual: the protection that the range has.
     """
 
-    required: Protection
-    actual: Protection
+    __match_args__ = ("required", "actual")
+
+    def __init__(self, required: Protection, actual: Protection) -> None:
+        super().__init__(required, actual)
+        self.required, self.actual = required, actual
 
     def __str__(self) -> str:
         return (
@@ -265,7 +274,6 @@ class ProtectionError(MmapError, TypeError):
         )
 
 
-@define(slots=False, repr=False)
 class MissingSealsError(MmapError, ValueError):
     """Shared memory without the seals that its receiver requires.
 
@@ -274,8 +282,11 @@ class MissingSealsError(MmapError, ValueError):
         actual: the seals that are; none where it is no memfd.
     """
 
-    required: MemfdSeals
-    actual: MemfdSeals
+    __match_args__ = ("required", "actual")
+
+    def __init__(self, required: MemfdSeals, actual: MemfdSeals) -> None:
+        super().__init__(required, actual)
+        self.required, self.actual = required, actual
 
     def __str__(self) -> str:
         missing = self.required & ~self.actual
@@ -283,7 +294,6 @@ class MissingSealsError(MmapError, ValueError):
         return f"the memory is not sealed against what is required: {names}"
 
 
-@define(slots=False, repr=False)
 class ViewsExportedError(MmapError, BufferError):
     """A change of the region that would take pages or access away from live views.
 
@@ -291,7 +301,11 @@ class ViewsExportedError(MmapError, BufferError):
         views: how many live views stand in the way.
     """
 
-    views: int
+    __match_args__ = ("views",)
+
+    def __init__(self, views: int) -> None:
+        super().__init__(views)
+        self.views = views
 
     def __str__(self) -> str:
         return f"{_counted(self.views, 'live view')} must be released first"
@@ -300,7 +314,6 @@ class ViewsExportedError(MmapError, BufferError):
 # --- What is not supported ---------------------------------------------------------------------
 
 
-@define(slots=False, repr=False)
 class UnsupportedOperationError(MmapError, NotImplementedError):
     """An operation that this kind of region does not have.
 
@@ -308,27 +321,30 @@ class UnsupportedOperationError(MmapError, NotImplementedError):
         operation: the name of the method.
     """
 
-    operation: str
+    __match_args__ = ("operation",)
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(operation)
+        self.operation = operation
 
     def __str__(self) -> str:
         return f"{self.operation} is not supported by this kind of region"
 
 
-@define(slots=False, repr=False)
 class AddFdMappingUnsupportedError(UnsupportedOperationError):
     """`add_fd_mapping` was called on a region into which no file can be mapped."""
 
-    operation: str = "add_fd_mapping"
+    def __init__(self, operation: str = "add_fd_mapping") -> None:
+        super().__init__(operation)
 
 
-@define(slots=False, repr=False)
 class RemoveMappingUnsupportedError(UnsupportedOperationError):
     """`remove_mapping` was called on a region out of which nothing can be unmapped."""
 
-    operation: str = "remove_mapping"
+    def __init__(self, operation: str = "remove_mapping") -> None:
+        super().__init__(operation)
 
 
-@define(slots=False, repr=False)
 class UnsupportedByKernelError(MmapError, NotImplementedError):
     """A feature that the running kernel, or this processor architecture, does not have.
 
@@ -336,7 +352,11 @@ class UnsupportedByKernelError(MmapError, NotImplementedError):
         feature: the kernel's name of it, such as `MADV_COLLAPSE`.
     """
 
-    feature: str
+    __match_args__ = ("feature",)
+
+    def __init__(self, feature: str) -> None:
+        super().__init__(feature)
+        self.feature = feature
 
     def __str__(self) -> str:
         return f"{self.feature} is not supported by this kernel or architecture"
@@ -349,7 +369,6 @@ class VolatileMemoryError(MmapError, ValueError):
     """The root of the errors of volatile access; never raised itself."""
 
 
-@define(slots=False, repr=False)
 class VolatileOutOfBoundsError(VolatileMemoryError):
     """A volatile access that ends past the memory it is made in.
 
@@ -357,13 +376,16 @@ class VolatileOutOfBoundsError(VolatileMemoryError):
         addr: the end of the range that was asked for, in bytes.
     """
 
-    addr: int
+    __match_args__ = ("addr",)
+
+    def __init__(self, addr: int) -> None:
+        super().__init__(addr)
+        self.addr = addr
 
     def __str__(self) -> str:
         return f"the range ends at {self.addr:#x}, which is past the end of the memory"
 
 
-@define(slots=False, repr=False)
 class VolatileOverflowError(VolatileMemoryError):
     """A volatile access whose end no address can express, because it is past 2**64.
 
@@ -372,14 +394,16 @@ class VolatileOverflowError(VolatileMemoryError):
         offset: what was added to it, in bytes.
     """
 
-    base: int
-    offset: int
+    __match_args__ = ("base", "offset")
+
+    def __init__(self, base: int, offset: int) -> None:
+        super().__init__(base, offset)
+        self.base, self.offset = base, offset
 
     def __str__(self) -> str:
         return f"{self.base:#x} + {self.offset:#x} is past 2**64"
 
 
-@define(slots=False, repr=False)
 class VolatileMisalignedError(VolatileMemoryError):
     """A volatile load or store at an address where the processor cannot make it in one piece.
 
@@ -388,8 +412,11 @@ class VolatileMisalignedError(VolatileMemoryError):
         alignment: what it should be a multiple of, in bytes.
     """
 
-    addr: int
-    alignment: int
+    __match_args__ = ("addr", "alignment")
+
+    def __init__(self, addr: int, alignment: int) -> None:
+        super().__init__(addr, alignment)
+        self.addr, self.alignment = addr, alignment
 
     def __str__(self) -> str:
         return f"the address {self.addr:#x} is not a multiple of {self.alignment}"

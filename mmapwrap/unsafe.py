@@ -9,6 +9,7 @@ from mmapwrap._mapping import MemoryMapping
 from mmapwrap._new_pages import map_file_at, map_memory_at
 from mmapwrap._ownership import Pages
 from mmapwrap._protection import Protection, Sharing
+from mmapwrap._region_base import region_of
 
 __all__ = [
     "from_descriptor_offset_protection_fixed",
@@ -35,7 +36,7 @@ def new_protection_fixed(
         memory, other mappings. The caller knows that nobody does, and that no other owner will
         unmap the range.
     """
-    return MemoryMapping.of_pages(map_memory_at(addr, size, prot, _syscalls.MAP_FIXED))
+    return region_of(MemoryMapping, map_memory_at(addr, size, prot, _syscalls.MAP_FIXED))
 
 
 def from_descriptor_offset_protection_fixed(
@@ -62,7 +63,7 @@ def from_descriptor_offset_protection_fixed(
         As for `new_protection_fixed`.
     """
     pages = map_file_at(addr, fd, size, offset, prot, _syscalls.MAP_FIXED)
-    return MemoryMapping.of_pages(pages)
+    return region_of(MemoryMapping, pages)
 
 
 def from_raw_parts(
@@ -93,4 +94,4 @@ def from_raw_parts(
     address = as_address(addr, length)
     bits = as_protection(prot).bits
     handle = _syscalls.borrow_pages(address, length, bits, owner)
-    return ExternalMapping.of_pages(Pages(handle, length, bits, Sharing.SHARED))
+    return region_of(ExternalMapping, Pages(handle, length, bits, Sharing.SHARED))

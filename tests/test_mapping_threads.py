@@ -28,9 +28,11 @@ from mmapwrap import (
     AddressInUseError,
     Advice,
     ClosedMappingError,
+    LockLimitError,
     MemoryMapping,
     Protection,
     Sharing,
+    _syscalls,
 )
 
 MIB = 1 << 20
@@ -135,6 +137,72 @@ def test_counting_goes_on_during_one_long_advice() -> None:
 
     assert best_share(prepare, lambda: held[0].advise(Advice.POPULATE_WRITE)) >= GOES_ON
     held[0].close()
+
+
+LONG = 128 * MIB
+
+# What copies or reads all of a region: each keeps to C for some milliseconds.
+LONG_CALLS: dict[str, Callable[[MemoryMapping, bytearray], object]] = {
+    "m[:]": lambda m, _: m[:],
+    "m[::2]": lambda m, _: m[::2],
+    "m[:] = data": lambda m, data: m.__setitem__(slice(None), data),
+    "m[::-1] = data": lambda m, data: m.__setitem__(slice(None, None, -1), data),
+    "read_slice": lambda m, data: m.read_slice(data, 0),
+    "write_slice": lambda m, data: m.write_slice(data, 0),
+    "find": lambda m, _: m.find(b"nowhere"),
+    "rfind": lambda m, _: m.rfind(b"nowhere"),
+    "is_all_zero": lambda m, _: m.is_all_zero(),
+    "==": lambda m, _: m.get_slice(0, LONG) == m.get_slice(0, LONG),
+    "write_bytes": lambda m, _: m.get_slice(0, LONG).write_bytes(0),
+    "copy_to": lambda m, data: m.get_slice(0, LONG).copy_to(data),
+    "copy_to_volatile_slice": lambda m, _: m.get_slice(0, LONG).copy_to_volatile_slice(
+        m.get_slice(0, LONG)
+    ),
+    "lock": lambda m, _: m.lock(),
+    "close": lambda m, _: m.close(),
+}
+
+
+@pytest.mark.usefixtures("prompt_switches")
+@pytest.mark.parametrize("name", LONG_CALLS)
+def test_counting_goes_on_during_a_long_call(name: str) -> None:
+    data = bytearray(LONG)
+    held: list[MemoryMapping] = []
+    if name == "lock":
+        try:
+            MemoryMapping.new(LONG).lock()
+        except LockLimitError:
+            pytest.skip("RLIMIT_MEMLOCK is too low")
+
+    def prepare() -> None:
+        held[:] = [MemoryMapping.anonymous(LONG, populate=name != "lock")]
+
+    assert best_share(prepare, lambda: LONG_CALLS[name](held[0], data)) >= GOES_ON
+    held[0].close()
+
+
+def seconds_on_used_memory(make: Callable[[int], object], size: int) -> float:
+    """How long it takes to make something where memory was used before; the median of nine."""
+    times: list[float] = []
+    for _ in range(9):
+        used, pin = (
+            b"x" * size,
+            b"y" * (MIB // 4),
+        )  # the pin keeps the allocator from giving it back
+        del used
+        start = time.perf_counter()
+        made = make(size)
+        times.append(time.perf_counter() - start)
+        del made, pin
+    return sorted(times)[4]
+
+
+def test_memory_for_a_long_slice_is_not_cleared_first() -> None:
+    # Clearing takes as long as writing, and would hold the GIL.
+    size = 16 * MIB
+    b"x" * (2 * size)  # from here on so much comes from the heap, and not from the system
+    cleared = seconds_on_used_memory(bytes, size)
+    assert seconds_on_used_memory(lambda count: _syscalls.new_bytes(count)[0], size) < cleared / 5
 
 
 def test_map_and_close_100000_rounds_leave_nothing() -> None:

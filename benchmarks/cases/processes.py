@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import shared_memory
 from pathlib import Path
 
@@ -66,16 +67,41 @@ else:
 print(1 / rate)
 """
 
+# Nothing but the bytes: what a pipe does with as many at once as a batch of the ring's has.
+BLOCKS = """
+import multiprocessing, os, sys, time
+count, batch = map(int, sys.argv[1:])
+reading, writing = multiprocessing.Pipe(duplex=False)
+message = bytes(64)
+if os.fork() == 0:
+    reading.close()
+    for _ in range(0, count, batch):
+        writing.send_bytes(b"".join([message] * batch))
+    os._exit(0)
+writing.close()
+start = time.perf_counter()
+received = 0
+while received < count:
+    block = reading.recv_bytes()
+    received += len([block[at : at + 64] for at in range(0, len(block), 64)])
+print((time.perf_counter() - start) / received)
+os.wait()
+"""
+
 
 @contextmanager
-def messages(bench: Bench) -> Generator[tuple[Measure, ...]]:
+def messages(bench: Bench, batch: int) -> Generator[tuple[Measure, ...]]:
     """Pass messages of 64 bytes from one process to another: the time of one message."""
     count = 100_000 if bench.is_quick else 400_000
 
     def exchange(way: str) -> float:
-        return float(run(EXCHANGE, EXAMPLES, way, count, BATCH).split()[-1])
+        return float(run(EXCHANGE, EXAMPLES, way, count, batch).split()[-1])
 
-    yield lambda: exchange("ring"), lambda: exchange("pipe")
+    ring, pipe = partial(exchange, "ring"), partial(exchange, "pipe")
+    if batch == 1:
+        yield ring, pipe
+    else:
+        yield ring, pipe, lambda: float(run(BLOCKS, count, batch))
 
 
 # --- Import -------------------------------------------------------------------------------------
@@ -130,6 +156,8 @@ def keeping(_: Bench) -> Generator[tuple[Measure, ...]]:
     )
 
 
+PIPE = Peer("multiprocessing.Pipe", speed(3.0))
+
 SHARED_CASES = (
     Case(
         "shared memory: create, map 1 MiB, close",
@@ -138,8 +166,13 @@ SHARED_CASES = (
     ),
     Case(
         f"a message through the ring buffer, in batches of {BATCH}",
-        messages,
-        (Peer("multiprocessing.Pipe", speed(3.0)),),
+        partial(messages, batch=BATCH),
+        (PIPE, Peer("Pipe, a batch in one message", speed())),
+    ),
+    Case(
+        "a message through the ring buffer, one at a time",
+        partial(messages, batch=1),
+        (PIPE,),
     ),
 )
 

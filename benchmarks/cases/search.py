@@ -86,7 +86,7 @@ def zeros(bench: Bench, size: int) -> Generator[tuple[Measure, ...]]:
     )
 
 
-# From 3.12 on mmap.find is another search, and there is no target beside it.
+# Measured on 3.11; later Pythons search in other ways, and there is no target beside them.
 FASTER = (Peer("mmap.find", speed(2.5 if sys.version_info < (3, 12) else None)),)
 
 CASES = (
@@ -97,7 +97,11 @@ CASES = (
     ),
     Case("find nothing in 256 MiB", partial(find, needle=NEEDLE, end=b""), FASTER),
     Case("find one byte in 256 MiB", partial(find, needle=b"\0", end=b"\0"), FASTER),
-    Case("find in 1 MiB that nearly matches everywhere", periodic, FASTER),
+    Case(
+        "find in 1 MiB that nearly matches everywhere",
+        periodic,
+        (Peer("mmap.find", speed()),),  # the target here is not to be quadratic: the next line
+    ),
     Case(
         "the same: 16 MiB and a needle of 64 KiB",
         periodic_twice,
@@ -108,19 +112,19 @@ CASES = (
         partial(zeros, size=SIZE),
         (
             Peer("reading it in C", speed(0.9)),
-            Peer("memcmp against zeros in C", speed(0.9)),
+            Peer("memcmp against zeros in C", speed()),
             Peer("memcmp through cffi", speed()),
-            Peer("NumPy: not array.any()", speed(0.9)),
+            Peer("NumPy: not array.any()", speed()),
         ),
     ),
     Case(
         "is_all_zero of 4 KiB",
         partial(zeros, size=4096),
         (
-            Peer("reading it in C", speed()),
+            Peer("reading it in C", speed(0.9)),
             Peer("memcmp against zeros in C", speed()),
-            Peer("memcmp through cffi", speed(0.9)),
-            Peer("NumPy: not array.any()", speed(0.9)),
+            Peer("memcmp through cffi", speed()),
+            Peer("NumPy: not array.any()", speed()),
         ),
     ),
 )
