@@ -8,7 +8,7 @@ a page, and ends on one or at the region's end. A range of no bytes is checked, 
 from collections.abc import Callable
 from typing import Final, SupportsIndex
 
-from mmapwrap import _mapped_file, _syscalls
+from mmapwrap import _syscalls
 from mmapwrap._advice import Advice, DestructiveAdvice, SyncMode
 from mmapwrap._arguments import as_protection
 from mmapwrap._ownership import READ, WRITE
@@ -180,11 +180,13 @@ class PagedRegion(RegionBase):
             InvalidSystemCallError: Some of the range is locked.
             InputOutputError: Changes could not be written back.
         """
+        from mmapwrap._mapped_file import shared_files  # noqa: PLC0415  # nobody else needs it
+
         pages = self._pages
         start, end = pages.span(offset, count)
         pages.call(_syscalls.check_pages, start, end - start)
         base = _syscalls.address(pages.handle)
-        for file in _mapped_file.shared_files(base + start, base + end):
+        for file in shared_files(base + start, base + end):
             first, last = max(file.start, base + start), min(file.end, base + end)
             fd = file.reopen()
             try:

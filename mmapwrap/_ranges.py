@@ -89,7 +89,7 @@ class RangeMap(Generic[T]):
         if start >= end:
             return
         ranges = self._ranges
-        first, last = self._index(start), self._index(end - 1)
+        first, last = self._touched(start, end)
         changed = [(start, value)]
         if ranges[first][0] < start:
             changed.insert(0, ranges[first])
@@ -118,7 +118,8 @@ class RangeMap(Generic[T]):
         found: list[tuple[int, T]] = []
         while changes != self._changes:  # until no handler came between the search and the copy
             changes = self._changes
-            found = self._ranges[self._index(start) : self._index(end - 1) + 1]
+            first, last = self._touched(start, end)
+            found = self._ranges[first : last + 1]
         if len(found) == 1:
             return [(start, end, found[0][1])]
         starts = [start, *(at for at, _ in found[1:])]
@@ -126,6 +127,13 @@ class RangeMap(Generic[T]):
             (at, stop, value)
             for at, stop, (_, value) in zip(starts, [*starts[1:], end], found, strict=True)
         ]
+
+    def _touched(self, start: int, end: int) -> tuple[int, int]:
+        """The first and the last of the list's ranges that have a byte in this one."""
+        first = self._index(start)
+        following = self._ranges[first + 1 : first + 2]
+        is_alone = not following or end <= following[0][0]
+        return first, first if is_alone else self._index(end - 1)
 
     def _index(self, position: int) -> int:
         return bisect_right(self._ranges, position, key=itemgetter(0)) - 1

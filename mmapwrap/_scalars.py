@@ -42,10 +42,11 @@ class Scalar(Generic[N]):
         "_failed",
         "_kind",
         "_load",
-        "_mode",
         "_store",
+        "mode",
         "name",
         "size",
+        "volatile_mode",
     )
 
     def __init__(
@@ -60,7 +61,8 @@ class Scalar(Generic[N]):
     ) -> None:
         self.name: Final = name
         self.size: Final = mode & 0xF
-        self._mode: Final = mode
+        self.mode: Final = mode
+        self.volatile_mode: Final = mode | _syscalls.MODE_VOLATILE
         self._as_value: Callable[[N], N] = as_value
         self._load: Callable[..., N] = load
         self._store: Final = store
@@ -71,18 +73,18 @@ class Scalar(Generic[N]):
     def __repr__(self) -> str:
         return f"mmapwrap.{self.name}"
 
-    def load(self, pages: "Pages", offset: SupportsIndex, access: int = 0) -> N:
-        """Reads the number, with the errors of the pages. `access`: 0 or MODE_VOLATILE."""
+    def load(self, pages: "Pages", offset: SupportsIndex, mode: int) -> N:
+        """Reads the number, with the errors of the pages. `mode`: the scalar's own or volatile."""
         if pages.protections is not None or type(offset) is not int:
             offset = pages.checked(_syscalls.PROT_READ, offset, self.size)
         try:
-            value = self._load(pages.handle, offset, self._mode | access)
+            value = self._load(pages.handle, offset, mode)
         except OverflowError:
             raise pages.error(_syscalls.REFUSED_RANGE, offset, self.size) from None
         if value == self._failed:
             # Not by errno: a signal handler in between may have made a call of its own.
             pages.raise_failure(
-                _syscalls.check_scalar(pages.handle, offset, self._mode | access), offset, self.size
+                _syscalls.check_scalar(pages.handle, offset, mode), offset, self.size
             )
             return self._read(pages, offset)
         return value
@@ -93,14 +95,14 @@ class Scalar(Generic[N]):
         pages.call(_syscalls.read, offset, self.size, memory, _syscalls.PROT_READ)
         return self._decode(content)
 
-    def store(self, pages: "Pages", value: N, offset: SupportsIndex, access: int = 0) -> None:
-        """Writes the number, with the errors of the pages. `access`: 0 or MODE_VOLATILE."""
+    def store(self, pages: "Pages", value: N, offset: SupportsIndex, mode: int) -> None:
+        """Writes the number, with the errors of the pages. `mode`: the scalar's own or volatile."""
         if value.__class__ is not self._kind:
             value = self._as_value(value)
         if pages.protections is not None or type(offset) is not int:
             offset = pages.checked(_syscalls.PROT_WRITE, offset, self.size)
         try:
-            result = self._store(pages.handle, offset, self._mode | access, value)
+            result = self._store(pages.handle, offset, mode, value)
         except OverflowError:
             self._as_value(value)  # which of the two is it?
             result = -_syscalls.REFUSED_RANGE

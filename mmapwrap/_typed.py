@@ -3,7 +3,6 @@
 from operator import index
 from typing import SupportsIndex, TypeVar
 
-from mmapwrap import _syscalls
 from mmapwrap._region_base import RegionBase
 from mmapwrap._scalars import Scalar, not_a_scalar
 from mmapwrap._volatile import VolatileSlice, volatile_end
@@ -32,7 +31,7 @@ class TypedRegion(RegionBase):
         """
         if scalar.__class__ is not Scalar:
             raise not_a_scalar(scalar)
-        return scalar.load(self._pages, offset)
+        return scalar.load(self._pages, offset, scalar.mode)
 
     def write_obj(self, scalar: Scalar[N], value: N, offset: SupportsIndex) -> None:
         """Writes a number, at any alignment; all of it or nothing.
@@ -52,7 +51,7 @@ class TypedRegion(RegionBase):
         """
         if scalar.__class__ is not Scalar:
             raise not_a_scalar(scalar)
-        scalar.store(self._pages, value, offset)
+        scalar.store(self._pages, value, offset, scalar.mode)
 
     def read_obj_volatile(self, scalar: Scalar[N], offset: SupportsIndex) -> N:
         """Reads a number by exactly one load of its width.
@@ -63,7 +62,7 @@ class TypedRegion(RegionBase):
         """
         if scalar.__class__ is not Scalar:
             raise not_a_scalar(scalar)
-        return scalar.load(self._pages, offset, _syscalls.MODE_VOLATILE)
+        return scalar.load(self._pages, offset, scalar.volatile_mode)
 
     def write_obj_volatile(self, scalar: Scalar[N], value: N, offset: SupportsIndex) -> None:
         """Writes a number by exactly one store of its width.
@@ -74,7 +73,7 @@ class TypedRegion(RegionBase):
         """
         if scalar.__class__ is not Scalar:
             raise not_a_scalar(scalar)
-        scalar.store(self._pages, value, offset, _syscalls.MODE_VOLATILE)
+        scalar.store(self._pages, value, offset, scalar.volatile_mode)
 
     def get_slice(self, offset: SupportsIndex, count: SupportsIndex) -> VolatileSlice:
         """Returns a range for memory that others change meanwhile; it keeps the pages alive.

@@ -148,7 +148,7 @@ class VolatileSlice:
             VolatileOverflowError: It ends past 2**64.
         """
         place = self._place_of(scalar, offset)
-        return scalar.load(self._pages, place, _syscalls.MODE_VOLATILE)
+        return scalar.load(self._pages, place, scalar.volatile_mode)
 
     def store(self, scalar: Scalar[N], value: N, offset: SupportsIndex = 0) -> None:
         """Writes a number by one store of its width.
@@ -160,7 +160,7 @@ class VolatileSlice:
             InvalidArgumentError: The scalar cannot hold the value.
         """
         place = self._place_of(scalar, offset)
-        scalar.store(self._pages, value, place, _syscalls.MODE_VOLATILE)
+        scalar.store(self._pages, value, place, scalar.volatile_mode)
 
     def _place_of(self, scalar: Scalar[N], offset: SupportsIndex) -> int:
         """Where in the region a number of the slice is."""

@@ -67,23 +67,27 @@ else:
 print(1 / rate)
 """
 
-# Nothing but the bytes: what a pipe does with as many at once as a batch of the ring's has.
+# What a pipe does with a batch of messages as one, which are made and checked alike.
 BLOCKS = """
 import multiprocessing, os, sys, time
-count, batch = map(int, sys.argv[1:])
+folder, count, batch = sys.argv[1], *map(int, sys.argv[2:])
+sys.path.insert(0, folder)
+from ring_buffer import message_of
 reading, writing = multiprocessing.Pipe(duplex=False)
-message = bytes(64)
 if os.fork() == 0:
     reading.close()
-    for _ in range(0, count, batch):
-        writing.send_bytes(b"".join([message] * batch))
+    for first in range(0, count, batch):
+        writing.send_bytes(b"".join([message_of(n) for n in range(first, first + batch)]))
     os._exit(0)
 writing.close()
-start = time.perf_counter()
-received = 0
+start, received = 0.0, 0
 while received < count:
     block = reading.recv_bytes()
-    received += len([block[at : at + 64] for at in range(0, len(block), 64)])
+    start = start or time.perf_counter()
+    messages = [block[at : at + 64] for at in range(0, len(block), 64)]
+    following = received + len(messages)
+    assert messages == [message_of(n) for n in range(received, following)]
+    received = following
 print((time.perf_counter() - start) / received)
 os.wait()
 """
@@ -101,7 +105,7 @@ def messages(bench: Bench, batch: int) -> Generator[tuple[Measure, ...]]:
     if batch == 1:
         yield ring, pipe
     else:
-        yield ring, pipe, lambda: float(run(BLOCKS, count, batch))
+        yield ring, pipe, lambda: float(run(BLOCKS, EXAMPLES, count, batch))
 
 
 # --- Import -------------------------------------------------------------------------------------
