@@ -106,10 +106,10 @@ class Scalar(Generic[N]):
         except OverflowError:
             self._as_value(value)  # which of the two is it?
             result = -_syscalls.REFUSED_RANGE
-        if result == -_syscalls.REFUSED_VALUE:
-            self._as_value(value)
-            raise InvalidArgumentError(f"{value} is too large for {self.name}")
         if result < 0:
+            if result == -_syscalls.REFUSED_VALUE:
+                self._as_value(value)
+                raise InvalidArgumentError(f"{value} is too large for {self.name}")
             raise pages.error(-result, offset, self.size)
 
 

@@ -200,7 +200,7 @@ def seconds_on_used_memory(make: Callable[[int], object], size: int) -> float:
 def test_memory_for_a_long_slice_is_not_cleared_first() -> None:
     # Clearing takes as long as writing, and would hold the GIL.
     size = 16 * MIB
-    b"x" * (2 * size)  # from here on so much comes from the heap, and not from the system
+    seconds_on_used_memory(bytes, 2 * size)  # from here on so much comes from the heap
     cleared = seconds_on_used_memory(bytes, size)
     assert seconds_on_used_memory(lambda count: _syscalls.new_bytes(count)[0], size) < cleared / 5
 

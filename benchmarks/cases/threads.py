@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -76,6 +77,11 @@ def large(bench: Bench) -> int:
     return GIB // 4 if bench.is_quick else GIB
 
 
+def change(buffer: "memoryview | mmap.mmap") -> None:
+    """Change every page."""
+    np.frombuffer(buffer, np.uint8)[:: mmap.PAGESIZE] += 1
+
+
 @contextmanager
 def sync(bench: Bench) -> Generator[tuple[Measure, ...]]:
     """Write back a file of which every page has changed."""
@@ -88,18 +94,43 @@ def sync(bench: Bench) -> Generator[tuple[Measure, ...]]:
     ):
 
         def measure() -> float:
-            np.frombuffer(m.view(), np.uint8)[:: mmap.PAGESIZE] += 1
+            change(m.view())
             return share_left(m.msync)
 
         def measure_peer() -> float:
-            np.frombuffer(peer, np.uint8)[:: mmap.PAGESIZE] += 1
+            change(peer)
             return share_left(peer.flush)
 
         def measure_control() -> float:
-            np.frombuffer(m.view(), np.uint8)[:: mmap.PAGESIZE] += 1
+            change(m.view())
             return share_left(lambda: LIBC.msync(m.as_ptr(), size, MS_SYNC))
 
         yield measure, measure_peer, measure_control
+
+
+@contextmanager
+def let_go_and_sync(
+    bench: Bench, measure: Callable[[Callable[[], object]], float]
+) -> Generator[tuple[Measure, ...]]:
+    """Write it back after letting go of its pages, and as it is."""
+    size = large(bench)
+    with bench.file(size) as path, MemoryMapping.from_file(path) as m:
+
+        def let_go() -> None:
+            m.drop_page_cache(0, size)
+            m.msync()
+
+        def measured(work: Callable[[], object]) -> float:
+            change(m.view())
+            return measure(work)
+
+        yield partial(measured, let_go), partial(measured, m.msync)
+
+
+def beside_a_counter(work: Callable[[], object]) -> float:
+    """The seconds of work while another thread counts."""
+    with Counter():
+        return once(work)()
 
 
 @contextmanager
@@ -177,6 +208,17 @@ CASES = (
         sync,
         (Peer("mmap.flush", MOST), Peer("msync by ctypes", SEEN)),
         Unit.SHARE,
+    ),
+    Case(
+        "the same, after drop_page_cache",
+        partial(let_go_and_sync, measure=share_left),
+        (Peer("msync as it is", MOST),),
+        Unit.SHARE,
+    ),
+    Case(
+        "dirty msync beside it, after drop_page_cache",
+        partial(let_go_and_sync, measure=beside_a_counter),
+        (Peer("msync as it is", speed()),),
     ),
     Case(
         "left to a thread that counts: populate",
