@@ -19,7 +19,10 @@ class FaultGuard:
         self._entered: Final[list[None]] = []
 
     def __enter__(self) -> None:
-        self._pages.raise_failure(_syscalls.guard_enter(self._pages.handle))
+        pages = self._pages
+        result = _syscalls.guard_enter(pages.handle)
+        if result < 0:
+            raise pages.error(-result, 0, 0)
         self._entered.append(None)
 
     def __exit__(
@@ -32,6 +35,7 @@ class FaultGuard:
             self._entered.pop()
         except IndexError:  # never entered: there may be a guard of somebody else
             return
-        result = _syscalls.guard_leave(self._pages.handle)
-        if not isinstance(exception, MappingFaultError):
-            self._pages.raise_failure(result)
+        pages = self._pages
+        result = _syscalls.guard_leave(pages.handle)
+        if result < 0 and not isinstance(exception, MappingFaultError):
+            raise pages.error(-result, 0, 0)

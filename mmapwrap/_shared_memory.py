@@ -301,7 +301,7 @@ def _as_name(name: object) -> bytes:
     if not isinstance(name, str):
         raise TypeError(f"debug_name must be a str, not {type(name).__name__}")
     try:
-        return os.fsencode(name)
+        return name.encode(errors="surrogateescape")
     except UnicodeEncodeError as error:
         raise InvalidArgumentError(f"debug_name {name!r}: {error}") from None
 

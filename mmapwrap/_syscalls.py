@@ -274,7 +274,10 @@ def create_memfd(name: bytes, size: int, *, allocate: bool) -> int:
 
 def own_descriptor(fd: int) -> "CData":
     """What closes a descriptor when nobody holds it: in C, where no handler comes between."""
-    return ffi.gc(ffi.cast("mmw_descriptor *", fd + 1), lib.mmw_close_descriptor)
+    return _gc(ffi.cast(_DESCRIPTOR, fd + 1), lib.mmw_close_descriptor)
+
+
+_DESCRIPTOR: Final = ffi.typeof("mmw_descriptor *")
 
 
 def add_seals(fd: int, seals: int) -> None:
@@ -349,20 +352,22 @@ def _not_contiguous(buffer: "Buffer", kind: str) -> TypeError:
 
 def new_bytes(count: int) -> "tuple[bytes, CData]":
     """New bytes, and the memory of them for a helper to fill before anybody else sees them."""
-    content = bytes(count) if count < _LONG_TO_CLEAR else _maker_of_bytes()(None, count)
+    content = bytes(count) if count < _LONG_TO_CLEAR else _maker_of_bytes()(count)
     return content, _from_buffer(_BYTES, content)
 
 
-@cache
-def _maker_of_bytes() -> "Callable[[None, int], bytes]":
-    """What makes bytes that are not cleared first: clearing them would hold the GIL."""
-    import ctypes  # noqa: PLC0415  # it takes longer to import than all of this package
-
-    prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)
-    return prototype(("PyBytes_FromStringAndSize", ctypes.pythonapi))
-
-
 _LONG_TO_CLEAR: Final = 1 << 16
+
+
+@cache
+def _maker_of_bytes() -> "Callable[[int], bytes]":
+    """What makes bytes that are not cleared first: clearing them would hold the GIL."""
+    try:
+        import ctypes  # noqa: PLC0415  # it takes as long to import as this package
+    except ImportError:  # a Python that was built without it
+        return bytes
+    prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)
+    return partial(prototype(("PyBytes_FromStringAndSize", ctypes.pythonapi)), None)
 
 
 def open_file(path: "str | bytes | os.PathLike[str] | os.PathLike[bytes]", flags: int) -> int:

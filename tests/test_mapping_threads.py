@@ -205,6 +205,19 @@ def test_memory_for_a_long_slice_is_not_cleared_first() -> None:
     assert seconds_on_used_memory(lambda count: _syscalls.new_bytes(count)[0], size) < cleared / 5
 
 
+def test_a_long_slice_is_made_without_ctypes_too() -> None:
+    program = f"""
+        import sys
+        sys.modules["ctypes"] = None  # as in a Python that was built without it
+        from mmapwrap import MemoryMapping
+        with MemoryMapping.new({MIB}) as m:
+            m[:] = b"x" * {MIB}
+            assert m[:] == b"x" * {MIB}
+            assert m[::2] == b"x" * {MIB // 2}
+    """
+    assert child(program).returncode == 0
+
+
 def test_map_and_close_100000_rounds_leave_nothing() -> None:
     MemoryMapping.new(PAGE).close()
     descriptors, mappings = open_descriptors(), len(vmas())
