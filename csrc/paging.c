@@ -132,12 +132,13 @@ int64_t mmw_evict(mmw_pages *pages, uint64_t offset, uint64_t count, int fd, uin
     if (refused || count == 0) return refused;
     mmw_whole_pages range = mmw_widened(pages, offset, count);
     uint64_t head = (uint64_t)(pages->base + offset - range.start);
-    /* Only clean pages that nobody has mapped leave the cache: write them back, drop our own
-     * page-table entries (the mapping is shared, so no content is lost), then ask. */
-    while (fdatasync(fd) != 0)
-        if (errno != EINTR) return MMW_FAILED(MMW_CALL_FDATASYNC);
+    /* Only clean pages that nobody has mapped leave the cache: drop our own page-table entries (the
+     * mapping is shared, so no content is lost), write the pages back, then ask. In this order, for
+     * to clean what is mapped the kernel interrupts our other threads for each page. */
     int64_t failure = advise_pages(pages, range, MADV_DONTNEED);
     if (failure) return failure;
+    while (fdatasync(fd) != 0)
+        if (errno != EINTR) return MMW_FAILED(MMW_CALL_FDATASYNC);
     int error = posix_fadvise(fd, (off_t)(file_offset - head), (off_t)range.length,
                               POSIX_FADV_DONTNEED);
     return error ? MMW_FAILED_WITH(MMW_CALL_POSIX_FADVISE, error) : 0;

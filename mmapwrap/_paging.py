@@ -161,7 +161,7 @@ class PagedRegion(RegionBase):
         self._pages.call(_syscalls.remove, mem_offset, count, None, WRITE)
 
     def evict(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
-        """Takes the range out of the page cache: fdatasync(2), MADV_DONTNEED, posix_fadvise(2).
+        """Takes the range out of the page cache: MADV_DONTNEED, fdatasync(2), posix_fadvise(2).
 
         Pages stay that another process has mapped or that are locked, and those of tmpfs and memfd,
         which are nowhere else. The file is opened again through /proc to do this, for a mapping

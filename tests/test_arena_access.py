@@ -226,6 +226,52 @@ def test_access_is_what_the_segments_allow_and_never_a_signal(
     assert child(ATTEMPT, known_file.path, *names).succeeded() == ""
 
 
+STEPS = [2, 3, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE, 7 * PAGE + 5]
+EDGES = [0, 1, PAGE - 1, 2 * PAGE, 3 * PAGE, 7 * PAGE + 9, SIZE - 1]
+
+
+def attempt_steps(path: str) -> int:
+    """Read and write stepped slices; fails where one reaches what it does not choose."""
+    refused = 0
+    with laid_out(Path(path)) as arena:
+        for start in EDGES:
+            for step in (sign * step for step in STEPS for sign in (1, -1)):
+                chosen = range(start, SIZE if step > 0 else -1, step)
+                key = slice(start, None, step)
+                read = attempt(arena.__getitem__, key)
+                if all(allowed(at, 1) & READ.bits for at in chosen):
+                    assert read.unwrap() == bytes(arena[at] for at in chosen)
+                else:
+                    assert isinstance(read, Err), key
+                    assert isinstance(read.error, ProtectionError), key
+                    refused += 1
+                readable = [at for at in chosen if allowed(at, 1) == RW.bits]
+                before = {at: arena[at] for at in readable}
+                data = bytes((at + step) % 251 for at in chosen)
+                written = attempt(arena.__setitem__, key, data)
+                if all(allowed(at, 1) & WRITE.bits for at in chosen):
+                    written.unwrap()
+                    before = {at: (at + step) % 251 for at in readable}
+                else:
+                    assert isinstance(written, Err), key
+                    refused += 1
+                assert {at: arena[at] for at in readable} == before, key
+    return refused
+
+
+STEPPED = """
+    import sys
+    from test_arena_access import attempt_steps
+    print(attempt_steps(sys.argv[1]))
+"""
+
+
+def test_stepped_slice_touches_what_it_chooses_and_is_written_whole_or_not(
+    known_file: KnownFile,
+) -> None:
+    assert int(child(STEPPED, known_file.path).succeeded()) > 100
+
+
 def test_access_of_no_bytes_needs_nothing(known_file: KnownFile) -> None:
     with laid_out(known_file.path) as arena:
         for page in range(len(LAYOUT) + 1):
