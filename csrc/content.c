@@ -6,14 +6,26 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-int64_t mmw_read(mmw_pages *pages, uint64_t offset, uint64_t count, char *into)
+static int64_t read_bytes(mmw_pages *pages, uint64_t offset, uint64_t count, char *into,
+                          const char *guarded)
 {
     int64_t refused = mmw_check_access(pages, offset, count, PROT_READ);
     if (refused) return refused;
     mmw_access access;
-    MMW_ACCESS(&access, pages, PROT_READ, into, count);
+    MMW_ACCESS(&access, pages, PROT_READ, guarded, count);
     memmove(into, pages->base + offset, count);
     return mmw_access_end(&access, (int64_t)count);
+}
+
+int64_t mmw_read(mmw_pages *pages, uint64_t offset, uint64_t count, char *into)
+{
+    return read_bytes(pages, offset, count, into, into);
+}
+
+/* Into memory that the caller has just made, which is no mapping of a file. */
+int64_t mmw_read_new(mmw_pages *pages, uint64_t offset, uint64_t count, char *into)
+{
+    return read_bytes(pages, offset, count, into, NULL);
 }
 
 /* Every `step`th byte of a range, from its end where the step is negative. */

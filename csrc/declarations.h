@@ -86,6 +86,7 @@ int64_t mmw_evict(mmw_pages *pages, uint64_t offset, uint64_t count, int fd, uin
 
 /* content.c: copying in and out, guarded against pages that cannot be read in. */
 int64_t mmw_read(mmw_pages *pages, uint64_t offset, uint64_t count, char *into);
+int64_t mmw_read_new(mmw_pages *pages, uint64_t offset, uint64_t count, char *into);
 int64_t mmw_read_steps(mmw_pages *pages, uint64_t offset, uint64_t count, char *into, int64_t step);
 int64_t mmw_write(mmw_pages *pages, uint64_t offset, uint64_t count, const char *source);
 int64_t mmw_write_steps(mmw_pages *pages, uint64_t offset, uint64_t count, const char *source,

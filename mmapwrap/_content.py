@@ -95,7 +95,7 @@ class ContentRegion(RegionBase):
         if type(key) is int and key >= 0 and pages.protections is None:
             position = key
         elif isinstance(key, slice):
-            return self._read_bytes(range(*key.indices(pages.size)))
+            return self._read_bytes(key)
         else:
             position = pages.position(READ, key)
         try:
@@ -120,7 +120,7 @@ class ContentRegion(RegionBase):
             InvalidArgumentError: The value is no byte, or the data not as long as the slice.
         """
         if isinstance(key, slice):
-            self._write_bytes(range(*key.indices(len(self))), cast("ReadableBuffer", value))
+            self._write_bytes(key, cast("ReadableBuffer", value))
         else:
             self._write_byte(key, as_byte(cast("SupportsIndex", value)))
 
@@ -134,32 +134,35 @@ class ContentRegion(RegionBase):
         if result < 0:
             raise pages.index_error(-result, key, position)
 
-    def _read_bytes(self, chosen: range) -> bytes:
-        content, memory = _syscalls.new_bytes(len(chosen))
-        self._copy_chosen(READ, _syscalls.read, _syscalls.read_steps, chosen, memory)
+    def _read_bytes(self, key: slice) -> bytes:
+        pages = self._pages
+        start, stop, step = key.indices(pages.size)
+        if step == 1 and start <= stop:
+            content, memory = _syscalls.new_bytes(stop - start)
+            pages.call(_syscalls.read_new, start, stop - start, memory, READ)
+        else:
+            chosen = range(start, stop, step)
+            content, memory = _syscalls.new_bytes(len(chosen))
+            self._copy_steps(READ, _syscalls.read_steps, chosen, memory)
         return content
 
-    def _write_bytes(self, chosen: range, data: ReadableBuffer) -> None:
+    def _write_bytes(self, key: slice, data: ReadableBuffer) -> None:
         source = _syscalls.bytes_in(data)
+        chosen = range(*key.indices(len(self)))
         if len(source) != len(chosen):
             raise InvalidArgumentError(
                 f"{len(source)} bytes of data do not fit a slice of {len(chosen)} bytes"
             )
-        self._copy_chosen(WRITE, _syscalls.write, _syscalls.write_steps, chosen, source)
+        if chosen.step == 1:
+            self._pages.call(_syscalls.write, chosen.start, len(source), source, WRITE)
+        else:
+            self._copy_steps(WRITE, _syscalls.write_steps, chosen, source)
 
-    def _copy_chosen(
-        self,
-        need: int,
-        helper: "Callable[..., int]",
-        helper_by_steps: "Callable[..., int]",
-        chosen: range,
-        memory: "CData",
+    def _copy_steps(
+        self, need: int, helper: "Callable[..., int]", chosen: range, memory: "CData"
     ) -> None:
         """Copies between the chosen bytes and memory; what lies between them may be a hole."""
-        pages, count = self._pages, len(chosen)
-        if count < 2 or chosen.step == 1:
-            pages.call(helper, chosen[0] if chosen else 0, count, memory, need)
-        else:
-            start, last = sorted((chosen[0], chosen[-1]))
-            pages.require_each(need, range(start, last + 1, abs(chosen.step)))
-            pages.call(helper_by_steps, start, last + 1 - start, (memory, chosen.step))
+        pages = self._pages
+        first, last = sorted((chosen[0], chosen[-1])) if chosen else (0, -1)
+        pages.require_each(need, range(first, last + 1, abs(chosen.step)))
+        pages.call(helper, first, last + 1 - first, (memory, chosen.step))

@@ -208,7 +208,7 @@ class Pages:
 
     def require_each(self, need: int, positions: range) -> None:
         """Raises ProtectionError unless each of these bytes, in their order, allows `need`."""
-        if self.protections is None:
+        if self.protections is None or not positions:
             return  # C knows
         first, step = positions.start, positions.step
         for start, end, bits in self.ranges(first, positions[-1] + 1):

@@ -92,7 +92,7 @@ class Scalar(Generic[N]):
     def _read(self, pages: "Pages", offset: int) -> N:
         """The number, where it looks like a failed load and there is nothing to fail any more."""
         content, memory = _syscalls.new_bytes(self.size)
-        pages.call(_syscalls.read, offset, self.size, memory, _syscalls.PROT_READ)
+        pages.call(_syscalls.read_new, offset, self.size, memory, _syscalls.PROT_READ)
         return self._decode(content)
 
     def store(self, pages: "Pages", value: N, offset: SupportsIndex, mode: int) -> None:

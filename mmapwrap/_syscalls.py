@@ -126,6 +126,7 @@ evict: Final = _with_arguments(lib.mmw_evict)
 check_range: Final = lib.mmw_check_range
 check_pages: Final = lib.mmw_check_pages
 read: Final = lib.mmw_read
+read_new: Final = lib.mmw_read_new
 read_steps: Final = _with_arguments(lib.mmw_read_steps)
 write: Final = lib.mmw_write
 write_steps: Final = _with_arguments(lib.mmw_write_steps)
