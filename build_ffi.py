@@ -31,7 +31,7 @@ ffibuilder.cdef((CSRC / "declarations.h").read_text())
 ffibuilder.cdef("\n".join(f"#define {name} ..." for name in CONSTANTS))
 ffibuilder.set_source(
     "mmapwrap._mman",
-    '#include "pages.h"',
+    '#include "new_bytes.h"',
     sources=[f"csrc/{path.name}" for path in sorted(CSRC.glob("*.c"))],
     include_dirs=["csrc"],
     depends=[f"csrc/{path.name}" for path in sorted(CSRC.glob("*.h"))],

@@ -65,9 +65,13 @@ def arguments() -> argparse.Namespace:
         if not args.list:
             args.output.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        parser.error(str(error))
-    if not args.list and not os.access(args.output, os.W_OK):
-        parser.error(f"--output: {args.output} cannot be written")
+        parser.error(f"--output or --write: {error}")
+    written = [args.output / name for name in RESULTS]
+    if args.write:
+        written += [args.write, args.write.with_suffix(".svg")]
+    for path in written:
+        if not args.list and not os.access(path if path.exists() else path.parent, os.W_OK):
+            parser.error(f"{path} cannot be written")
     return args
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.case import Unit
 from benchmarks.result import Result
 
 # pyperf has no types. Its own Runner measures one thing after the other and cannot interleave; so
@@ -27,6 +28,8 @@ KEPT = (
     "python_compiler",
     "timer",
 )
+# pyperf's name of a unit, and how many of them ours is; its integers are percent here.
+UNITS = {Unit.SECONDS: ("second", 1), Unit.BYTES: ("byte", 1), Unit.SHARE: ("integer", 100)}
 SMALLEST = 1e-9  # stands for nothing, which pyperf does not take
 
 
@@ -43,8 +46,8 @@ def save(results: Iterable[Result], path: Path, about: dict[str, Any]) -> None:
         names = ["mmapwrap", *(peer.name for peer in result.case.peers)]
         for name, samples in zip(names, result.samples, strict=True):
             described = {**about, "name": f"{result.case.name}: {name}"}
-            described["unit"] = "byte" if result.case.unit.value == "byte" else "second"
-            values = [max(value, SMALLEST) for value in samples]
+            described["unit"], factor = UNITS[result.case.unit]
+            values = [max(factor * value, SMALLEST) for value in samples]
             run = pyperf.Run(values, metadata=described, collect_metadata=False)
             benchmarks.append(pyperf.Benchmark([run]))
     pyperf.BenchmarkSuite(benchmarks).dump(str(path), replace=True)

@@ -2,6 +2,7 @@
 
 #include "guard.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -62,16 +63,30 @@ int64_t mmw_read_steps(mmw_pages *pages, uint64_t offset, uint64_t count, char *
     return mmw_access_end(&access, (int64_t)chosen.number);
 }
 
+/* `aside`: room for a copy of a source that would be written over before it is read, or NULL. */
+static int64_t write_chosen(mmw_pages *pages, chosen_bytes chosen, const char *source, char *aside,
+                            int64_t step)
+{
+    mmw_access access;
+    MMW_ACCESS(&access, pages, PROT_WRITE, source, chosen.number);
+    if (aside != NULL) memcpy(aside, source, chosen.number);
+    scatter(chosen.first, aside == NULL ? source : aside, chosen.number, step);
+    return mmw_access_end(&access, (int64_t)chosen.number);
+}
+
 int64_t mmw_write_steps(mmw_pages *pages, uint64_t offset, uint64_t count, const char *source,
                         int64_t step)
 {
     int64_t refused = mmw_check_access(pages, offset, count, PROT_WRITE);
     if (refused || count == 0) return refused;
     chosen_bytes chosen = choose(pages, offset, count, step);
-    mmw_access access;
-    MMW_ACCESS(&access, pages, PROT_WRITE, source, chosen.number);
-    scatter(chosen.first, source, chosen.number, step);
-    return mmw_access_end(&access, (int64_t)chosen.number);
+    const char *start = pages->base + offset;
+    bool overlaps = source < start + count && start < source + chosen.number;
+    char *aside = overlaps ? malloc(chosen.number) : NULL;
+    if (overlaps && aside == NULL) return MMW_FAILED(MMW_CALL_MALLOC);
+    int64_t result = write_chosen(pages, chosen, source, aside, step);
+    free(aside);
+    return result;
 }
 
 int64_t mmw_write(mmw_pages *pages, uint64_t offset, uint64_t count, const char *source)

@@ -124,6 +124,9 @@ int64_t mmw_is_all_zero(mmw_pages *pages, uint64_t offset, uint64_t count);
 int64_t mmw_equals(mmw_pages *pages, uint64_t offset, uint64_t count, mmw_pages *other,
                    uint64_t other_offset);
 
+/* new_bytes.h */
+int64_t mmw_new_bytes(uintptr_t list, uint64_t count);
+
 /* cache_lines.c */
 int64_t mmw_flush_lines(mmw_pages *pages, uint64_t offset, uint64_t count);
 

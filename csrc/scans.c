@@ -6,6 +6,37 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PLACES 64 /* looked at together */
+
+/* Whether a needle may start at one of the next places: both of its ends are where they should be. */
+static bool may_start(const char *starts, const char *ends, char first, char last)
+{
+    unsigned char found = 0;
+    for (size_t i = 0; i < PLACES; i++) found |= (starts[i] == first) & (ends[i] == last);
+    return found;
+}
+
+/* The first match. As long as few places look like one they are ruled out many at a time; where many do,
+ * memmem goes on, which needs time for the size of both at worst. */
+MMW_WORK const char *first_match(const char *text, uint64_t count, const char *needle, uint64_t size)
+{
+    uint64_t at = 0, in_vain = 0;
+    if (size >= 2) {
+        char first = needle[0], last = needle[size - 1];
+        for (; size + PLACES <= count - at && in_vain <= at / 8 + 4096; at += PLACES) {
+            const char *starts = text + at, *ends = starts + size - 1;
+            if (!may_start(starts, ends, first, last)) continue;
+            in_vain += PLACES;
+            for (size_t i = 0; i < PLACES; i++) {
+                if (starts[i] != first || ends[i] != last) continue;
+                if (memcmp(starts + i, needle, size) == 0) return starts + i;
+                in_vain += size;
+            }
+        }
+    }
+    return memmem(text + at, count - at, needle, size);
+}
+
 int64_t mmw_find(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
                  uint64_t needle_size)
 {
@@ -13,7 +44,7 @@ int64_t mmw_find(mmw_pages *pages, uint64_t offset, uint64_t count, const char *
     if (refused) return refused;
     mmw_access access;
     MMW_ACCESS(&access, pages, PROT_READ, needle, needle_size);
-    const char *found = memmem(pages->base + offset, count, needle, needle_size);
+    const char *found = first_match(pages->base + offset, count, needle, needle_size);
     return mmw_access_end(&access, found == NULL ? 0 : found - pages->base + 1);
 }
 

@@ -8,7 +8,7 @@ a page, and ends on one or at the region's end. A range of no bytes is checked, 
 from collections.abc import Callable
 from typing import Final, SupportsIndex
 
-from mmapwrap import _syscalls
+from mmapwrap import _mapped_file, _syscalls
 from mmapwrap._advice import Advice, DestructiveAdvice, SyncMode
 from mmapwrap._arguments import as_protection
 from mmapwrap._ownership import READ, WRITE
@@ -163,9 +163,10 @@ class PagedRegion(RegionBase):
     def evict(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
         """Takes the range out of the page cache: MADV_DONTNEED, fdatasync(2), posix_fadvise(2).
 
-        Pages stay that another process has mapped or that are locked, and those of tmpfs and memfd,
-        which are nowhere else. The file is opened again through /proc to do this, for a mapping
-        keeps no descriptor.
+        Pages stay that another process has mapped or that are locked, those of tmpfs and memfd,
+        which are nowhere else, and those that the kernel keeps in one piece (a large folio) with
+        pages outside of the range, which may be all of a small range. The file is opened again
+        through /proc to do this, for a mapping keeps no descriptor.
 
         Args:
             offset: The first byte of the range: on a page, or the region's first.
@@ -180,13 +181,11 @@ class PagedRegion(RegionBase):
             InvalidSystemCallError: Some of the range is locked.
             InputOutputError: Changes could not be written back.
         """
-        from mmapwrap._mapped_file import shared_files  # noqa: PLC0415  # nobody else needs it
-
         pages = self._pages
         start, end = pages.span(offset, count)
         pages.call(_syscalls.check_pages, start, end - start)
         base = _syscalls.address(pages.handle)
-        for file in shared_files(base + start, base + end):
+        for file in _mapped_file.shared_files(base + start, base + end):
             first, last = max(file.start, base + start), min(file.end, base + end)
             fd = file.reopen()
             try:
@@ -206,8 +205,8 @@ class PagedRegion(RegionBase):
     ) -> None:
         """Writes changes of the range back to its file, and by default waits.
 
-        msync(2). Where most of a large range of a shared mapping has changed and other threads
-        run, `drop_page_cache` of the range first makes it several times as fast.
+        msync(2). Where most of a large range of a shared mapping has changed, and other threads
+        run on other processors, `drop_page_cache` of the range first saves interrupting those.
 
         Args:
             offset: The first byte of the range, which is widened to whole pages.

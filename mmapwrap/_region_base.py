@@ -153,15 +153,21 @@ class RegionBase:
 
     # NumPy passes both by position or by name.
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:  # noqa: FBT001
-        """The region as a NumPy array of bytes; no copy but where `dtype` or `copy` asks for it."""
+        """The region as a NumPy array of bytes; no copy but where `dtype` or `copy` asks for it.
+
+        Raises:
+            The errors of `view`; a copy also MappingFaultError where pages cannot be read in.
+        """
         import numpy as np  # noqa: PLC0415  # only who calls this has it
 
         array = np.frombuffer(self._pages.view(0, None), np.uint8)
-        if dtype is not None and np.dtype(dtype) != array.dtype:
-            if copy is False:
-                raise ValueError("a region is bytes: another dtype needs a copy")
-            return array.astype(dtype)
-        return array.copy() if copy else array
+        wanted = array.dtype if dtype is None else np.dtype(dtype)
+        if wanted == array.dtype and not copy:
+            return array
+        if copy is False:
+            raise ValueError("a region is bytes: another dtype needs a copy")
+        with self.fault_guard():
+            return array.astype(wanted)
 
 
 R = TypeVar("R", bound=RegionBase)

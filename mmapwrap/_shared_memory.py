@@ -69,7 +69,8 @@ class SharedMemory:
 
     It has no name in any file system, so nothing is left behind however a process ends. It passes
     through `multiprocessing` as an argument and through queues and pipes, and over a Unix socket
-    with `socket.send_fds`; the receiver there uses `from_fd`.
+    with `socket.send_fds`; the receiver there uses `from_fd`. What `multiprocessing` pickled keeps
+    the descriptor until it is unpickled, once, while the sender lives.
     """
 
     __slots__ = ("__weakref__", "_descriptor", "_name", "_size")
@@ -227,7 +228,8 @@ class SharedMemory:
         """Passes the descriptor, as `multiprocessing` does with its own connections."""
         from multiprocessing import reduction  # noqa: PLC0415  # only who passes it pays for it
 
-        return _received, (reduction.DupFd(self.fileno()), self._size, self._name)
+        descriptor = self._open_descriptor()
+        return _received, (reduction.DupFd(descriptor.number), self._size, self._name)
 
     def _open_descriptor(self) -> _OwnedDescriptor:
         descriptor = self._descriptor

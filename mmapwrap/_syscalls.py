@@ -7,7 +7,7 @@ pages; the system calls that need no pages are functions here.
 
 import errno
 import os
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mmapwrap._mman import ffi, lib
@@ -353,22 +353,17 @@ def _not_contiguous(buffer: "Buffer", kind: str) -> TypeError:
 
 def new_bytes(count: int) -> "tuple[bytes, CData]":
     """New bytes, and the memory of them for a helper to fill before anybody else sees them."""
-    content = bytes(count) if count < _LONG_TO_CLEAR else _maker_of_bytes()(count)
+    if count < _LONG_TO_CLEAR:
+        content = bytes(count)
+    else:
+        made: list[bytes] = []
+        # SAFETY: the list lives as long as the call, and nobody else knows of it.
+        _checked(lib.mmw_new_bytes(id(made), count))
+        (content,) = made
     return content, _from_buffer(_BYTES, content)
 
 
 _LONG_TO_CLEAR: Final = 1 << 16
-
-
-@cache
-def _maker_of_bytes() -> "Callable[[int], bytes]":
-    """What makes bytes that are not cleared first: clearing them would hold the GIL."""
-    try:
-        import ctypes  # noqa: PLC0415  # it takes as long to import as this package
-    except ImportError:  # a Python that was built without it
-        return bytes
-    prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)
-    return partial(prototype(("PyBytes_FromStringAndSize", ctypes.pythonapi)), None)
 
 
 def open_file(path: "str | bytes | os.PathLike[str] | os.PathLike[bytes]", flags: int) -> int:

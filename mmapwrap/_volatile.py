@@ -241,7 +241,8 @@ class VolatileSlice:
 
         Returns:
             The bytes read: fewer than `count` at the end of the file, where a non-blocking file
-            has no more, or after one message of a socket that keeps messages apart.
+            has no more, after one message of a socket that keeps messages apart, or up to a page
+            of the slice that cannot be had: there the next call is a ReadToMemoryError (EFAULT).
 
         Raises:
             ReadToMemoryError: Nothing was read, because of this errno.

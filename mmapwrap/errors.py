@@ -318,7 +318,7 @@ class UnsupportedOperationError(MmapError, NotImplementedError):
     """An operation that this kind of region does not have.
 
     Attributes:
-        operation: the name of the method.
+        operation: the name of the method, and of what it is not supported.
     """
 
     __match_args__ = ("operation",)

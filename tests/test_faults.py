@@ -96,6 +96,8 @@ USES: dict[str, tuple[Callable[[MemoryMapping], object], int, int]] = {
     "copy_from": (lambda m: _slice(m, 7, 3).copy_from(b"a" * 9 * PAGE), 8, 2),
     "is_all_zero of a slice": (lambda m: _slice(m, 8, 2).is_all_zero(), 8, 2),
     "compared": (lambda m: _slice(m, 8, 2) == _slice(m, 10, 2), 8, 4),
+    "array copied": (lambda m: m.__array__(copy=True), 8, 8),
+    "array of another type": (lambda m: m.__array__(np.uint16), 8, 8),
     "copy between": (lambda m: _slice(m, 0, 2).copy_to_volatile_slice(_slice(m, 10, 2)), 10, 2),
 }
 

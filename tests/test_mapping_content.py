@@ -325,6 +325,18 @@ def test_slice_assigned_its_own_overlapping_view_copies_as_if_aside(
     assert mapping[:PAGE] == before[1 : PAGE + 1]
 
 
+@pytest.mark.parametrize("step", [2, 3, -1, -2, -PAGE])
+def test_stepped_slice_assigned_its_own_overlapping_view_copies_as_if_aside(
+    step: int, mapping: MemoryMapping
+) -> None:
+    count = len(range(0, mapping.size, abs(step)))
+    for start in (0, mapping.size - count):
+        expected = bytearray(mapping[:])
+        expected[::step] = expected[start : start + count]
+        mapping[::step] = mapping.view(start, count)
+        assert mapping[:] == expected
+
+
 # read_slice and write_slice
 
 

@@ -186,6 +186,7 @@ def test_array_of_another_type_is_a_copy_or_refused() -> None:
         copied = mapping.__array__(copy=True)
         copied[0] = 9
         assert mapping[0] == 0
+        assert np.shares_memory(mapping.__array__(np.uint8, copy=False), np.asarray(mapping))
 
 
 def test_device_needs_a_size() -> None:

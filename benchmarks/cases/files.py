@@ -84,7 +84,7 @@ CASES = (
         ),
     ),
     Case(
-        "read a byte in a page of it, populated before",
+        "read a byte of each page of such a file, after populating it",
         touch_pages,
         (Peer("mmap, which faults", speed()),),
     ),
