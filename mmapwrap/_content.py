@@ -61,7 +61,7 @@ class ContentRegion(RegionBase):
             ProtectionError: Some of the range cannot be written.
             MappingFaultError: Some of the range could not be read in.
             BadAddressError: The buffer's own memory is not there.
-            TypeError: The data is not in a buffer.
+            TypeError: The data is in no contiguous buffer.
         """
         return self._copy(WRITE, _syscalls.write, _syscalls.bytes_in(data), offset)
 

@@ -35,7 +35,7 @@ class SearchableRegion(RegionBase):
             ClosedMappingError: The region is closed.
             ProtectionError: Some of the range cannot be read.
             MappingFaultError: Some of the range could not be read in.
-            TypeError: The needle is not in a buffer.
+            TypeError: The needle is in no contiguous buffer.
         """
         return self._search(_syscalls.find, needle, start, end)
 

@@ -420,6 +420,25 @@ def test_write_slice_of_no_buffer_is_refused(data: Any, mapping: MemoryMapping) 
     assert mapping[:] == known_bytes(mapping.size)
 
 
+@pytest.mark.parametrize("kind", [memoryview, np.asarray])
+def test_bytes_from_a_strided_buffer_are_refused(kind: Any, mapping: MemoryMapping) -> None:
+    strided = kind(memoryview(bytearray(b"a-b-c-d-")))[::2]
+    volatile = mapping.get_slice(0, 4)
+
+    def assign() -> None:
+        mapping[:4] = strided
+
+    for take in (
+        lambda: mapping.write_slice(strided, 0),
+        assign,
+        lambda: mapping.find(strided),
+        lambda: volatile.copy_from(strided),
+    ):
+        with pytest.raises(TypeError, match="contiguous bytes-like object is needed"):
+            take()
+    assert mapping[:] == known_bytes(mapping.size)
+
+
 def test_slice_copy_of_a_strided_buffer_is_exact_or_refused(mapping: MemoryMapping) -> None:
     backing = np.full(16, 0xFF, dtype=np.uint8)
     try:
