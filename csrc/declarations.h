@@ -49,6 +49,7 @@ enum mmw_refusal {
     MMW_NO_SUCH_VALUE,
     MMW_NOT_HERE,
     MMW_NO_SIZE,
+    MMW_PAST_END,
 };
 
 /* How a scalar is accessed: its width in bytes, and these. */
@@ -57,15 +58,21 @@ enum mmw_mode {
     MMW_SWAPPED = 32,
 };
 
+/* What is mapped, besides: */
+enum mmw_mapping {
+    MMW_POPULATED = 1,
+    MMW_IN_FILE = 2, /* what the file has, if it has a length; of a size of 0 the rest of it */
+};
+
 /* mapping.c: pages that are mapped and unmapped.
  * A failed mmw_map returns the failure, not negated, in place of an address. */
 mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, int flags, int fd,
-                   uint64_t file_offset, int populate);
-int64_t mmw_file_size(int fd);
+                   uint64_t file_offset, int mapping);
 mmw_pages *mmw_borrow(uint64_t address, uint64_t size, int prot);
 void mmw_release(mmw_pages *pages);
 char *mmw_base(mmw_pages *pages);
 uint64_t mmw_address(mmw_pages *pages);
+uint64_t mmw_size(mmw_pages *pages);
 int64_t mmw_check_range(mmw_pages *pages, uint64_t offset, uint64_t count);
 int mmw_is_open(mmw_pages *pages);
 int64_t mmw_check_pages(mmw_pages *pages, uint64_t offset, uint64_t count);

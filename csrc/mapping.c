@@ -16,18 +16,39 @@ __attribute__((constructor)) static void ask_page_size(void)
     mmw_page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-uint64_t mmw_file_page_size(int fd)
+/* Of a file on hugetlbfs the block is the huge page; others may have large blocks as well. */
+static uint64_t page_size_of(int fd, const struct stat *file)
 {
-    struct statfs status;
-    bool is_huge = fd >= 0 && fstatfs(fd, &status) == 0 && status.f_type == HUGETLBFS_MAGIC;
-    return is_huge ? (uint64_t)status.f_bsize : mmw_page_size;
+    uint64_t block = (uint64_t)file->st_blksize;
+    struct statfs system;
+    bool is_huge =
+        block > mmw_page_size && fstatfs(fd, &system) == 0 && system.f_type == HUGETLBFS_MAGIC;
+    return is_huge ? block : mmw_page_size;
 }
 
-int64_t mmw_file_size(int fd)
+uint64_t mmw_file_page_size(int fd)
 {
-    struct stat status;
-    if (fstat(fd, &status) != 0) return MMW_FAILED(MMW_CALL_FSTAT);
-    return S_ISREG(status.st_mode) ? status.st_size : MMW_REFUSED(MMW_NO_SIZE);
+    struct stat file;
+    return fd >= 0 && fstat(fd, &file) == 0 ? page_size_of(fd, &file) : mmw_page_size;
+}
+
+/* Refuses what a file that has a length does not have. A size of 0 becomes the rest of it. */
+static int64_t fit_into_file(const struct stat *file, uint64_t start, uint64_t *size)
+{
+    if (!S_ISREG(file->st_mode)) return *size > 0 ? 0 : MMW_REFUSED(MMW_NO_SIZE);
+    uint64_t end = (uint64_t)file->st_size;
+    uint64_t rest = start < end ? end - start : 0;
+    if (*size == 0) *size = rest;
+    return 0 < *size && *size <= rest ? 0 : MMW_REFUSED(MMW_PAST_END);
+}
+
+static int64_t measure_file(int fd, uint64_t start, bool in_file, uint64_t *page, uint64_t *size)
+{
+    struct stat file;
+    /* Where the length does not matter, mmap says what is wrong with the descriptor. */
+    if (fstat(fd, &file) != 0) return in_file ? MMW_FAILED(MMW_CALL_FSTAT) : 0;
+    *page = page_size_of(fd, &file);
+    return in_file ? fit_into_file(&file, start, size) : 0;
 }
 
 /* Reserves room for `length` bytes at a multiple of `align`, and nothing beside it. */
@@ -102,9 +123,12 @@ static int64_t map_pages(mmw_pages *pages, uint64_t address, uint64_t align, int
 static mmw_pages *failed_map(int64_t failure) { return (mmw_pages *)(uintptr_t)-failure; }
 
 mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, int flags, int fd,
-                   uint64_t file_offset, int populate)
+                   uint64_t file_offset, int mapping)
 {
-    uint64_t page = mmw_file_page_size(fd);
+    uint64_t page = mmw_page_size;
+    int64_t failure = 0;
+    if (fd >= 0) failure = measure_file(fd, file_offset, mapping & MMW_IN_FILE, &page, &size);
+    if (failure) return failed_map(failure);
     uint64_t head = file_offset & (page - 1);
     uint64_t mapped_size, room;
     if (__builtin_add_overflow(size, head + page - 1, &mapped_size) ||
@@ -119,8 +143,8 @@ mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, in
     pages->flags = flags;
     pages->file_offset = file_offset;
     pages->prot = prot;
-    int64_t failure = map_pages(pages, address == 0 ? 0 : address - head, align, prot, flags, fd,
-                                file_offset - head, populate);
+    failure = map_pages(pages, address == 0 ? 0 : address - head, align, prot, flags, fd,
+                                file_offset - head, mapping & MMW_POPULATED);
     if (failure) {
         free(pages);
         return failed_map(failure);
@@ -203,6 +227,8 @@ void mmw_release(mmw_pages *pages)
 char *mmw_base(mmw_pages *pages) { return pages->base; }
 
 uint64_t mmw_address(mmw_pages *pages) { return (uint64_t)(uintptr_t)pages->base; }
+
+uint64_t mmw_size(mmw_pages *pages) { return pages->size; }
 
 int64_t mmw_check_range(mmw_pages *pages, uint64_t offset, uint64_t count)
 {

@@ -1,7 +1,5 @@
 """What is mapped anew: where what a caller asks for is checked and becomes pages."""
 
-import errno
-import stat
 from typing import Final, SupportsIndex
 
 from mmapwrap import _syscalls
@@ -18,11 +16,7 @@ from mmapwrap._arguments import (
 from mmapwrap._ownership import Pages
 from mmapwrap._protection import Protection, Sharing
 from mmapwrap.errors import (
-    InvalidArgumentError,
-    MmapError,
-    PastEndOfFileError,
     ProtectionError,
-    system_call_error,
 )
 
 _PAGE: Final = _syscalls.PAGE_SIZE
@@ -77,23 +71,7 @@ def map_file_range(
 ) -> Pages:
     """Maps a range that the file has, if it is one that has a length; None: the rest of it."""
     length = 0 if size is None else as_size(size)
-    file_size = _syscalls.file_size(fd)
-    if file_size is None:
-        if size is None:
-            raise _without_size(fd)
-    else:
-        if size is None:
-            length = max(file_size - start, 0)
-        if length == 0 or start + length > file_size:
-            raise PastEndOfFileError(start, length, file_size)
-    return _map(length, prot, sharing, fd, start, 0, align, populate)
-
-
-def _without_size(fd: int) -> MmapError:
-    kind = _syscalls.file_status(fd).st_mode
-    if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
-        return InvalidArgumentError("size is needed: a device has no length of its own")
-    return system_call_error(errno.ENODEV, "mmap")
+    return _map(length, prot, sharing, fd, start, 0, align, populate, mapping=_syscalls.IN_FILE)
 
 
 def map_file_at(
@@ -121,12 +99,16 @@ def _map(
     align: SupportsIndex | None = None,
     populate: bool = False,  # noqa: FBT001, FBT002  # every mapping comes by: keywords take time
     address: int = 0,
+    mapping: int = 0,
 ) -> Pages:
     bits = as_protection(prot).bits
     if populate and not bits:
         raise ProtectionError(Protection.read(), prot)
     flags |= as_sharing(sharing)
     alignment = _PAGE if align is None else as_alignment(align)
-    populates = 1 if populate else 0
-    handle = _syscalls.map_pages(address, size, alignment, bits, flags, fd, file_offset, populates)
+    if populate:
+        mapping |= _syscalls.POPULATED
+    handle = _syscalls.map_pages(address, size, alignment, bits, flags, fd, file_offset, mapping)
+    if size == 0:  # the rest of a file
+        size = _syscalls.size(handle)
     return Pages(handle, size, bits, sharing, None if fd < 0 else file_offset)

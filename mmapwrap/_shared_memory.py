@@ -5,7 +5,7 @@ import errno
 import os
 import stat
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol, SupportsIndex, final
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, TypeAlias, final
 
 from mmapwrap import _syscalls
 from mmapwrap._arguments import Descriptor, as_descriptor, as_file_offset, as_size
@@ -56,11 +56,8 @@ class _Duplicate(Protocol):
     def detach(self) -> int: ...
 
 
-class _OwnedDescriptor(NamedTuple):
-    """A descriptor that is closed when nobody holds it: a call in flight never sees it reused."""
-
-    number: int
-    owner: object
+_OwnedDescriptor: TypeAlias = tuple[int, object]
+"""A descriptor, and what closes it when nobody holds that: no call in flight sees it reused."""
 
 
 @final
@@ -89,7 +86,7 @@ class SharedMemory:
     def owning(cls, fd: int, size: int, name: str) -> "SharedMemory":
         """Takes over a descriptor that has been checked."""
         memory = cls.__new__(cls)
-        memory._descriptor = _OwnedDescriptor(fd, _syscalls.own_descriptor(fd))
+        memory._descriptor = fd, _syscalls.own_descriptor(fd)
         memory._size, memory._name = size, name
         return memory
 
@@ -176,8 +173,8 @@ class SharedMemory:
             ClosedMappingError: The memory is closed.
             TooManyFilesError: RLIMIT_NOFILE is reached.
         """
-        descriptor = self._open_descriptor()
-        return self.owning(_syscalls.duplicate(descriptor.number), self._size, self._name)
+        fd, _owner = self._open_descriptor()
+        return self.owning(_syscalls.duplicate(fd), self._size, self._name)
 
     # --- What it is -----------------------------------------------------------------------------
 
@@ -187,7 +184,7 @@ class SharedMemory:
         Raises:
             ClosedMappingError: The memory is closed.
         """
-        return self._open_descriptor().number
+        return self._open_descriptor()[0]
 
     @property
     def size(self) -> int:
@@ -228,8 +225,8 @@ class SharedMemory:
         """Passes the descriptor, as `multiprocessing` does with its own connections."""
         from multiprocessing import reduction  # noqa: PLC0415  # only who passes it pays for it
 
-        descriptor = self._open_descriptor()
-        return _received, (reduction.DupFd(descriptor.number), self._size, self._name)
+        fd, _owner = self._open_descriptor()
+        return _received, (reduction.DupFd(fd), self._size, self._name)
 
     def _open_descriptor(self) -> _OwnedDescriptor:
         descriptor = self._descriptor
@@ -246,8 +243,8 @@ class SharedMemory:
             ClosedMappingError: The memory is closed.
             InvalidSystemCallError: It is no memfd.
         """
-        descriptor = self._open_descriptor()
-        return MemfdSeals(_syscalls.get_seals(descriptor.number))
+        fd, _owner = self._open_descriptor()
+        return MemfdSeals(_syscalls.get_seals(fd))
 
     def add_seals(self, seals: MemfdSeals) -> None:
         """Adds seals, for every holder and for ever. fcntl(F_ADD_SEALS).
@@ -262,8 +259,8 @@ class SharedMemory:
             InvalidSystemCallError: It is no memfd, or the kernel does not know a seal.
             TypeError: `seals` is not of MemfdSeals.
         """
-        descriptor = self._open_descriptor()
-        _syscalls.add_seals(descriptor.number, _as_seals(seals))
+        fd, _owner = self._open_descriptor()
+        _syscalls.add_seals(fd, _as_seals(seals))
 
     def map(
         self,
@@ -284,12 +281,12 @@ class SharedMemory:
             PastEndOfFileError: The memory does not have these bytes.
             OperationNotPermittedError: It is sealed against writing, and `prot` allows that.
         """
-        descriptor = self._open_descriptor()
+        fd, _owner = self._open_descriptor()
         start = as_file_offset(offset)
         length = max(self._size - start, 0) if size is None else as_size(size)
         if length == 0 or start + length > self._size:
             raise PastEndOfFileError(start, length, self._size)
-        pages = map_file_range(descriptor.number, length, start, prot, Sharing.SHARED)
+        pages = map_file_range(fd, length, start, prot, Sharing.SHARED)
         return region_of(MemoryMapping, pages)
 
 

@@ -7,6 +7,7 @@ pages; the system calls that need no pages are functions here.
 
 import errno
 import os
+import stat
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -14,6 +15,7 @@ from mmapwrap._mman import ffi, lib
 from mmapwrap.errors import (
     InvalidArgumentError,
     MmapError,
+    PastEndOfFileError,
     SystemCallError,
     system_call_error,
 )
@@ -89,10 +91,12 @@ REFUSED_WRITING: Final = lib.MMW_NOT_WRITABLE
 REFUSED_ALIGNMENT: Final = lib.MMW_MISALIGNED
 REFUSED_VALUE: Final = lib.MMW_NO_SUCH_VALUE
 REFUSED_HERE: Final = lib.MMW_NOT_HERE
-REFUSED_SIZE: Final = lib.MMW_NO_SIZE
 
 MODE_VOLATILE: Final = lib.MMW_VOLATILE
 MODE_SWAPPED: Final = lib.MMW_SWAPPED
+
+POPULATED: Final = lib.MMW_POPULATED
+IN_FILE: Final = lib.MMW_IN_FILE
 
 F_SEAL_SEAL: Final = lib.F_SEAL_SEAL
 F_SEAL_SHRINK: Final = lib.F_SEAL_SHRINK
@@ -166,6 +170,7 @@ _fcntl: Final = lib.mmw_fcntl
 
 # Helpers on a handle.
 address: Final = lib.mmw_address
+size: Final = lib.mmw_size
 is_open: Final = lib.mmw_is_open
 become_arena: Final = lib.mmw_become_arena
 guard_enter: Final = lib.mmw_guard_enter
@@ -224,12 +229,12 @@ def map_pages(
     flags: int,
     fd: int,
     file_offset: int,
-    populate: int,
+    mapping: int,
 ) -> Handle:
     """mmap(2) and what belongs to it, in one crossing; the handle unmaps when nobody holds it."""
-    pages = _map(address, size, align, prot, flags, fd, file_offset, populate)
+    pages = _map(address, size, align, prot, flags, fd, file_offset, mapping)
     if pages < _LOWEST_HANDLE:
-        raise _failed_mapping(pages, size, align)
+        raise _failed_mapping(pages, size, align, fd, file_offset)
     return _gc(pages, _release)
 
 
@@ -239,10 +244,20 @@ _LOWEST_HANDLE: Final = ffi.cast("mmw_pages *", 1 << 20)
 _NUMBER: Final = ffi.typeof("uintptr_t")
 
 
-def _failed_mapping(failure: Handle, size: int, align: int) -> MmapError:
-    return call_failure(int(ffi.cast(_NUMBER, failure))) or InvalidArgumentError(
-        f"size {size} with align {align} goes past 2**64"
-    )
+def _failed_mapping(
+    failed: Handle, size: int, align: int = 1, fd: int = -1, file_offset: int = 0
+) -> MmapError:
+    failure = int(ffi.cast(_NUMBER, failed))
+    if error := call_failure(failure):
+        return error
+    if failure == lib.MMW_PAST_END:  # of what the file has now: maybe more than it had
+        return PastEndOfFileError(file_offset, size, file_status(fd).st_size)
+    if failure == lib.MMW_NO_SIZE:
+        kind = file_status(fd).st_mode
+        if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
+            return InvalidArgumentError("size is needed: a device has no length of its own")
+        return system_call_error(errno.ENODEV, "mmap")
+    return InvalidArgumentError(f"size {size} with align {align} goes past 2**64")
 
 
 def unmap(handle: Handle) -> None:
@@ -254,7 +269,7 @@ def borrow_pages(address: int, size: int, prot: int, owner: object) -> Handle:
     """A handle of memory that somebody else unmaps; it keeps the owner."""
     pages = lib.mmw_borrow(address, size, prot)
     if pages < _LOWEST_HANDLE:  # pragma: no cover  # malloc has not even these few bytes
-        raise _failed_mapping(pages, size, 1)
+        raise _failed_mapping(pages, size)
     return ffi.gc(pages, partial(_release_borrowed, owner))
 
 
@@ -394,16 +409,6 @@ def lines_of(path: str) -> "Iterator[bytes]":
             yield from file
         except OSError as error:
             raise _translated(error, "read", path) from None
-
-
-def file_size(fd: int) -> int | None:
-    """fstat(2): the bytes of a regular file, None for any other."""
-    size = lib.mmw_file_size(fd)
-    if size >= 0:
-        return size
-    if size == -REFUSED_SIZE:
-        return None
-    return _checked(size)
 
 
 def file_status(fd: int) -> os.stat_result:

@@ -30,7 +30,6 @@ _NUMBERS: Final[dict[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
     "fcntl": ((72,), (25,)),
     "fdatasync": ((75,), (83,)),
     "fstat": ((5, 262), (80, 79)),  # and newfstatat
-    "fstatfs": ((138,), (44,)),
     "ftruncate": ((77,), (46,)),
     "getsockopt": ((55,), (209,)),
     "madvise": ((28,), (233,)),

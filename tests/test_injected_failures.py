@@ -103,7 +103,6 @@ DOCUMENTED: Final = {
         "fcntl": "EBADF EBUSY EINVAL EMFILE EPERM",
         "fdatasync": "EBADF EDQUOT EINVAL EIO ENOSPC EROFS",
         "fstat": "EBADF EFAULT ENOMEM EOVERFLOW",
-        "fstatfs": "EBADF EFAULT EIO ENOMEM ENOSYS EOVERFLOW",
         "ftruncate": "EACCES EBADF EFBIG EINVAL EIO EISDIR EPERM EROFS ETXTBSY",
         "getsockopt": "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK",
         "madvise": "EACCES EAGAIN EBADF EBUSY EFAULT EHWPOISON EINVAL EIO ENOMEM EPERM",
@@ -826,7 +825,7 @@ def _mapping_steps() -> Iterator[Step]:
     yield Step(operation, "fcntl", (command(fcntl.F_GETFL),), errnos="EBADF")
     yield Step(operation, "fstat")
     yield Step("anonymous name", "prctl", (Argument(0, PR_SET_VMA, INT),), unnameable)
-    yield Step("from_fd", "fstatfs", (), typed_if_any)
+    yield Step("from_fd", "fstat", (), typed_if_any)
     for operation in ("close", "close of the last view"):
         yield Step(operation, "munmap", (length(SIZE),), succeeded)
 
@@ -851,7 +850,7 @@ def _arena_steps() -> Iterator[Step]:
             also=rest,
             may_change=True,
         )
-    yield Step("arena add_fd", "fstatfs", (), typed_if_any)
+    yield Step("arena add_fd", "fstat", (), typed_if_any)
     for operation in ("arena add_anon over", "arena add_fd over"):
         yield Step(operation, "mmap", (segment, allows(RW_BITS)))
         yield Step(operation, "madvise", (segment, dump))
