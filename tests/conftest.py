@@ -50,19 +50,30 @@ def known_file(disk_path: Path) -> KnownFile:
     return KnownFile(path, content)
 
 
-@pytest.fixture
-def small_filesystem() -> Iterator[Path]:
-    """A file system of 64 KiB, which only root can mount."""
+def _mounted(options: str) -> Iterator[Path]:
+    """A file system kept in memory, which only root can mount."""
     if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
+        pytest.skip("only root can mount a file system")
     with tempfile.TemporaryDirectory() as directory:
-        mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "small", directory]
+        mount = ["mount", "-t", "tmpfs", "-o", options, "tests", directory]
         mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
         if mounted.returncode != 0:
             pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr}")
         yield Path(directory)
         # Lazily: an error that pytest still shows may hold a file.
         subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+@pytest.fixture
+def small_filesystem() -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    yield from _mounted("size=64k")
+
+
+@pytest.fixture
+def large_blocks() -> Iterator[Path]:
+    """A file system whose blocks are huge pages where there are such, and that is no hugetlbfs."""
+    yield from _mounted("size=16m,huge=always")
 
 
 _LOCKS = "AddressSanitizer makes mlock and munlock do nothing"

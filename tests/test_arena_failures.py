@@ -345,6 +345,19 @@ def huge_file() -> Iterator[tuple[int, int]]:
         os.close(fd)
 
 
+def test_add_of_a_file_with_large_blocks_goes_by_pages(large_blocks: Path) -> None:
+    path = large_blocks / "file"
+    path.write_bytes(known_bytes(2 * PAGE))
+    if path.stat().st_blksize == PAGE:
+        pytest.skip("this kernel has no huge pages of tmpfs")
+    with MemoryMappingArena.new(4 * PAGE) as arena, opened(path, os.O_RDWR) as fd:
+        arena.add_fd(PAGE, 2 * PAGE, fd)
+        assert arena[PAGE : 3 * PAGE] == known_bytes(2 * PAGE)
+        with MemoryMapping.from_fd(fd, PAGE + 1) as mapping:
+            (vma,) = vmas_in(mapping.as_ptr(), PAGE)
+            assert vma.end - vma.start == 2 * PAGE
+
+
 @pytest.mark.parametrize("pages", [1, 3])
 @pytest.mark.parametrize("is_replaced", [False, True])
 def test_add_of_less_than_a_huge_page_touches_nothing_beside_it(
