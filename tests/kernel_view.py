@@ -238,6 +238,16 @@ def become_unprivileged() -> None:
         os.setresuid(65534, 65534, 65534)
 
 
+def spare_memory() -> list[bytes]:
+    """Make the interpreter hold free memory of all sizes, as long as what is returned is kept.
+
+    Where the kernel gives no more, Python has a MemoryError at any place, and what measures
+    coverage crashes.
+    """
+    made = [bytes(size) for size in (*range(16, 513, 16), 4096, 1 << 16) for _ in range(100)]
+    return made[::2]  # what lies between is free, and too small to be given back
+
+
 @attrs.frozen
 class Child:
     """How a child process ended: an exit status or the name of the signal that killed it."""

@@ -33,6 +33,7 @@ from kernel_view import (
     free_address,
     known_bytes,
     process_unchanged,
+    spare_memory,
     vmas_in,
 )
 
@@ -423,6 +424,7 @@ class Filler:
     """Takes up as many of the process's mappings as it is told, in one region of its own."""
 
     def __init__(self) -> None:
+        self._spare: Final = spare_memory()
         self._libc: Final = ctypes.CDLL(None, use_errno=True)
         self._libc.mmap.restype = ctypes.c_void_p
         limit = int(Path("/proc/sys/vm/max_map_count").read_text())

@@ -1227,10 +1227,10 @@ def test_out_of_memory_is_what_the_limit_on_mappings_gives() -> None:
         pytest.skip(f"vm.max_map_count is {limit}: it would take too long to reach")
     program = """
         import sys
-        from kernel_view import PAGE, vmas
+        from kernel_view import PAGE, spare_memory, vmas
         from mmapwrap import MemoryMapping, OutOfMemoryError, Protection, ProtectionError
 
-        limit = int(sys.argv[1])
+        limit, spare = int(sys.argv[1]), spare_memory()
         with MemoryMapping.new((limit + 10) * PAGE) as m:
             done = 0
             try:
