@@ -58,10 +58,11 @@ enum mmw_mode {
     MMW_SWAPPED = 32,
 };
 
-/* What is mapped, besides: */
+/* What mmw_map does besides: reads all pages in; and maps only what the file has, if it has a length:
+ * the rest of it where the size is 0. */
 enum mmw_mapping {
     MMW_POPULATED = 1,
-    MMW_IN_FILE = 2, /* what the file has, if it has a length; of a size of 0 the rest of it */
+    MMW_IN_FILE = 2,
 };
 
 /* mapping.c: pages that are mapped and unmapped.

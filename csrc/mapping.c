@@ -144,7 +144,7 @@ mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, in
     pages->file_offset = file_offset;
     pages->prot = prot;
     failure = map_pages(pages, address == 0 ? 0 : address - head, align, prot, flags, fd,
-                                file_offset - head, mapping & MMW_POPULATED);
+                        file_offset - head, mapping & MMW_POPULATED);
     if (failure) {
         free(pages);
         return failed_map(failure);

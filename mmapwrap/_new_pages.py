@@ -15,9 +15,7 @@ from mmapwrap._arguments import (
 )
 from mmapwrap._ownership import Pages
 from mmapwrap._protection import Protection, Sharing
-from mmapwrap.errors import (
-    ProtectionError,
-)
+from mmapwrap.errors import ProtectionError
 
 _PAGE: Final = _syscalls.PAGE_SIZE
 _UNRESERVED_MEMORY: Final = _syscalls.MAP_ANONYMOUS | _syscalls.MAP_NORESERVE
