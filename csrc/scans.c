@@ -8,12 +8,20 @@
 
 #define PLACES 64 /* looked at together */
 
-/* Whether a needle may start at one of the next places: both of its ends are where they should be. */
-static bool may_start(const char *starts, const char *ends, char first, char last)
+/* Whether a needle may start at one of the next places: two of its bytes are where they should be. */
+static bool may_start(const char *starts, const char *others, char first, char other)
 {
     unsigned char found = 0;
-    for (size_t i = 0; i < PLACES; i++) found |= (starts[i] == first) & (ends[i] == last);
+    for (size_t i = 0; i < PLACES; i++) found |= (starts[i] == first) & (others[i] == other);
     return found;
+}
+
+/* Where two texts differ that do. */
+static uint64_t first_difference(const char *one, const char *other)
+{
+    uint64_t at = 0;
+    while (one[at] == other[at]) at++;
+    return at;
 }
 
 /* The first match. As long as few places look like one they are ruled out many at a time; where many do,
@@ -22,15 +30,18 @@ MMW_WORK const char *first_match(const char *text, uint64_t count, const char *n
 {
     uint64_t at = 0, in_vain = 0;
     if (size >= 2) {
-        char first = needle[0], last = needle[size - 1];
+        uint64_t apart = size - 1;
+        char first = needle[0];
         for (; size + PLACES <= count - at && in_vain <= at / 8 + 4096; at += PLACES) {
-            const char *starts = text + at, *ends = starts + size - 1;
-            if (!may_start(starts, ends, first, last)) continue;
+            const char *starts = text + at, *others = starts + apart;
+            if (!may_start(starts, others, first, needle[apart])) continue;
             in_vain += PLACES;
             for (size_t i = 0; i < PLACES; i++) {
-                if (starts[i] != first || ends[i] != last) continue;
+                if (starts[i] != first || starts[i + apart] != needle[apart]) continue;
                 if (memcmp(starts + i, needle, size) == 0) return starts + i;
                 in_vain += size;
+                /* Text that looks like the needle may do so again, and but for the same byte. */
+                apart = first_difference(starts + i, needle);
             }
         }
     }
