@@ -7,7 +7,7 @@
 
 typedef struct mmw_pages mmw_pages;
 
-/* No pointer: a descriptor's number and one, in a form that an owner can hold. */
+/* What owns a descriptor. */
 typedef struct mmw_descriptor mmw_descriptor;
 
 enum mmw_call {
@@ -66,10 +66,12 @@ enum mmw_mapping {
 };
 
 /* mapping.c: pages that are mapped and unmapped.
- * A failed mmw_map returns the failure, not negated, in place of an address. */
-mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, int flags, int fd,
-                   uint64_t file_offset, int mapping);
-mmw_pages *mmw_borrow(uint64_t address, uint64_t size, int prot);
+ * The record is made first, and without pages, so that there are none that nobody owns: while the
+ * kernel maps them, or reads them in, a signal may come whose handler raises as the call returns. */
+mmw_pages *mmw_new(void);
+int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t align, int prot, int flags,
+                int fd, uint64_t file_offset, int mapping);
+int64_t mmw_borrow(mmw_pages *pages, uint64_t address, uint64_t size, int prot);
 void mmw_release(mmw_pages *pages);
 char *mmw_base(mmw_pages *pages);
 uint64_t mmw_address(mmw_pages *pages);
@@ -90,6 +92,7 @@ int64_t mmw_lock(mmw_pages *pages, uint64_t offset, uint64_t count, int flags);
 int64_t mmw_unlock(mmw_pages *pages, uint64_t offset, uint64_t count);
 int64_t mmw_populate(mmw_pages *pages, uint64_t offset, uint64_t count, int write);
 int64_t mmw_residency(mmw_pages *pages, uint64_t offset, uint64_t count, char *flags);
+uint64_t mmw_count_resident(const char *flags, uint64_t count);
 int64_t mmw_evict(mmw_pages *pages, uint64_t offset, uint64_t count, int fd, uint64_t file_offset);
 
 /* content.c: copying in and out, guarded against pages that cannot be read in. */
@@ -145,8 +148,11 @@ int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, i
 int64_t mmw_become_arena(mmw_pages *pages);
 
 /* memfd.c: descriptors and shared memory. */
-int64_t mmw_create_memfd(const char *name, int64_t size, int allocate);
-void mmw_close_descriptor(mmw_descriptor *descriptor);
+mmw_descriptor *mmw_new_descriptor(void);
+int64_t mmw_create_memfd(mmw_descriptor *owner, const char *name, int64_t size, int allocate);
+int64_t mmw_duplicate(mmw_descriptor *owner, int fd);
+int64_t mmw_own(mmw_descriptor *owner, int fd);
+void mmw_close_descriptor(mmw_descriptor *owner);
 int64_t mmw_fcntl(int fd, int command, int argument);
 
 /* guard.c: pages that could not be read in. */

@@ -107,36 +107,42 @@ static int64_t map_pages(mmw_pages *pages, uint64_t address, uint64_t align, int
         if (align > mmw_page_size) munmap((void *)(uintptr_t)address, pages->mapped_size);
         return failure;
     }
-    pages->mapped = mapped;
-    if (address != 0 && mapped != (char *)(uintptr_t)address) {
+    if (address != 0 && mapped != (char *)(uintptr_t)address)
         failure = MMW_FAILED_WITH(MMW_CALL_MMAP, EEXIST); /* before Linux 4.17 a hint, no demand */
-    } else if (madvise(mapped, pages->mapped_size, MADV_DONTDUMP) != 0 ||
-               (by_advice &&
-                madvise(mapped, pages->mapped_size, populating_advice(prot, flags)) != 0)) {
+    else
+        failure = mmw_leave_out_of_dumps(mapped, pages->mapped_size);
+    if (!failure && by_advice &&
+        madvise(mapped, pages->mapped_size, populating_advice(prot, flags)) != 0)
         failure = MMW_FAILED(MMW_CALL_MADVISE);
-    }
-    if (failure) munmap(mapped, pages->mapped_size);
+    /* What cannot be unmapped now is unmapped with the record. */
+    if (!failure || munmap(mapped, pages->mapped_size) != 0) pages->mapped = mapped;
     return failure;
 }
 
-/* Below the addresses that a process can have. */
-static mmw_pages *failed_map(int64_t failure) { return (mmw_pages *)(uintptr_t)-failure; }
-
-mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, int flags, int fd,
-                   uint64_t file_offset, int mapping)
+/* madvise says EAGAIN where all else says ENOMEM: no memory, or no mapping left to split one with,
+ * as where the kernel made one of new pages and those of somebody else beside them. */
+int64_t mmw_leave_out_of_dumps(char *start, size_t length)
 {
+    if (madvise(start, length, MADV_DONTDUMP) == 0) return 0;
+    return MMW_FAILED_WITH(MMW_CALL_MADVISE, errno == EAGAIN ? ENOMEM : errno);
+}
+
+mmw_pages *mmw_new(void) { return calloc(1, sizeof(mmw_pages)); }
+
+int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t align, int prot, int flags,
+                int fd, uint64_t file_offset, int mapping)
+{
+    if (pages == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     uint64_t page = mmw_page_size;
     int64_t failure = 0;
     if (fd >= 0) failure = measure_file(fd, file_offset, mapping & MMW_IN_FILE, &page, &size);
-    if (failure) return failed_map(failure);
+    if (failure) return failure;
     uint64_t head = file_offset & (page - 1);
     uint64_t mapped_size, room;
     if (__builtin_add_overflow(size, head + page - 1, &mapped_size) ||
         __builtin_add_overflow(mapped_size &= ~(page - 1), align, &room)) {
-        return failed_map(MMW_REFUSED(MMW_SIZE_OVERFLOW));
+        return MMW_REFUSED(MMW_SIZE_OVERFLOW);
     }
-    mmw_pages *pages = calloc(1, sizeof *pages);
-    if (pages == NULL) return failed_map(MMW_FAILED(MMW_CALL_MALLOC));
     pages->size = size;
     pages->mapped_size = mapped_size;
     pages->unit = page;
@@ -145,18 +151,13 @@ mmw_pages *mmw_map(uint64_t address, uint64_t size, uint64_t align, int prot, in
     pages->prot = prot;
     failure = map_pages(pages, address == 0 ? 0 : address - head, align, prot, flags, fd,
                         file_offset - head, mapping & MMW_POPULATED);
-    if (failure) {
-        free(pages);
-        return failed_map(failure);
-    }
-    pages->base = pages->mapped + head;
-    return pages;
+    if (!failure) pages->base = pages->mapped + head;
+    return failure;
 }
 
-mmw_pages *mmw_borrow(uint64_t address, uint64_t size, int prot)
+int64_t mmw_borrow(mmw_pages *pages, uint64_t address, uint64_t size, int prot)
 {
-    mmw_pages *pages = calloc(1, sizeof *pages);
-    if (pages == NULL) return failed_map(MMW_FAILED(MMW_CALL_MALLOC));
+    if (pages == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     pages->is_borrowed = true;
     pages->unit = mmw_page_size;
     pages->base = (char *)(uintptr_t)address;
@@ -164,7 +165,7 @@ mmw_pages *mmw_borrow(uint64_t address, uint64_t size, int prot)
     pages->mapped = (char *)(uintptr_t)mmw_page_floor(address);
     pages->mapped_size = mmw_page_ceiling(address + size) - mmw_page_floor(address);
     pages->prot = prot;
-    return pages;
+    return 0;
 }
 
 static bool is_unmapped(const mmw_pages *pages)
@@ -209,13 +210,15 @@ static void release_again(void)
 
 void mmw_release(mmw_pages *pages)
 {
+    if (pages == NULL) return;
     if (pages->guards > 0) mmw_guard_forget(pages);
     if (pages->fault_bitmap != NULL) {
         munmap(pages->fault_bitmap, pages->mapped_size / mmw_page_size / 8 + sizeof(uint64_t));
     }
     /* SAFETY: the last holder of the record lets go of it. In a child that did not inherit the pages
      * something else may live at their address by now, so they are left alone there. */
-    if (pages->is_borrowed || mmw_is_gone(pages) || is_unmapped(pages))
+    bool has_none = pages->is_borrowed || pages->mapped == NULL || mmw_is_gone(pages);
+    if (has_none || is_unmapped(pages))
         free(pages);
     else {
         (void)madvise(pages->mapped, pages->mapped_size, MADV_DONTNEED);

@@ -3,7 +3,41 @@
 #include "pages.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
+
+/* Made before the descriptor is, which then has an owner from the start, as pages have. */
+struct mmw_descriptor {
+    int fd; /* -1: none yet */
+};
+
+mmw_descriptor *mmw_new_descriptor(void)
+{
+    mmw_descriptor *owner = malloc(sizeof *owner);
+    if (owner != NULL) owner->fd = -1;
+    return owner;
+}
+
+void mmw_close_descriptor(mmw_descriptor *owner)
+{
+    if (owner == NULL) return;
+    if (owner->fd >= 0) close(owner->fd);
+    free(owner);
+}
+
+int64_t mmw_own(mmw_descriptor *owner, int fd)
+{
+    if (owner == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
+    owner->fd = fd;
+    return fd;
+}
+
+int64_t mmw_duplicate(mmw_descriptor *owner, int fd)
+{
+    if (owner == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
+    owner->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return owner->fd < 0 ? MMW_FAILED(MMW_CALL_FCNTL) : owner->fd;
+}
 
 static int create_memfd(const char *name)
 {
@@ -13,24 +47,23 @@ static int create_memfd(const char *name)
     return fd;
 }
 
-int64_t mmw_create_memfd(const char *name, int64_t size, int allocate)
+int64_t mmw_create_memfd(mmw_descriptor *owner, const char *name, int64_t size, int allocate)
 {
+    if (owner == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     int fd = create_memfd(name);
     if (fd < 0) return MMW_FAILED(MMW_CALL_MEMFD_CREATE);
     int64_t failure = 0;
     while (!failure && ftruncate(fd, size) != 0)
         if (errno != EINTR) failure = MMW_FAILED(MMW_CALL_FTRUNCATE);
-    /* This one may take long: a signal ends it, and the caller sees to that first. */
+    /* This one may take long: a signal may end it, and the caller sees to that first. */
     if (!failure && allocate && fallocate(fd, 0, 0, size) != 0)
         failure = MMW_FAILED(MMW_CALL_FALLOCATE);
-    if (!failure) return fd;
-    close(fd);
-    return failure;
-}
-
-void mmw_close_descriptor(mmw_descriptor *descriptor)
-{
-    close((int)((intptr_t)descriptor - 1));
+    if (failure) {
+        close(fd);
+        return failure;
+    }
+    owner->fd = fd;
+    return fd;
 }
 
 int64_t mmw_fcntl(int fd, int command, int argument)

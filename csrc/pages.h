@@ -101,8 +101,12 @@ static inline int64_t mmw_check_whole_pages(mmw_pages *pages, uint64_t offset, u
     return 0;
 }
 
-/* Remembers that a child will not have these pages; before the kernel is told. */
-void mmw_note_dontfork(mmw_pages *pages, char *start, char *end);
+/* Remembers that a child will not have these pages; before the kernel is told. Whether they are the
+ * region's first. */
+bool mmw_note_dontfork(mmw_pages *pages, char *start, char *end);
+
+/* madvise(MADV_DONTDUMP) of pages that are new. */
+int64_t mmw_leave_out_of_dumps(char *start, size_t length);
 
 /* The pages that a file is mapped in: the kernel maps whole huge pages of one on hugetlbfs, whatever
  * length it is asked for, and over whatever lies there. */

@@ -8,7 +8,7 @@
 
 int mmw_advice_is_known(int advice) { return madvise(NULL, 0, advice) == 0; }
 
-void mmw_note_dontfork(mmw_pages *pages, char *start, char *end)
+bool mmw_note_dontfork(mmw_pages *pages, char *start, char *end)
 {
     mmw_lock_records();
     bool is_first = atomic_load(&pages->dontfork) == 0;
@@ -16,6 +16,7 @@ void mmw_note_dontfork(mmw_pages *pages, char *start, char *end)
     if (is_first || end > pages->dontfork_end) pages->dontfork_end = end;
     atomic_store(&pages->dontfork, atomic_load(&mmw_fork_count));
     mmw_unlock_records();
+    return is_first;
 }
 
 static void note_dofork(mmw_pages *pages, const char *start, const char *end)
@@ -29,11 +30,14 @@ static void note_dofork(mmw_pages *pages, const char *start, const char *end)
 static int64_t advise_pages(mmw_pages *pages, mmw_whole_pages range, int advice)
 {
     char *end = range.start + range.length;
-    if (advice == MADV_DONTFORK) mmw_note_dontfork(pages, range.start, end);
+    bool is_first = advice == MADV_DONTFORK && mmw_note_dontfork(pages, range.start, end);
     /* SAFETY: the callers checked that the range's bytes are the region's. */
-    if (madvise(range.start, range.length, advice) != 0) return MMW_FAILED(MMW_CALL_MADVISE);
-    if (advice == MADV_DOFORK) note_dofork(pages, range.start, end);
-    return 0;
+    int64_t failure =
+        madvise(range.start, range.length, advice) != 0 ? MMW_FAILED(MMW_CALL_MADVISE) : 0;
+    /* Some of the pages may be marked when it fails: only if none is, a child has them all. */
+    bool is_undone = failure && is_first && madvise(range.start, range.length, MADV_DOFORK) == 0;
+    if (is_undone || (!failure && advice == MADV_DOFORK)) note_dofork(pages, range.start, end);
+    return failure;
 }
 
 int64_t mmw_advise(mmw_pages *pages, uint64_t offset, uint64_t count, int advice)
@@ -124,6 +128,13 @@ int64_t mmw_residency(mmw_pages *pages, uint64_t offset, uint64_t count, char *f
     if (mincore(range.start, range.length, (unsigned char *)flags) != 0) return MMW_FAILED(MMW_CALL_MINCORE);
     for (size_t i = 0; i < range.length / mmw_page_size; i++) flags[i] &= 1;
     return 0;
+}
+
+uint64_t mmw_count_resident(const char *flags, uint64_t count)
+{
+    uint64_t resident = 0;
+    for (uint64_t i = 0; i < count; i++) resident += flags[i] == 1;
+    return resident;
 }
 
 int64_t mmw_evict(mmw_pages *pages, uint64_t offset, uint64_t count, int fd, uint64_t file_offset)

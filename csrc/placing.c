@@ -54,16 +54,14 @@ int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, i
         if (!replaces) reserve(place, length);
         return failure;
     }
-    int64_t failure = 0;
     bool stays_behind = atomic_load(&pages->dontfork) != 0;
     if (stays_behind) mmw_note_dontfork(pages, place, place + length);
-    if (madvise(mapped, length, MADV_DONTDUMP) != 0 ||
-        (stays_behind && madvise(mapped, length, MADV_DONTFORK) != 0)) {
+    int64_t failure = mmw_leave_out_of_dumps(mapped, length);
+    if (!failure && stays_behind && madvise(mapped, length, MADV_DONTFORK) != 0)
         failure = MMW_FAILED(MMW_CALL_MADVISE);
-    } else if (replaces &&
-               mremap(mapped, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED) {
+    if (!failure && replaces &&
+        mremap(mapped, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED)
         failure = MMW_FAILED(MMW_CALL_MREMAP);
-    }
     if (failure && replaces) munmap(mapped, length);
     if (failure && !replaces) reserve(place, length);
     return failure;

@@ -69,8 +69,10 @@ def as_size(size: SupportsIndex) -> int:
 def as_alignment(align: SupportsIndex) -> int:
     """A power of two."""
     number = index(align)
-    if number <= 0 or number & (number - 1) or number >= _syscalls.ADDRESS_SPACE:
+    if number <= 0 or number & (number - 1):
         raise InvalidAlignmentError(number)
+    if number >= _syscalls.ADDRESS_SPACE:
+        raise InvalidArgumentError(f"align {number} goes past 2**64")
     return number
 
 

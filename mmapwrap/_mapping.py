@@ -74,8 +74,10 @@ class MemoryMapping(MappedRegion):
         AccessDeniedError: The descriptor was not opened for reading, or not for writing where a
             shared mapping is to be writable.
         OperationNotPermittedError: The file is sealed, or its file system mounted, against this.
-        NotMappableError: A pipe, a socket, a directory: nothing that can be mapped.
+        NotMappableError: The descriptor of a pipe, a socket, a directory: nothing that can be
+            mapped.
         BadAddressError: `populate` met a page that the file does not have.
+        ProtectionError: `populate`, and neither reading nor writing is allowed.
         TypeError: An argument of a wrong type.
     """
 
@@ -275,6 +277,8 @@ class MemoryMapping(MappedRegion):
         Raises:
             PastEndOfFileError: The file does not have these bytes, or none at all.
             NoSuchFileError: There is no file at the path.
+            IsDirectoryError: There is a directory at the path, and `prot` allows writing.
+            SystemCallError: The file at the path cannot be opened: a socket (ENXIO), for example.
             InvalidArgumentError: `size` is None and the file is a device, which has no length.
         """
         start = as_file_offset(offset)

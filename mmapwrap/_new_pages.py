@@ -13,7 +13,7 @@ from mmapwrap._arguments import (
     as_sharing,
     as_size,
 )
-from mmapwrap._ownership import Pages
+from mmapwrap._ownership import READ, WRITE, Pages
 from mmapwrap._protection import Protection, Sharing
 from mmapwrap.errors import ProtectionError
 
@@ -100,7 +100,7 @@ def _map(
     mapping: int = 0,
 ) -> Pages:
     bits = as_protection(prot).bits
-    if populate and not bits:
+    if populate and not bits & (READ | WRITE):
         raise ProtectionError(Protection.read(), prot)
     flags |= as_sharing(sharing)
     alignment = _PAGE if align is None else as_alignment(align)
@@ -109,4 +109,4 @@ def _map(
     handle = _syscalls.map_pages(address, size, alignment, bits, flags, fd, file_offset, mapping)
     if size == 0:  # the rest of a file
         size = _syscalls.size(handle)
-    return Pages(handle, size, bits, sharing, None if fd < 0 else file_offset)
+    return Pages.of(handle, size, bits, sharing, None if fd < 0 else file_offset)

@@ -74,23 +74,32 @@ class Pages:
         "views",
     )
 
-    def __init__(
-        self,
+    handle: _syscalls.Handle
+    size: int
+    sharing: Sharing
+    file_offset: int | None
+    """None: anonymous."""
+    views: dict[object, View]
+    protections: RangeMap[int] | None
+    """The PROT_* bits by range; None where they are the same everywhere."""
+    _bits: int
+    _is_changing: bool
+
+    @classmethod
+    def of(
+        cls,
         handle: _syscalls.Handle,
         size: int,
         bits: int,
         sharing: Sharing,
         file_offset: int | None = None,
-    ) -> None:
-        self.handle: Final = handle
-        self.size = size
-        self.sharing: Final = sharing
-        self.file_offset: Final = file_offset  # None: anonymous
-        self.views: Final[dict[object, View]] = {}
-        self.protections: RangeMap[int] | None = None
-        """The PROT_* bits by range; None where they are the same everywhere."""
-        self._bits = bits
-        self._is_changing = False
+    ) -> "Pages":
+        """Makes what a mapping is known by; each makes one, and an `__init__` takes longer."""
+        pages = cls.__new__(cls)
+        pages.handle, pages.size, pages._bits = handle, size, bits
+        pages.sharing, pages.file_offset = sharing, file_offset
+        pages.views, pages.protections, pages._is_changing = {}, None, False
+        return pages
 
     @property
     def head(self) -> int:
@@ -277,6 +286,10 @@ class Pages:
             if back >= 0:
                 self._by_range().assign(first, last, old)
 
+    def forbid(self, start: int, end: int) -> None:
+        """Remembers that a range allows nothing, whatever the kernel says; `alone`."""
+        self._by_range().assign(start, end, 0)
+
     def become_arena(self) -> None:
         """Ends where the last page does, and keeps the protection by range; `alone`."""
         self.raise_failure(_syscalls.become_arena(self.handle))
@@ -374,5 +387,5 @@ class Pages:
             raise ViewsExportedError(broken)
 
 
-CLOSED: Final = Pages(_syscalls.CLOSED, 0, 0, Sharing.PRIVATE)
+CLOSED: Final = Pages.of(_syscalls.CLOSED, 0, 0, Sharing.PRIVATE)
 """What a closed region has instead of pages: every helper refuses it."""

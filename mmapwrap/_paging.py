@@ -43,6 +43,8 @@ class PagedRegion(RegionBase):
             InvalidRangeError: The range is not inside the region.
             InvalidSystemCallError: The kernel does not know the advice, or not for such memory.
             BadAddressError: POPULATE_READ or POPULATE_WRITE met a page that cannot be read in.
+            LockLimitError: EAGAIN, which madvise says where the process has as many mappings as
+                vm.max_map_count allows, and a part of one would become one more.
             SystemCallError: The kernel refused for another reason.
             TypeError: The advice is not an `Advice`.
         """

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import attrs
 
+from mmapwrap import _syscalls
+
 
 @attrs.frozen(repr=False)
 class Residency:
@@ -28,7 +30,7 @@ class Residency:
     @property
     def resident(self) -> int:
         """The number of pages in memory."""
-        return self.pages.count(1)
+        return _syscalls.count_resident(self.pages)
 
     @property
     def resident_bytes(self) -> int:

@@ -5,7 +5,7 @@ import errno
 import os
 import stat
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, TypeAlias, final
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, final
 
 from mmapwrap import _syscalls
 from mmapwrap._arguments import Descriptor, as_descriptor, as_file_offset, as_size
@@ -56,10 +56,6 @@ class _Duplicate(Protocol):
     def detach(self) -> int: ...
 
 
-_OwnedDescriptor: TypeAlias = tuple[int, object]
-"""A descriptor, and what closes it when nobody holds that: no call in flight sees it reused."""
-
-
 @final
 class SharedMemory:
     """Memory that processes share by passing its descriptor; it goes when the last holder goes.
@@ -72,7 +68,7 @@ class SharedMemory:
 
     __slots__ = ("__weakref__", "_descriptor", "_name", "_size")
 
-    _descriptor: _OwnedDescriptor | None
+    _descriptor: "_syscalls.OwnedDescriptor | None"
     _name: str
     _size: int
 
@@ -83,11 +79,10 @@ class SharedMemory:
         raise TypeError("SharedMemory is final")
 
     @classmethod
-    def owning(cls, fd: int, size: int, name: str) -> "SharedMemory":
+    def owning(cls, descriptor: _syscalls.OwnedDescriptor, size: int, name: str) -> "SharedMemory":
         """Takes over a descriptor that has been checked."""
         memory = cls.__new__(cls)
-        memory._descriptor = fd, _syscalls.own_descriptor(fd)
-        memory._size, memory._name = size, name
+        memory._descriptor, memory._size, memory._name = descriptor, size, name
         return memory
 
     @classmethod
@@ -100,12 +95,14 @@ class SharedMemory:
             debug_name: What /proc shows; at most 249 bytes in UTF-8, and not unique.
             size: Bytes.
             allocate: Take the memory now, so that a full machine is NoSpaceError here and no
-                SIGBUS later. fallocate(2).
+                SIGBUS later. fallocate(2). A memory limit of a control group is none of the
+                machine: the kernel ends a process that goes past it.
 
         Raises:
             InvalidArgumentError: The name is too long or holds a NUL, or the size is not between 1
                 and 2**63 - 1.
             NoSpaceError: `allocate`, and there is not that much memory.
+            NoSuchFileError: `allocate`, and no /proc that says how much there is.
             TooManyFilesError: RLIMIT_NOFILE is reached.
             SystemCallError: The kernel refused: RLIMIT_FSIZE (EFBIG) for example.
         """
@@ -120,8 +117,8 @@ class SharedMemory:
         # fallocate(2) of a memfd knows no limit: it would go on until processes are killed.
         if allocate and length > _available_memory():
             raise system_call_error(errno.ENOSPC, "fallocate")
-        fd = _syscalls.create_memfd(name, length, allocate=bool(allocate))
-        return cls.owning(fd, length, debug_name)
+        descriptor = _syscalls.create_memfd(name, length, allocate=bool(allocate))
+        return cls.owning(descriptor, length, debug_name)
 
     @classmethod
     def from_fd(
@@ -228,7 +225,7 @@ class SharedMemory:
         fd, _owner = self._open_descriptor()
         return _received, (reduction.DupFd(fd), self._size, self._name)
 
-    def _open_descriptor(self) -> _OwnedDescriptor:
+    def _open_descriptor(self) -> _syscalls.OwnedDescriptor:
         descriptor = self._descriptor
         if descriptor is None:
             raise ClosedMappingError
@@ -291,9 +288,9 @@ class SharedMemory:
 
 
 def _received(descriptor: "_Duplicate", size: int, name: str) -> SharedMemory:
-    fd = descriptor.detach()
-    _syscalls.close_on_exec(fd)  # as every descriptor that Python makes
-    return SharedMemory.owning(fd, size, name)
+    owned = _syscalls.own_descriptor(descriptor.detach())
+    _syscalls.close_on_exec(owned[0])  # as every descriptor that Python makes
+    return SharedMemory.owning(owned, size, name)
 
 
 def _as_name(name: object) -> bytes:

@@ -163,6 +163,7 @@ store_unsigned: Final = lib.mmw_store_unsigned
 store_float: Final = lib.mmw_store_float
 
 # A mapping's life, of which every one has its share.
+_new: Final = lib.mmw_new
 _map: Final = lib.mmw_map
 _release: Final = lib.mmw_release
 _gc: Final = ffi.gc
@@ -232,22 +233,14 @@ def map_pages(
     mapping: int,
 ) -> Handle:
     """mmap(2) and what belongs to it, in one crossing; the handle unmaps when nobody holds it."""
-    pages = _map(address, size, align, prot, flags, fd, file_offset, mapping)
-    if pages < _LOWEST_HANDLE:
-        raise _failed_mapping(pages, size, align, fd, file_offset)
-    return _gc(pages, _release)
+    handle = _gc(_new(), _release)
+    result = _map(handle, address, size, align, prot, flags, fd, file_offset, mapping)
+    if result < 0:
+        raise _failed_mapping(-result, size, align, fd, file_offset)
+    return handle
 
 
-# No process has anything at addresses as low as the failures are.
-_LOWEST_HANDLE: Final = ffi.cast("mmw_pages *", 1 << 20)
-# Looked up before there may be no memory to do it with.
-_NUMBER: Final = ffi.typeof("uintptr_t")
-
-
-def _failed_mapping(
-    failed: Handle, size: int, align: int = 1, fd: int = -1, file_offset: int = 0
-) -> MmapError:
-    failure = int(ffi.cast(_NUMBER, failed))
+def _failed_mapping(failure: int, size: int, align: int, fd: int, file_offset: int) -> MmapError:
     if error := call_failure(failure):
         return error
     if failure == lib.MMW_PAST_END:  # of what the file has now: maybe more than it had
@@ -267,33 +260,43 @@ def unmap(handle: Handle) -> None:
 
 def borrow_pages(address: int, size: int, prot: int, owner: object) -> Handle:
     """A handle of memory that somebody else unmaps; it keeps the owner."""
-    pages = lib.mmw_borrow(address, size, prot)
-    if pages < _LOWEST_HANDLE:  # pragma: no cover  # malloc has not even these few bytes
-        raise _failed_mapping(pages, size)
-    return ffi.gc(pages, partial(_release_borrowed, owner))
+    handle = _gc(_new(), partial(_release_borrowed, owner))
+    _checked(lib.mmw_borrow(handle, address, size, prot))
+    return handle
 
 
 def _release_borrowed(owner: object, pages: Handle) -> None:
-    lib.mmw_release(pages)
+    _release(pages)
     del owner  # not before
 
 
-def create_memfd(name: bytes, size: int, *, allocate: bool) -> int:
+OwnedDescriptor: TypeAlias = "tuple[int, CData]"
+"""A descriptor, and what closes it when nobody holds that: no call in flight sees it reused."""
+
+
+def create_memfd(name: bytes, size: int, *, allocate: bool) -> OwnedDescriptor:
     """memfd_create(2), ftruncate(2) and, to have the memory now, fallocate(2)."""
+    owner = _new_owner()
     while True:
-        try:
-            return _checked(lib.mmw_create_memfd(name, size, allocate))
-        except SystemCallError as error:
-            if error.errno != errno.EINTR:  # a signal, whose handler has run by now
-                raise
+        result = lib.mmw_create_memfd(owner, name, size, allocate)
+        if result >= 0 or -result & 0xFFF != errno.EINTR:  # no signal, whose handler has run by now
+            return _checked(result), owner
 
 
-def own_descriptor(fd: int) -> "CData":
-    """What closes a descriptor when nobody holds it: in C, where no handler comes between."""
-    return _gc(ffi.cast(_DESCRIPTOR, fd + 1), lib.mmw_close_descriptor)
+def duplicate(fd: int) -> OwnedDescriptor:
+    """fcntl(F_DUPFD_CLOEXEC): another descriptor of the same file."""
+    owner = _new_owner()
+    return _checked(lib.mmw_duplicate(owner, fd)), owner
 
 
-_DESCRIPTOR: Final = ffi.typeof("mmw_descriptor *")
+def own_descriptor(fd: int) -> OwnedDescriptor:
+    """A descriptor that somebody else made, and lets go of."""
+    owner = _new_owner()
+    return _checked(lib.mmw_own(owner, fd)), owner
+
+
+def _new_owner() -> "CData":
+    return _gc(lib.mmw_new_descriptor(), lib.mmw_close_descriptor)
 
 
 def add_seals(fd: int, seals: int) -> None:
@@ -304,11 +307,6 @@ def add_seals(fd: int, seals: int) -> None:
 def get_seals(fd: int) -> int:
     """fcntl(F_GET_SEALS)."""
     return _checked(_fcntl(fd, lib.F_GET_SEALS, 0))
-
-
-def duplicate(fd: int) -> int:
-    """fcntl(F_DUPFD_CLOEXEC): another descriptor of the same file."""
-    return _checked(_fcntl(fd, lib.F_DUPFD_CLOEXEC, 0))
 
 
 def close_on_exec(fd: int) -> None:
@@ -325,6 +323,12 @@ def _checked(result: int) -> int:
     if result < 0 and (error := call_failure(-result)):
         raise error
     return result
+
+
+def count_resident(flags: "Buffer") -> int:
+    """The pages in memory, as `residency` said of each."""
+    memory = bytes_in(flags)
+    return lib.mmw_count_resident(memory, len(memory))
 
 
 def name_pages(handle: Handle, name: bytes) -> int:

@@ -667,6 +667,11 @@ def typed_if_any(report: Report, call: str, number: int) -> None:
         typed(report, call, number)
 
 
+def typed_out_of_memory(report: Report, call: str, number: int) -> None:
+    """EAGAIN is what madvise says in place of ENOMEM."""
+    typed(report, call, errno.ENOMEM if number == errno.EAGAIN else number)
+
+
 def unnameable(report: Report, call: str, number: int) -> None:
     """PR_SET_VMA_ANON_NAME: a kernel without it says EINVAL, an older one EBADF."""
     if number in {errno.EINVAL, errno.EBADF}:
@@ -787,9 +792,10 @@ def _mapping_steps() -> Iterator[Step]:
         from_file of a path, from_file of a descriptor, anonymous populate,
         anonymous private populate, anonymous name, arena new, shared memory map
     """
+    dump = advice(Advice.DONTDUMP)
     for operation in map(str.strip, plain.split(",")):
         yield Step(operation, "mmap", (length(SIZE),))
-        yield Step(operation, "madvise", (length(SIZE), advice(Advice.DONTDUMP)))
+        yield Step(operation, "madvise", (length(SIZE), dump), typed_out_of_memory)
 
     yield Step("unsafe.new_protection_fixed", "mmap", (length(SIZE),))
 
@@ -804,7 +810,7 @@ def _mapping_steps() -> Iterator[Step]:
         yield Step(operation, "munmap", (tail,), which="(tail)")
         fixed = flags(MAP_FIXED, MAP_FIXED)
         yield Step(operation, "mmap", (length(SIZE), fixed), which="(over the reservation)")
-        yield Step(operation, "madvise", (length(SIZE), advice(Advice.DONTDUMP)))
+        yield Step(operation, "madvise", (length(SIZE), dump), typed_out_of_memory)
 
     for operation, populating in (
         ("from_fd_offset_protection_populate", Advice.POPULATE_READ),
@@ -836,8 +842,10 @@ def _arena_steps() -> Iterator[Step]:
     for operation in ("arena add_anon", "arena add_fd"):
         yield Step(operation, "mmap", (segment, allows(RW_BITS)))
         yield Step(operation, "mmap", (segment,), which="(and the way back)")
-        yield Step(operation, "madvise", (segment, dump), only=FIRST)
-        yield Step(operation, "madvise", (segment, dump), which="(and the way back)")
+        out_of_memory = typed_out_of_memory
+        yield Step(operation, "madvise", (segment, dump), out_of_memory, only=FIRST)
+        which = "(and the way back)"
+        yield Step(operation, "madvise", (segment, dump), out_of_memory, which=which)
         # The reservation cannot be put back: the memory stays, and nobody may touch it.
         rest = (Rule("madvise", errno.ENOMEM, (segment, dump)),)
         yield Step(
@@ -853,7 +861,7 @@ def _arena_steps() -> Iterator[Step]:
     yield Step("arena add_fd", "fstat", (), typed_if_any)
     for operation in ("arena add_anon over", "arena add_fd over"):
         yield Step(operation, "mmap", (segment, allows(RW_BITS)))
-        yield Step(operation, "madvise", (segment, dump))
+        yield Step(operation, "madvise", (segment, dump), typed_out_of_memory)
         yield Step(operation, "mremap", (segment,))
     yield Step("arena remove", "mmap", (segment,))
     yield Step("arena remove", "madvise", (segment, dump), typed_if_any)

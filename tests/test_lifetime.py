@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from kernel_view import PAGE, Index, child, is_mapped
+from kernel_view import PAGE, Index, child, is_mapped, process_unchanged
 
 from mmapwrap import (
     Advice,
@@ -56,6 +56,53 @@ def in_child(function: Callable[..., None], *arguments: object) -> None:
     ended = child(program, *arguments)
     assert ended.succeeded() == ""
     assert ended.errors == ""
+
+
+# A handler that raises, as that of Ctrl-C does, while the kernel is at work
+
+
+class Interruption(BaseException):
+    """What no code expects."""
+
+
+LARGE = 256 << 20
+
+
+def populated_file() -> MemoryMapping:
+    with SharedMemory.new("interrupted", LARGE) as memory:
+        return MemoryMapping.from_file(memory, populate=True)
+
+
+LONG: dict[str, Callable[[], MemoryMapping | SharedMemory]] = {
+    "shared": lambda: MemoryMapping.anonymous(LARGE, populate=True),
+    "private": lambda: MemoryMapping.anonymous(LARGE, sharing=Sharing.PRIVATE, populate=True),
+    "file": populated_file,
+    "memfd": lambda: SharedMemory.new("interrupted", LARGE, allocate=True),
+}
+
+
+def interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise Interruption
+
+
+def interrupt_constructor(name: str) -> None:
+    """It is interrupted, or comes to its end before that, and leaves nothing behind."""
+    signal.signal(signal.SIGALRM, interrupt)
+    interruptions = 0
+    for _ in range(5):
+        with process_unchanged():
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.005)
+                LONG[name]().close()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interruption:
+                interruptions += 1
+    assert interruptions > 0
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_interrupted_constructor_leaves_nothing(name: str) -> None:
+    in_child(interrupt_constructor, name)
 
 
 # Calls in the middle of calls
@@ -529,11 +576,13 @@ def signals_in_arena_changes() -> None:
             kept[:] = [arena.view(page * PAGE, PAGE)]
         with suppress(MmapError):
             arena.add_anon((page + 3) % 8 * PAGE, PAGE)
-        signal.setitimer(signal.ITIMER_REAL, 0.00005)  # not before: where all is slow they pile up
+        if time.monotonic() < end:
+            # Not before: where all is slow they pile up.
+            signal.setitimer(signal.ITIMER_REAL, 0.00005)
 
+    end = time.monotonic() + 1
     signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, 0.00005)
-    end = time.monotonic() + 1
     while time.monotonic() < end:
         with suppress(MmapError):
             arena.add_anon(0, 8 * PAGE)
@@ -542,7 +591,6 @@ def signals_in_arena_changes() -> None:
                 arena.remove(page * PAGE, PAGE)
             for view in tuple(kept):
                 view[0] = 1
-    signal.signal(signal.SIGALRM, signal.SIG_IGN)  # the handler would start the timer again
     assert handled[0] > 100
 
 

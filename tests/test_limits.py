@@ -365,6 +365,34 @@ def test_call_without_mappings_left_works_or_is_out_of_memory(
     run(exhaust_mappings, shared_folder, kind)
 
 
+def fail_to_stay_behind() -> None:
+    """MADV_DONTFORK of a part, with no mapping left for it: then a child has all."""
+    with MemoryMapping.new(8 * PAGE) as m:
+        m[3 * PAGE] = 7
+        filler = Filler()
+        filler.fill()
+        outcome = call(lambda: m.advise(Advice.DONTFORK, 3 * PAGE, PAGE))
+        filler.close()
+        assert isinstance(outcome.error, LockLimitError), outcome
+        pid = os.fork()
+        if pid == 0:
+            address = m.as_ptr()
+            works = not m.closed and m[3 * PAGE] == 7
+            m.close()
+            os._exit(0 if works and not is_mapped(address, 8 * PAGE) else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        m.use_dontfork()
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if m.closed else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+@needs_few_mappings
+def test_dontfork_that_fails_leaves_the_region_to_children() -> None:
+    run(fail_to_stay_behind)
+
+
 def guard_with_few_mappings(folder: str) -> None:
     """Two mappings are left: one for the notes of faults, and fewer than a single page takes."""
     with of_cut_file(Room(Path(folder))) as m:

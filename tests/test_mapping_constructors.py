@@ -54,6 +54,7 @@ from mmapwrap import (
     OutOfMemoryError,
     PastEndOfFileError,
     Protection,
+    ProtectionError,
     Sharing,
     UnsupportedByKernelError,
 )
@@ -1201,6 +1202,19 @@ def test_constructor_protection_or_sharing_of_a_wrong_type_is_refused(
         for make in WITH_PROTECTION.values():
             with refused(TypeError):
                 make(fd, PAGE, 0, wrong)
+
+
+@pytest.mark.parametrize("sharing", Sharing)
+def test_populate_of_what_can_be_neither_read_nor_written_is_refused(sharing: Sharing) -> None:
+    for prot in (Protection.none(), Protection(executable=True)):
+        with refused(ProtectionError):
+            MemoryMapping.anonymous(PAGE, prot=prot, sharing=sharing, populate=True)
+
+
+def test_alignment_past_the_address_space_says_so() -> None:
+    with refused(InvalidArgumentError) as caught:
+        MemoryMapping.anonymous(PAGE, align=2**64)
+    assert "past 2**64" in str(caught.value)
 
 
 def test_from_file_without_a_free_descriptor_is_too_many_files(known_file: KnownFile) -> None:
