@@ -20,9 +20,11 @@ from mmapwrap._protection import Protection, Sharing
 from mmapwrap._ranges import RangeMap
 from mmapwrap._region import MappedRegion
 from mmapwrap._region_base import region_of
-from mmapwrap.errors import NotPageAlignedError, ProtectionError
+from mmapwrap.errors import MmapError, NotPageAlignedError, ProtectionError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mmapwrap._mapping import MemoryMapping
 
 _PAGE: Final = _syscalls.PAGE_SIZE
@@ -267,8 +269,8 @@ class MemoryMappingArena(MappedRegion):
 
     def _remove(self, pages: Pages, offset: int, size: int) -> None:
         start, end = self._range(pages, offset, size)
-        pages.change(start, end, 0, partial(pages.call, _syscalls.reserve, start, end - start))
-        self._sources.assign(start, end, None)
+        reserve = partial(pages.call, _syscalls.reserve, start, end - start)
+        self._replace(pages, start, end, 0, None, reserve)
 
     def _map_over(
         self, pages: Pages, offset: int, size: int, what: tuple[int, int, int, int]
@@ -277,8 +279,31 @@ class MemoryMappingArena(MappedRegion):
         bits, _, fd, file_offset = what
         replaces = any(source for _, _, source in self._sources.pieces(start, end))
         place = partial(pages.call, _syscalls.place, start, end - start, (*what, replaces))
-        pages.change(start, end, bits, place)
-        self._sources.assign(start, end, _Source(None if fd < 0 else file_offset - start))
+        source = _Source(None if fd < 0 else file_offset - start)
+        self._replace(pages, start, end, bits, source, place)
+
+    def _replace(
+        self,
+        pages: Pages,
+        start: int,
+        end: int,
+        bits: int,
+        source: _Source | None,
+        act: "Callable[[], object]",
+    ) -> None:
+        """Acts, and remembers what the range holds then.
+
+        What is interrupted may be done or not: the range counts as one that holds nothing.
+        """
+        try:
+            pages.change(start, end, bits, act)
+            self._sources.assign(start, end, source)
+        except MmapError:
+            raise  # all is as it was
+        except BaseException:
+            self._sources.assign(start, end, None)
+            pages.forbid(start, end)
+            raise
 
     def _place(
         self,

@@ -614,6 +614,7 @@ def interrupt_everywhere(name: str) -> None:
             for page, (letters, mapped) in enumerate(zip(told, real, strict=True)):
                 extra = set(letters[:3]) - set(mapped[:3])
                 assert not extra, f"{name}, line {moment}: page {page} is {mapped}, not {letters}"
+                assert letters[3] == "p" or mapped[3] == "s", f"{name}, line {moment}: page {page}"
             arena.remove(0, SIZE)
             arena.add_anon(0, SIZE)
             arena[:] = known_bytes(SIZE)
