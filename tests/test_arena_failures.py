@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -53,6 +54,7 @@ from mmapwrap import (
     OperationNotPermittedError,
     OutOfMemoryError,
     Protection,
+    ProtectionError,
     Segment,
     SharedMemory,
 )
@@ -631,3 +633,44 @@ def test_interrupted_call_allows_nothing_that_would_crash(name: str) -> None:
         interrupt_everywhere(sys.argv[1])
     """
     child(program, name).succeeded()
+
+
+def interrupt_remove() -> None:
+    """A signal's handler raises while the kernel takes much out: what is told then is there."""
+    size = 256 << 20
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interruption
+
+    signal.signal(signal.SIGALRM, interrupt)
+    interruptions = 0
+    with SharedMemory.new("held", size, allocate=True) as memory, memory.map(PAGE) as seen:
+        for _ in range(5):
+            with MemoryMappingArena.new(size) as arena:
+                arena.add_fd(0, size, memory)
+                arena.populate(write=True)
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.001)
+                    arena.remove(0, size)
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except Interruption:
+                    interruptions += 1
+                if arena.segments():
+                    arena[0] = seen[0] + 1
+                    assert arena[0] == seen[0]
+                else:
+                    with pytest.raises(ProtectionError):
+                        arena.protect(RW)
+                    with pytest.raises(ProtectionError):
+                        arena[0] = 1
+                arena.add_fd(0, PAGE, memory)
+                assert arena[0] == seen[0]
+    assert interruptions > 0
+
+
+def test_interrupted_remove_tells_of_nothing_that_is_gone() -> None:
+    program = """
+        from test_arena_failures import interrupt_remove
+        interrupt_remove()
+    """
+    child(program).succeeded()
