@@ -24,25 +24,32 @@ static uint64_t first_difference(const char *one, const char *other)
     return at;
 }
 
+/* The next place, up to `last`, from which on the needle may start. */
+static uint64_t pass_over(const char *text, uint64_t at, uint64_t last, const char *needle,
+                          uint64_t apart)
+{
+    char first = needle[0], other = needle[apart];
+    while (at <= last && !may_start(text + at, text + at + apart, first, other)) at += PLACES;
+    return at;
+}
+
 /* The first match. As long as few places look like one they are ruled out many at a time; where many do,
  * memmem goes on, which needs time for the size of both at worst. */
 MMW_WORK const char *first_match(const char *text, uint64_t count, const char *needle, uint64_t size)
 {
     uint64_t at = 0, in_vain = 0;
-    if (size >= 2) {
-        uint64_t apart = size - 1;
-        char first = needle[0];
-        for (; size + PLACES <= count - at && in_vain <= at / 8 + 4096; at += PLACES) {
-            const char *starts = text + at, *others = starts + apart;
-            if (!may_start(starts, others, first, needle[apart])) continue;
+    if (size >= 2 && count >= size + PLACES) {
+        uint64_t last = count - size - PLACES, apart = size - 1;
+        while ((at = pass_over(text, at, last, needle, apart)) <= last && in_vain <= at / 8 + 4096) {
             in_vain += PLACES;
-            for (size_t i = 0; i < PLACES; i++) {
-                if (starts[i] != first || starts[i + apart] != needle[apart]) continue;
-                if (memcmp(starts + i, needle, size) == 0) return starts + i;
+            for (const char *start = text + at; start < text + at + PLACES; start++) {
+                if (start[0] != needle[0] || start[apart] != needle[apart]) continue;
+                if (memcmp(start, needle, size) == 0) return start;
                 in_vain += size;
                 /* Text that looks like the needle may do so again, and but for the same byte. */
-                apart = first_difference(starts + i, needle);
+                apart = first_difference(start, needle);
             }
+            at += PLACES;
         }
     }
     return memmem(text + at, count - at, needle, size);
