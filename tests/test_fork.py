@@ -165,6 +165,8 @@ def stays_behind(kind: str, how: str) -> None:
     made = make(kind)
     made[0] = 7
     address = made.as_ptr() - made.as_ptr() % PAGE
+    # Right below it: nothing that the child allocates fits in where the region was.
+    below = MemoryMappingArena.new(1 << 30)
     regions, parts, guards = [made], [made.get_slice(0, 8)], [made.fault_guard()]
     del made
     guards[0].__enter__()
@@ -196,6 +198,7 @@ def stays_behind(kind: str, how: str) -> None:
     guards[0].__exit__(None, None, None)
     regions[0][0] = 8
     regions[0].close()
+    below.close()
 
 
 @each_kind
