@@ -40,9 +40,9 @@ _ANY: Final = _syscalls.PROT_READ | _syscalls.PROT_WRITE | _syscalls.PROT_EXEC
 _GUARDED: Final = 1 << 16
 """Beside the PROT_* bits of a range: guard pages lie there, which nobody can touch."""
 
-# Held while the layout changes, and while a view that depends on it is made (`Pages.alone`):
-# between the check and the act nobody else may change the answer. One for the process, as the
-# kernel has one for its list of mappings. Held across a fork, or a child could inherit it locked.
+# Held while a layout changes (`Pages.alone`): between the check and the act nobody else may change
+# the answer. One for the process, as the kernel has one for its list of mappings. Held across a
+# fork, or a child could inherit it locked. What only asks does not wait for it.
 layout_lock: Final = threading.RLock()
 os.register_at_fork(
     before=layout_lock.acquire,
@@ -65,7 +65,7 @@ class Pages:
 
     __slots__ = (
         "_bits",
-        "_is_changing",
+        "_turns",
         "file_offset",
         "handle",
         "protections",
@@ -83,7 +83,8 @@ class Pages:
     protections: RangeMap[int] | None
     """The PROT_* bits by range; None where they are the same everywhere."""
     _bits: int
-    _is_changing: bool
+    _turns: int
+    """How many changes began and ended: odd during one."""
 
     @classmethod
     def of(
@@ -98,7 +99,7 @@ class Pages:
         pages = cls.__new__(cls)
         pages.handle, pages.size, pages._bits = handle, size, bits
         pages.sharing, pages.file_offset = sharing, file_offset
-        pages.views, pages.protections, pages._is_changing = {}, None, False
+        pages.views, pages.protections, pages._turns = {}, None, 0
         return pages
 
     @property
@@ -231,27 +232,28 @@ class Pages:
 
     def ranges(self, start: int, end: int) -> list[tuple[int, int, int]]:
         """The ranges of one protection, as (start, end, PROT_* bits)."""
-        with layout_lock:
-            return [
-                (first, last, 0 if bits & _GUARDED else bits)
-                for first, last, bits in self._by_range().pieces(start, end)
-            ]
+        if self.protections is None:
+            return [(start, end, self._bits)] if start < end else []
+        return [
+            (first, last, 0 if bits & _GUARDED else bits)
+            for first, last, bits in self.protections.pieces(start, end)
+        ]
 
     def alone(self, change: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """Calls what changes the layout, or depends on it, while nobody else does.
+        """Calls what changes the layout while nobody else does.
 
         Raises:
             RegionBusyError: This very thread is in the middle of such a call: a signal handler or
                 a finalizer came in between.
         """
         with layout_lock:
-            if self._is_changing:
+            if self._turns % 2:
                 raise RegionBusyError(errno.EBUSY, "a call inside a change of the same region")
-            self._is_changing = True
+            self._turns += 1
             try:
                 return change(*arguments, **options)
             finally:
-                self._is_changing = False
+                self._turns += 1
 
     def change(
         self, start: int, end: int, bits: int, act: Callable[[], object], kept: int = 0
@@ -362,12 +364,24 @@ class Pages:
     # --- Views ----------------------------------------------------------------------------------
 
     def view(self, offset: SupportsIndex, count: SupportsIndex | None) -> memoryview:
-        """Exports a range: writable where every byte of it is."""
-        return self.alone(self._view, *self.span(offset, count))
+        """Exports a range: writable where every byte of it is.
+
+        A change of the layout refuses to break the views that it finds. So a view counts if none
+        began since before the view was, and else it is made anew, in turn with the changes.
+        """
+        start, end = self.span(offset, count)
+        turns = self._turns
+        if not turns % 2:
+            exported = self._view(start, end)
+            if self._turns == turns:
+                return exported
+            del exported
+        return self.alone(self._view, start, end)
 
     def _view(self, start: int, end: int) -> memoryview:
-        self.require(READ, start, end)
         access = self.allowed(start, end) & (READ | WRITE)
+        if not access & READ:
+            raise self._protection_error(READ, start, end)
         key = object()
         # What it is called with is pop's default: it may come before the view is counted.
         forget = partial(self.views.pop, key)

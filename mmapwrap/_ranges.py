@@ -70,73 +70,78 @@ class RangeMap(Generic[T]):
     """A value for each byte of a region, the same over long ranges.
 
     The ranges are kept in order and found by bisection; neighbours of equal value are one range. A
-    change is one assignment to a slice of the list: nobody ever sees half of it. Threads take turns
-    by the lock of whoever has the map; a signal handler may ask at any time.
+    change is one assignment to a slice of the list, and what is read is a copy of one slice: nobody
+    ever sees half of a change. Changes take turns by the lock of whoever has the map; other threads
+    and signal handlers may ask at any time.
     """
 
-    __slots__ = ("_changes", "_ranges", "_size")
+    __slots__ = ("_ranges", "_size")
 
     def __init__(self, size: int, value: T) -> None:
         self._size = size
-        self._ranges = [(0, value)]
-        self._changes = 0
+        self._ranges = [(0, value), (size, value)]
+        """Where each starts, and its value; the last is none, but where the region ends."""
 
     def __len__(self) -> int:
-        return len(self._ranges)
+        return len(self._ranges) - 1
 
     def assign(self, start: int, end: int, value: T) -> None:
         """Gives the bytes from `start` to `end` this value."""
+        if end > self._size:  # noqa: PLR1730  # every access comes by: min() takes time
+            end = self._size
         if start >= end:
             return
         ranges = self._ranges
-        first, last = self._touched(start, end)
+        first, touched = self._touched(start, end)
+        following = first + len(touched) - 1
         changed = [(start, value)]
-        if ranges[first][0] < start:
-            changed.insert(0, ranges[first])
+        if touched[0][0] < start:
+            changed.insert(0, touched[0])
         elif first > 0:
             first -= 1
             changed.insert(0, ranges[first])
         if changed[0][1] == value:
             del changed[1:]
-        if end < self._end(last):
-            after = (end, ranges[last][1])
-        elif end < self._size:
-            last += 1
-            after = ranges[last]
-        else:
-            after = None
-        if after is not None and after[1] != value:
-            changed.append(after)
-        self._changes += 1
-        ranges[first : last + 1] = changed
+        last, after = touched[-2:]
+        if end < after[0]:
+            if last[1] != value:
+                changed.append((end, last[1]))
+        elif after[1] == value and following + 1 < len(ranges):
+            following += 1
+        ranges[first:following] = changed
 
     def pieces(self, start: int, end: int) -> list[tuple[int, int, T]]:
         """The ranges of one value between `start` and `end`, as (start, end, value), in order."""
+        if end > self._size:  # noqa: PLR1730  # every access comes by: min() takes time
+            end = self._size
         if start >= end:
             return []
-        changes = -1
-        found: list[tuple[int, T]] = []
-        while changes != self._changes:  # until no handler came between the search and the copy
-            changes = self._changes
-            first, last = self._touched(start, end)
-            found = self._ranges[first : last + 1]
-        if len(found) == 1:
-            return [(start, end, found[0][1])]
-        starts = [start, *(at for at, _ in found[1:])]
+        _, touched = self._touched(start, end)
+        if len(touched) == 2:  # one, and what follows it
+            return [(start, end, touched[0][1])]
+        edges = [start, *(at for at, _ in touched[1:-1]), end]
         return [
             (at, stop, value)
-            for at, stop, (_, value) in zip(starts, [*starts[1:], end], found, strict=True)
+            for at, stop, (_, value) in zip(edges[:-1], edges[1:], touched[:-1], strict=True)
         ]
 
-    def _touched(self, start: int, end: int) -> tuple[int, int]:
-        """The first and the last of the list's ranges that have a byte in this one."""
-        first = self._index(start)
-        following = self._ranges[first + 1 : first + 2]
-        is_alone = not following or end <= following[0][0]
-        return first, first if is_alone else self._index(end - 1)
+    def _touched(self, start: int, end: int) -> tuple[int, list[tuple[int, T]]]:
+        """The ranges that have a byte in this one, and what follows: where in the list, and copied.
+
+        Between search and copy another thread may change the list: the copy itself shows whether
+        it is what was searched for.
+        """
+        while True:
+            first = self._index(start)
+            touched = self._ranges[first : first + 2]
+            if touched and touched[-1][0] < end:
+                touched = self._ranges[first : self._index(end - 1) + 2]
+            if (
+                len(touched) > 1
+                and touched[0][0] <= start < touched[1][0]
+                and touched[-2][0] < end <= touched[-1][0]
+            ):
+                return first, touched
 
     def _index(self, position: int) -> int:
         return bisect_right(self._ranges, position, key=itemgetter(0)) - 1
-
-    def _end(self, at: int) -> int:
-        return self._ranges[at + 1][0] if at + 1 < len(self._ranges) else self._size

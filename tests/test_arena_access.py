@@ -507,9 +507,9 @@ def test_slice_hinders_no_change_and_sees_what_is_there(
     part = full.get_slice(2 * PAGE, PAGE)
     assert part.load(u8) == known_bytes(4 * PAGE)[2 * PAGE]
     full.remove(2 * PAGE, PAGE)
-    for use in (lambda: part.load(u8), lambda: part.store(u8, 1), part.is_all_zero):
+    for call in (lambda: part.load(u8), lambda: part.store(u8, 1), part.is_all_zero):
         with pytest.raises(ProtectionError):
-            use()
+            call()
     full.add_fd_offset_protection(2 * PAGE, PAGE, fd, 9 * PAGE, READ)
     content = bytearray(PAGE)
     assert part.copy_to(content) == PAGE
@@ -530,16 +530,23 @@ def test_slice_outlives_the_closed_arena(full: MemoryMappingArena) -> None:
     assert not is_mapped(address, 8 * PAGE)
 
 
+def use(view: memoryview) -> None:
+    """Reads all of a view, and writes it where it may be written."""
+    sum(view)
+    if not view.readonly:
+        view[:] = bytes(view.nbytes)
+
+
 def hammer(seconds: float) -> dict[str, int]:
     """Access an arena in threads while its layout changes; run in a process that may crash."""
     arena, stop = MemoryMappingArena.new(8 * PAGE), threading.Event()
     done = dict.fromkeys(["read", "written", "viewed", "refused", "changed"], 0)
     wrong: list[BaseException] = []
 
-    def repeat(name: str, use: Callable[[], object], refusal: type[Exception]) -> None:
+    def repeat(name: str, call: Callable[[], object], refusal: type[Exception]) -> None:
         while not stop.is_set():
             try:
-                use()
+                call()
             except refusal:
                 done["refused"] += 1
             except BaseException as error:  # noqa: BLE001  # the main thread raises it
@@ -555,15 +562,15 @@ def hammer(seconds: float) -> dict[str, int]:
         arena.add_anon_protection(0, 3 * PAGE, READ)
         arena.remove(0, 8 * PAGE)
 
-    uses: list[tuple[str, Callable[[], object], type[Exception]]] = [
+    calls: list[tuple[str, Callable[[], object], type[Exception]]] = [
         ("read", lambda: arena.read_slice(bytearray(6 * PAGE), PAGE), ProtectionError),
         ("read", lambda: arena.find(b"\1" * 9, PAGE, 3 * PAGE), ProtectionError),
         ("written", lambda: arena.write_slice(bytes(6 * PAGE), PAGE), ProtectionError),
         ("written", lambda: arena.write_obj(u64, 1, 3 * PAGE - 4), ProtectionError),
-        ("viewed", lambda: sum(arena.view(2 * PAGE, PAGE)), ProtectionError),
+        ("viewed", lambda: use(arena.view(2 * PAGE, PAGE)), ProtectionError),
         ("changed", change, ViewsExportedError),
     ]
-    threads = [threading.Thread(target=repeat, args=use) for use in uses]
+    threads = [threading.Thread(target=repeat, args=call) for call in calls]
     for thread in threads:
         thread.start()
     stop.wait(seconds)

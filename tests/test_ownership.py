@@ -3,7 +3,9 @@
 import errno
 import io
 import resource
-from contextlib import suppress
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from mmapwrap import (
     BadDescriptorError,
     InvalidArgumentError,
     MemoryMapping,
+    MemoryMappingArena,
     Protection,
     ProtectionError,
     RegionBusyError,
@@ -57,6 +60,74 @@ def test_change_in_the_middle_of_a_change_is_refused_and_changes_nothing() -> No
         ]
         assert pages.ranges(0, 4 * PAGE) == [(0, 4 * PAGE, READ.bits)]
         assert mapping.view().nbytes == 4 * PAGE
+
+
+@contextmanager
+def changing(mapping: MemoryMapping) -> Generator[None]:
+    """While another thread is in the middle of changing the layout of the mapping."""
+    begun, over, waited = threading.Event(), threading.Event(), list[bool]()
+
+    def change() -> None:
+        begun.set()
+        waited.append(over.wait(10))
+
+    thread = threading.Thread(target=pages_of(mapping).alone, args=(change,))
+    thread.start()
+    begun.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert waited == [True]
+
+
+def test_other_regions_do_not_wait_for_a_change() -> None:
+    with MemoryMapping.new(PAGE) as changed, MemoryMapping.new(PAGE) as other:
+        arena = MemoryMappingArena.new(4 * PAGE)
+        arena.add_anon(PAGE, PAGE)
+        with changing(changed):
+            assert other.view().nbytes == PAGE
+            assert arena.view(PAGE, PAGE).nbytes == PAGE
+            assert arena[PAGE] == 0
+            arena[PAGE : 2 * PAGE] = b"a" * PAGE
+            assert arena.get_slice(PAGE, 8).copy_to(bytearray(8)) == 8
+            with pytest.raises(ProtectionError):
+                arena.view()
+        arena.close()
+
+
+def test_what_reads_a_region_does_not_wait_for_its_change_but_a_view_does() -> None:
+    with MemoryMapping.new(2 * PAGE) as mapping:
+        mapping.protect(READ, 0, PAGE)
+        views: list[memoryview] = []
+        viewer = threading.Thread(target=lambda: views.append(mapping.view()))
+        with changing(mapping):
+            viewer.start()
+            assert mapping[0] == mapping[PAGE] == 0
+            viewer.join(0.2)
+            assert not views
+            assert mapping.live_views == 0
+        viewer.join()
+        assert views[0].readonly
+        assert mapping.live_views == 1
+
+
+def test_view_that_a_change_came_in_between_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer_of = _syscalls.buffer_of
+
+    def after_a_change(*arguments: Any) -> memoryview:
+        monkeypatch.undo()
+        mapping.protect(READ)
+        return buffer_of(*arguments)
+
+    with MemoryMapping.new(PAGE) as mapping:
+        monkeypatch.setattr(_syscalls, "buffer_of", after_a_change)
+        view = mapping.view()
+        assert view.readonly
+        assert mapping.live_views == 1
+        with pytest.raises(mmapwrap.ViewsExportedError):
+            mapping.protect(NONE)
 
 
 def test_change_that_is_interrupted_remembers_no_more_than_both_allow() -> None:

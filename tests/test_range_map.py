@@ -1,5 +1,7 @@
 """`RangeMap` held against a plain list, and what `ByteRange` says of other ranges."""
 
+import sys
+import threading
 import time
 from itertools import groupby
 
@@ -54,6 +56,15 @@ def test_range_map_of_no_bytes_has_no_pieces_and_takes_no_value(start: int, end:
     ranges.assign(start, end, "new")
     assert list(ranges.pieces(0, 10)) == [(0, 10, "old")]
     assert list(ranges.pieces(start, end)) == []
+
+
+def test_range_map_has_nothing_past_its_end() -> None:
+    ranges = RangeMap(10, "in")
+    ranges.assign(8, 20, "last")
+    ranges.assign(10, 20, "out")
+    assert ranges.pieces(0, 20) == [(0, 8, "in"), (8, 10, "last")]
+    assert ranges.pieces(9, 20) == [(9, 10, "last")]
+    assert ranges.pieces(10, 20) == []
 
 
 @pytest.mark.parametrize(
@@ -114,6 +125,38 @@ def test_range_map_finds_a_range_among_many_as_fast_as_among_few() -> None:
         return best
 
     assert seconds(50_000) < 10 * seconds(500)  # in proportion it would be 100 times
+
+
+def test_range_map_is_read_whole_while_another_thread_changes_it() -> None:
+    ranges: RangeMap[object] = RangeMap(1000, "left")
+    ranges.assign(600, 700, "middle")
+    ranges.assign(700, 1000, "right")
+    is_read = threading.Event()
+
+    def change() -> None:
+        while not is_read.is_set():
+            for start in range(0, 600, 2):
+                ranges.assign(start, start + 1, start)
+            ranges.assign(0, 600, "left")
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        for _ in range(20_000):
+            assert ranges.pieces(650, 651) == [(650, 651, "middle")]
+            pieces = ranges.pieces(599, 800)
+            assert pieces[-2:] == [(600, 700, "middle"), (700, 800, "right")]
+            assert pieces[0][:2] == (599, 600)
+            pieces = ranges.pieces(0, 600)
+            edges = [0, *(end for _, end, _ in pieces)]
+            assert edges[-1] == 600
+            assert [start for start, _, _ in pieces] == edges[:-1]
+    finally:
+        is_read.set()
+        changer.join()
+        sys.setswitchinterval(interval)
 
 
 # ByteRange
