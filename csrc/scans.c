@@ -16,43 +16,66 @@ static bool may_start(const char *starts, const char *others, char first, char o
     return found;
 }
 
-/* Where two texts differ that do. */
-static uint64_t first_difference(const char *one, const char *other)
+/* What is looked for. Others may change the text, and even the needle, while it is compared: so nothing
+ * that was seen once is relied on later. */
+typedef struct {
+    const char *bytes;
+    uint64_t size;
+    uint64_t apart;   /* which of its bytes is looked at besides the first */
+    uint64_t in_vain; /* bytes that were compared where it is not */
+} sought;
+
+/* How many of so many bytes two texts have in common, from the start. */
+static uint64_t in_common(const char *one, const char *other, uint64_t size)
 {
     uint64_t at = 0;
-    while (one[at] == other[at]) at++;
+    while (size - at >= 64 && memcmp(one + at, other + at, 64) == 0) at += 64;
+    while (at < size && one[at] == other[at]) at++;
     return at;
 }
 
-/* The next place, up to `last`, from which on the needle may start. */
-static uint64_t pass_over(const char *text, uint64_t at, uint64_t last, const char *needle,
-                          uint64_t apart)
+/* The first of PLACES places at which the needle is, to the left of `start` where the step is -1. Gives
+ * up once so many bytes were compared in vain. */
+static const char *match_among(const char *start, int step, sought *needle, uint64_t worthwhile)
 {
-    char first = needle[0], other = needle[apart];
-    while (at <= last && !may_start(text + at, text + at + apart, first, other)) at += PLACES;
+    needle->in_vain += PLACES;
+    for (int i = 0; i < PLACES && needle->in_vain <= worthwhile; i++, start += step) {
+        if (start[0] != needle->bytes[0] || start[needle->apart] != needle->bytes[needle->apart])
+            continue;
+        uint64_t same = in_common(start, needle->bytes, needle->size);
+        if (same == needle->size) return start;
+        /* Text that looks like the needle may do so again, and but for the same byte. */
+        needle->apart = same;
+        needle->in_vain += same + 1;
+    }
+    return NULL;
+}
+
+/* How many bytes may be compared in vain for so many places that were looked at. */
+static uint64_t worthwhile(uint64_t places) { return places / 8 + 4096; }
+
+/* The next of the places at which the needle may start, but for the last few. */
+static uint64_t pass_over(const char *text, uint64_t at, uint64_t places, const sought *needle)
+{
+    char first = needle->bytes[0], other = needle->bytes[needle->apart];
+    const char *others = text + needle->apart;
+    while (places - at >= PLACES && !may_start(text + at, others + at, first, other)) at += PLACES;
     return at;
 }
 
 /* The first match. As long as few places look like one they are ruled out many at a time; where many do,
  * memmem goes on, which needs time for the size of both at worst. */
-MMW_WORK const char *first_match(const char *text, uint64_t count, const char *needle, uint64_t size)
+MMW_WORK const char *first_match(const char *text, uint64_t count, const char *bytes, uint64_t size)
 {
-    uint64_t at = 0, in_vain = 0;
-    if (size >= 2 && count >= size + PLACES) {
-        uint64_t last = count - size - PLACES, apart = size - 1;
-        while ((at = pass_over(text, at, last, needle, apart)) <= last && in_vain <= at / 8 + 4096) {
-            in_vain += PLACES;
-            for (const char *start = text + at; start < text + at + PLACES; start++) {
-                if (start[0] != needle[0] || start[apart] != needle[apart]) continue;
-                if (memcmp(start, needle, size) == 0) return start;
-                in_vain += size;
-                /* Text that looks like the needle may do so again, and but for the same byte. */
-                apart = first_difference(start, needle);
-            }
-            at += PLACES;
-        }
+    sought needle = {bytes, size, size - 1, 0};
+    uint64_t at = 0, places = size >= 2 && count >= size ? count - size + 1 : 0;
+    while ((at = pass_over(text, at, places, &needle)) + PLACES <= places) {
+        const char *found = match_among(text + at, 1, &needle, worthwhile(at));
+        if (found != NULL) return found;
+        if (needle.in_vain > worthwhile(at)) break;
+        at += PLACES;
     }
-    return memmem(text + at, count - at, needle, size);
+    return memmem(text + at, count - at, bytes, size);
 }
 
 int64_t mmw_find(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
@@ -89,10 +112,11 @@ static void prepare(reversed_needle *needle)
     }
 }
 
-/* The last match: the search of Knuth, Morris and Pratt run from the back, linear in both sizes. While
- * nothing is matched, memrchr finds the next place where the needle's last byte is. */
-MMW_WORK const char *last_match(const char *start, uint64_t count, const reversed_needle *needle)
+/* The search of Knuth, Morris and Pratt run from the back, linear in both sizes. While nothing is
+ * matched, memrchr finds the next place where the needle's last byte is. */
+MMW_WORK const char *last_match_in_time(const char *start, uint64_t count, reversed_needle *needle)
 {
+    prepare(needle);
     const char *at = start + count;
     uint64_t matched = 0;
     while (matched < needle->size) {
@@ -111,27 +135,61 @@ MMW_WORK const char *last_match(const char *start, uint64_t count, const reverse
     return at;
 }
 
-static int64_t search_backwards(mmw_pages *pages, uint64_t offset, uint64_t count,
-                                reversed_needle *needle)
+static uint64_t pass_back(const char *text, uint64_t left, const sought *needle)
+{
+    char first = needle->bytes[0], other = needle->bytes[needle->apart];
+    const char *others = text + needle->apart;
+    while (left >= PLACES && !may_start(text + left - PLACES, others + left - PLACES, first, other))
+        left -= PLACES;
+    return left;
+}
+
+/* The last match, looked for as the first one is; `left` is how many places may still hold it. */
+MMW_WORK const char *last_match(const char *text, uint64_t places, sought *needle, uint64_t *left)
+{
+    *left = 0;
+    if (needle->size == 1) return memrchr(text, *needle->bytes, places);
+    *left = places;
+    while ((*left = pass_back(text, *left, needle)) >= PLACES) {
+        uint64_t worth = worthwhile(places - *left);
+        const char *found = match_among(text + *left - 1, -1, needle, worth);
+        if (found != NULL || needle->in_vain > worth) return found;
+        *left -= PLACES;
+    }
+    return NULL;
+}
+
+static int64_t search_backwards(mmw_pages *pages, uint64_t offset, uint64_t places, sought *needle,
+                                uint64_t *left)
 {
     mmw_access access;
-    MMW_ACCESS(&access, pages, PROT_READ, needle->last - (needle->size - 1), needle->size);
-    prepare(needle);
-    const char *found = last_match(pages->base + offset, count, needle);
+    MMW_ACCESS(&access, pages, PROT_READ, needle->bytes, needle->size);
+    const char *found = last_match(pages->base + offset, places, needle, left);
     return mmw_access_end(&access, found == NULL ? 0 : found - pages->base + 1);
 }
 
-int64_t mmw_rfind(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
-                  uint64_t needle_size)
+static int64_t search_backwards_in_time(mmw_pages *pages, uint64_t offset, uint64_t count,
+                                        reversed_needle *needle)
+{
+    mmw_access access;
+    MMW_ACCESS(&access, pages, PROT_READ, needle->last - (needle->size - 1), needle->size);
+    const char *found = last_match_in_time(pages->base + offset, count, needle);
+    return mmw_access_end(&access, found == NULL ? 0 : found - pages->base + 1);
+}
+
+int64_t mmw_rfind(mmw_pages *pages, uint64_t offset, uint64_t count, const char *bytes, uint64_t size)
 {
     int64_t refused = mmw_check_access(pages, offset, count, PROT_READ);
     if (refused) return refused;
-    if (needle_size > count) return 0;
-    if (needle_size == 0) return (int64_t)(offset + count) + 1;
-    reversed_needle reversed = {needle + needle_size - 1, needle_size,
-                                calloc(needle_size, sizeof(uint64_t))};
+    if (size > count) return 0;
+    if (size == 0) return (int64_t)(offset + count) + 1;
+    sought needle = {bytes, size, size - 1, 0};
+    uint64_t left = 0;
+    int64_t result = search_backwards(pages, offset, count - size + 1, &needle, &left);
+    if (result != 0 || left == 0) return result;
+    reversed_needle reversed = {bytes + size - 1, size, calloc(size, sizeof(uint64_t))};
     if (reversed.kept == NULL) return MMW_FAILED(MMW_CALL_MALLOC);
-    int64_t result = search_backwards(pages, offset, count, &reversed);
+    result = search_backwards_in_time(pages, offset, left + size - 1, &reversed);
     free(reversed.kept);
     return result;
 }

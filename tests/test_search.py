@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from kernel_view import PAGE, Index, KnownFile, known_bytes
+from kernel_view import PAGE, Index, KnownFile, child, known_bytes
 
 from mmapwrap import (
     ClosedMappingError,
@@ -312,6 +312,35 @@ def test_search_in_the_worst_case_takes_time_in_proportion_to_the_size(
     # Eight times the size: in proportion 8, by squares 64. The half a millisecond is for what
     # takes no time at all.
     assert times[1] < 24 * (times[0] + 0.0005)
+
+
+def test_search_in_what_another_process_changes_finds_what_stays() -> None:
+    program = """
+        import os, signal, time
+        from mmapwrap import MemoryMapping, MemoryMappingArena
+
+        SIZE = 1 << 16
+        text = MemoryMapping.new(1 << 20)
+        arena = MemoryMappingArena.new(SIZE + 4096)
+        arena.add_anon(0, SIZE)
+        needle = arena.view(0, SIZE)  # what comes after it cannot be read
+        needle[0] = text[0] = text[400_000] = text[800_000] = 65
+        changer = os.fork()
+        if not changer:
+            view = text.view()
+            while os.getppid() != 1:
+                for end in (SIZE - 2, 800_000 + SIZE - 2):
+                    view[end] = 1
+                    view[end] = 0
+            os._exit(0)
+        found, until = set(), time.monotonic() + 2
+        while time.monotonic() < until:
+            found |= {text.find(needle), text.rfind(needle)}
+        os.kill(changer, signal.SIGKILL)
+        os.waitpid(changer, 0)
+        print(400_000 in found, found <= {0, 400_000, 800_000})
+    """
+    assert child(program).succeeded().split() == ["True"] * 2
 
 
 # is_all_zero

@@ -37,17 +37,17 @@ def find(bench: Bench, needle: bytes, end: bytes) -> Generator[tuple[Measure, ..
 
 
 @contextmanager
-def find_in_text(bench: Bench) -> Generator[tuple[Measure, ...]]:
+def search_text(bench: Bench, search: str) -> Generator[tuple[Measure, ...]]:
     """Search words in random order for a sentence that is not there."""
     words = "where is a word of this that no other line of such text has but at its end".split()
     text = " ".join(random.Random(1).choices(words, k=4 * MIB)).encode()[: 16 * MIB]  # noqa: S311
     needle = b"such a word has no other end than that of this line"
     with MemoryMapping.new(len(text)) as m, mmap.mmap(-1, len(text)) as peer:
         m[:] = peer[:] = text
-        assert m.find(needle) == peer.find(needle) == -1
+        assert getattr(m, search)(needle) == getattr(peer, search)(needle) == -1
         yield (
-            bench.timed("m.find(needle)", m=m, needle=needle),
-            bench.timed("m.find(needle)", m=peer, needle=needle),
+            bench.timed(f"m.{search}(needle)", m=m, needle=needle),
+            bench.timed(f"m.{search}(needle)", m=peer, needle=needle),
         )
 
 
@@ -113,7 +113,12 @@ CASES = (
     Case("find nothing in 256 MiB", partial(find, needle=NEEDLE, end=b""), FASTER),
     Case("find one byte in 256 MiB", partial(find, needle=b"\0", end=b"\0"), FASTER),
     Case("find two bytes in 256 MiB", partial(find, needle=b"\1\0", end=b"\1\0"), SEEN),
-    Case("find a sentence in 16 MiB of text", find_in_text, SEEN),
+    Case("find a sentence in 16 MiB of text", partial(search_text, search="find"), SEEN),
+    Case(
+        "find it from the end",
+        partial(search_text, search="rfind"),
+        (Peer("mmap.rfind", speed()),),
+    ),
     Case(
         "find in 1 MiB that nearly matches everywhere",
         lambda bench: periodic(bench, *hard_search(MIB, 512)),
