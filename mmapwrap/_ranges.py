@@ -1,8 +1,8 @@
 """Ranges of bytes: whether one lies inside a region, and what differs from range to range."""
 
 from bisect import bisect_right
-from operator import index, itemgetter
-from typing import Generic, SupportsIndex, TypeVar
+from operator import index
+from typing import Final, Generic, SupportsIndex, TypeVar
 
 import attrs
 
@@ -66,24 +66,26 @@ class ByteRange:
         return ByteRange(offset, -(-self.end // page_size) * page_size - offset)
 
 
+_PAST_ALL: Final = 2**65
+
+
 class RangeMap(Generic[T]):
     """A value for each byte of a region, the same over long ranges.
 
     The ranges are kept in order and found by bisection; neighbours of equal value are one range. A
-    change is one assignment to a slice of the list, and what is read is a copy of one slice: nobody
-    ever sees half of a change. Changes take turns by the lock of whoever has the map; other threads
-    and signal handlers may ask at any time.
+    change is one assignment to a slice of the list. Changes take turns by the lock of whoever has
+    the map; other threads, signal handlers and finalizers may ask at any time, and get each range
+    as it is when they come to it.
     """
 
     __slots__ = ("_ranges", "_size")
 
     def __init__(self, size: int, value: T) -> None:
         self._size = size
-        self._ranges = [(0, value), (size, value)]
-        """Where each starts, and its value; the last is none, but where the region ends."""
+        self._ranges = [(0, size, value)]
 
     def __len__(self) -> int:
-        return len(self._ranges) - 1
+        return len(self._ranges)
 
     def assign(self, start: int, end: int, value: T) -> None:
         """Gives the bytes from `start` to `end` this value."""
@@ -92,56 +94,50 @@ class RangeMap(Generic[T]):
         if start >= end:
             return
         ranges = self._ranges
-        first, touched = self._touched(start, end)
-        following = first + len(touched) - 1
-        changed = [(start, value)]
-        if touched[0][0] < start:
-            changed.insert(0, touched[0])
-        elif first > 0:
+        first = last = self._index(start)
+        if ranges[first][1] < end:
+            last = self._index(end - 1)
+        if ranges[first][0] == start and first > 0:
             first -= 1
-            changed.insert(0, ranges[first])
-        if changed[0][1] == value:
-            del changed[1:]
-        last, after = touched[-2:]
-        if end < after[0]:
-            if last[1] != value:
-                changed.append((end, last[1]))
-        elif after[1] == value and following + 1 < len(ranges):
-            following += 1
-        ranges[first:following] = changed
+        if ranges[last][1] == end and last < len(ranges) - 1:
+            last += 1
+        before, after = ranges[first], ranges[last]
+        changed: list[tuple[int, int, T]] = []
+        if before[0] < start and before[2] != value:
+            changed.append((before[0], start, before[2]))
+            before = (start, end, value)
+        stop = after[1] if after[2] == value and after[1] > end else end
+        changed.append((min(before[0], start), stop, value))
+        if after[1] > stop:
+            changed.append((end, after[1], after[2]))
+        ranges[first : last + 1] = changed
 
     def pieces(self, start: int, end: int) -> list[tuple[int, int, T]]:
         """The ranges of one value between `start` and `end`, as (start, end, value), in order."""
-        if end > self._size:  # noqa: PLR1730  # every access comes by: min() takes time
+        if end > self._size:  # noqa: PLR1730  # see above
             end = self._size
         if start >= end:
             return []
-        _, touched = self._touched(start, end)
-        if len(touched) == 2:  # one, and what follows it
-            return [(start, end, touched[0][1])]
-        edges = [start, *(at for at, _ in touched[1:-1]), end]
-        return [
-            (at, stop, value)
-            for at, stop, (_, value) in zip(edges[:-1], edges[1:], touched[:-1], strict=True)
-        ]
-
-    def _touched(self, start: int, end: int) -> tuple[int, list[tuple[int, T]]]:
-        """The ranges that have a byte in this one, and what follows: where in the list, and copied.
-
-        Between search and copy another thread may change the list: the copy itself shows whether
-        it is what was searched for.
-        """
+        ranges = self._ranges
+        found: list[tuple[int, int, T]] = []
+        at = self._index(start)
         while True:
-            first = self._index(start)
-            touched = self._ranges[first : first + 2]
-            if touched and touched[-1][0] < end:
-                touched = self._ranges[first : self._index(end - 1) + 2]
-            if (
-                len(touched) > 1
-                and touched[0][0] <= start < touched[1][0]
-                and touched[-2][0] < end <= touched[-1][0]
-            ):
-                return first, touched
+            try:
+                # Not a slice: while Python 3.11 copies one, a finalizer may shorten the list.
+                first, last, value = ranges[at]
+            except IndexError:  # it is shorter now
+                at = self._index(start)
+                continue
+            if not first <= start < last:  # it has changed
+                at = self._index(start)
+            elif last < end:
+                found.append((start, last, value))
+                start = last
+                at += 1
+            else:
+                found.append((start, end, value))
+                return found
 
     def _index(self, position: int) -> int:
-        return bisect_right(self._ranges, position, key=itemgetter(0)) - 1
+        # Tuples, and not a key: comparing them creates nothing, so no finalizer comes in between.
+        return bisect_right(self._ranges, (position, _PAST_ALL)) - 1

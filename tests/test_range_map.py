@@ -8,6 +8,7 @@ from itertools import groupby
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_view import child
 
 from mmapwrap import ByteRange, InvalidRangeError
 from mmapwrap._ranges import RangeMap
@@ -157,6 +158,64 @@ def test_range_map_is_read_whole_while_another_thread_changes_it() -> None:
         is_read.set()
         changer.join()
         sys.setswitchinterval(interval)
+
+
+def test_range_map_looks_anew_for_what_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranges = RangeMap(10, "a")
+    ranges.assign(4, 6, "b")
+    search = RangeMap[str]._index  # pyright: ignore[reportPrivateUsage]
+    stale = [9, 0]
+
+    def search_or_guess(self: RangeMap[str], position: int) -> int:
+        return stale.pop() if stale else search(self, position)
+
+    monkeypatch.setattr(RangeMap, "_index", search_or_guess)
+    assert ranges.pieces(5, 9) == [(5, 6, "b"), (6, 9, "a")]
+    assert not stale
+    stale.append(9)
+    assert ranges.pieces(5, 6) == [(5, 6, "b")]
+
+
+def test_range_map_is_read_while_a_finalizer_empties_it() -> None:
+    program = """
+        import gc, sys
+        from itertools import product
+        from mmapwrap._ranges import RangeMap
+
+        SIZE = 20_000
+
+        class Garbage:
+            def __init__(self):
+                self.itself = self
+
+            def __del__(self):
+                ranges.assign(0, SIZE, 0)
+                kept.append([bytes(n % 64) for n in range(SIZE)])  # where the ranges were
+
+        def collect_after(searches, allocations):
+            def profile(frame, event, argument):
+                nonlocal searches
+                searches -= event == "return" and frame.f_code.co_name == "_index"
+                if not searches:
+                    sys.setprofile(None)
+                    gc.collect()
+                    Garbage()
+                    kept.append([[] for _ in range(100)])  # the interpreter keeps none for reuse
+                    gc.set_threshold(gc.get_count()[0] + allocations)
+                    gc.enable()
+            return profile
+
+        for searches, allocations in product((1, 2), range(-9, 9)):
+            gc.disable()
+            ranges, kept = RangeMap(SIZE, 0), []
+            for start in range(0, SIZE, 2):
+                ranges.assign(start, start + 1, 1)
+            sys.setprofile(collect_after(searches, allocations))
+            pieces = ranges.pieces(0, SIZE)
+            sys.setprofile(None)
+            assert pieces[0][0] == 0 and pieces[-1][1] == SIZE
+    """
+    child(program, measured=False).succeeded()
 
 
 # ByteRange
