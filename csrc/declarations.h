@@ -34,6 +34,8 @@ enum mmw_call {
     MMW_CALL_FALLOCATE,
     MMW_CALL_FCNTL,
     MMW_CALL_FSTAT,
+    MMW_CALL_OPEN,
+    MMW_CALL_CLOSE,
 };
 
 enum mmw_refusal {
@@ -152,6 +154,8 @@ mmw_descriptor *mmw_new_descriptor(void);
 int64_t mmw_create_memfd(mmw_descriptor *owner, const char *name, int64_t size, int allocate);
 int64_t mmw_duplicate(mmw_descriptor *owner, int fd);
 int64_t mmw_own(mmw_descriptor *owner, int fd);
+int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags);
+int64_t mmw_close(mmw_descriptor *owner);
 void mmw_close_descriptor(mmw_descriptor *owner);
 int64_t mmw_fcntl(int fd, int command, int argument);
 

@@ -32,6 +32,21 @@ int64_t mmw_own(mmw_descriptor *owner, int fd)
     return fd;
 }
 
+int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags)
+{
+    if (owner == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
+    owner->fd = open(path, flags);
+    return owner->fd < 0 ? MMW_FAILED(MMW_CALL_OPEN) : owner->fd;
+}
+
+/* Linux has closed it, whatever it says. */
+int64_t mmw_close(mmw_descriptor *owner)
+{
+    int fd = owner->fd;
+    owner->fd = -1;
+    return close(fd) != 0 && errno != EINTR ? MMW_FAILED(MMW_CALL_CLOSE) : 0;
+}
+
 int64_t mmw_duplicate(mmw_descriptor *owner, int fd)
 {
     if (owner == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);

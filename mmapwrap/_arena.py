@@ -15,7 +15,7 @@ from mmapwrap._arguments import (
     as_size,
 )
 from mmapwrap._new_pages import map_memory
-from mmapwrap._ownership import Pages, layout_lock
+from mmapwrap._ownership import Pages
 from mmapwrap._protection import Protection, Sharing
 from mmapwrap._ranges import RangeMap
 from mmapwrap._region import MappedRegion
@@ -128,20 +128,24 @@ class MemoryMappingArena(MappedRegion):
 
         Raises:
             ClosedMappingError: The arena is closed.
+            RegionBusyError: Asked in the middle of a change of the arena, by a signal handler or a
+                finalizer.
         """
-        with layout_lock:
-            pages = self._open_pages()
-            return tuple(
-                Segment(
-                    start,
-                    end - start,
-                    Protection.from_bits(bits),
-                    None if source.origin is None else source.origin + start,
-                )
-                for first, last, source in self._sources.pieces(0, pages.size)
-                if source is not None
-                for start, end, bits in pages.ranges(first, last)
+        pages = self._open_pages()
+        return pages.steady(self._segments, pages)
+
+    def _segments(self, pages: Pages) -> tuple[Segment, ...]:
+        return tuple(
+            Segment(
+                start,
+                end - start,
+                Protection.from_bits(bits),
+                None if source.origin is None else source.origin + start,
             )
+            for first, last, source in self._sources.pieces(0, pages.size)
+            if source is not None
+            for start, end, bits in pages.ranges(first, last)
+        )
 
     def add_anon(self, offset: SupportsIndex, size: SupportsIndex) -> None:
         """Maps anonymous memory into the arena, read/write; see `add_anon_protection`."""
@@ -225,9 +229,7 @@ class MemoryMappingArena(MappedRegion):
             ProtectionError: Some of the range holds nothing, and so can allow nothing.
             The errors of `MappedRegion.protect`.
         """
-        pages = self._open_pages()
-        start, end = pages.span(offset, count)
-        pages.alone(self._protect, pages, as_protection(prot), start, end)
+        super().protect(prot, offset, count)
 
     def remove(self, offset: SupportsIndex, size: SupportsIndex) -> None:
         """Takes out whatever the range holds: it is reserved again. mmap(2), MAP_FIXED.
@@ -265,7 +267,7 @@ class MemoryMappingArena(MappedRegion):
     def _protect(self, pages: Pages, prot: Protection, start: int, end: int) -> None:
         if prot.bits and any(source is None for _, _, source in self._sources.pieces(start, end)):
             raise ProtectionError(prot, Protection.none())
-        pages.protect(prot.bits, start, end)
+        super()._protect(pages, prot, start, end)
 
     def _remove(self, pages: Pages, offset: int, size: int) -> None:
         start, end = self._range(pages, offset, size)

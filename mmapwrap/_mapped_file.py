@@ -25,8 +25,8 @@ class MappedFile(NamedTuple):
     inode: int
     path: bytes
 
-    def reopen(self) -> int:
-        """Returns a new read-only descriptor of the file.
+    def reopen(self) -> _syscalls.OwnedDescriptor:
+        """Returns a new read-only descriptor of the file, and what owns it.
 
         The kernel opens the very file through /proc/self/map_files for those who may ask it; for
         others the path that it was mapped by is opened, if the same file is still there.
@@ -37,16 +37,16 @@ class MappedFile(NamedTuple):
         link = f"/proc/self/map_files/{self.start:x}-{self.end:x}".encode()
         for path in (link, self.path.replace(rb"\012", b"\n")):
             try:
-                fd = _syscalls.open_file(path, os.O_RDONLY)
+                fd, owner = _syscalls.open_file(path, os.O_RDONLY)
             except (InputOutputError, OutOfMemoryError, TooManyFilesError):
                 raise  # nothing that the other way could help
             except SystemCallError:
                 continue
             with ExitStack() as undo:
-                undo.callback(_syscalls.close_file, fd)
+                undo.callback(_syscalls.close_file, owner)
                 if _syscalls.file_status(fd).st_ino == self.inode:
                     undo.pop_all()
-                    return fd
+                    return fd, owner
         raise UnsupportedOperationError("evict of a file that cannot be opened again")
 
 
@@ -58,7 +58,8 @@ def shared_files(start: int, end: int) -> list[MappedFile]:
     """
     found = [mapping for mapping in _mappings() if mapping.start < end and start < mapping.end]
     for mapping in found:
-        if not mapping.is_shared or mapping.path in (b"", b"/dev/zero (deleted)"):
+        is_file = mapping.path.startswith(b"/") and mapping.path != b"/dev/zero (deleted)"
+        if not mapping.is_shared or not is_file:
             raise UnsupportedOperationError("evict of what is no shared mapping of a file")
     return found
 

@@ -50,9 +50,12 @@ def _name(pages: Pages, name: bytes) -> None:
     failure = _syscalls.call_failure(-_syscalls.name_pages(pages.handle, name))
     if failure is not None:  # pragma: no branch  # most kernels are built without names
         _syscalls.unmap(pages.handle)
-        if failure.errno in (errno.EINVAL, errno.EBADF):
-            raise UnsupportedByKernelError("PR_SET_VMA_ANON_NAME") from failure
-        raise failure
+        try:
+            if failure.errno in (errno.EINVAL, errno.EBADF):
+                raise UnsupportedByKernelError("PR_SET_VMA_ANON_NAME") from failure
+            raise failure
+        finally:
+            del failure  # whose traceback has this frame: neither would go
 
 
 @final
@@ -292,13 +295,13 @@ class MemoryMapping(MappedRegion):
         if prot is None:
             prot = _READ_WRITE
         is_changed = as_protection(prot).writable and sharing is not Sharing.PRIVATE
-        fd = _syscalls.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
+        fd, owner = _syscalls.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
         try:
             return region_of(
                 cls, map_file_range(fd, size, start, prot, sharing, align=align, populate=populate)
             )
         finally:
-            _syscalls.close_file(fd)
+            _syscalls.close_file(owner)
 
     # --- What was mapped --------------------------------------------------------------------------
 

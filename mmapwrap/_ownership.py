@@ -42,12 +42,23 @@ _GUARDED: Final = 1 << 16
 
 # Held while a layout changes (`Pages.alone`): between the check and the act nobody else may change
 # the answer. One for the process, as the kernel has one for its list of mappings. Held across a
-# fork, or a child could inherit it locked. What only asks does not wait for it.
-layout_lock: Final = threading.RLock()
+# fork, or a child could inherit it locked.
+_layout_lock: Final = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    try:
+        _layout_lock.release()
+    except RuntimeError:
+        # A signal handler raised while the fork waited, which goes on all the same. Whoever has
+        # the lock is not in this process.
+        _layout_lock._at_fork_reinit()  # type: ignore[attr-defined]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+
+
 os.register_at_fork(
-    before=layout_lock.acquire,
-    after_in_parent=layout_lock.release,
-    after_in_child=layout_lock.release,
+    before=_layout_lock.acquire,
+    after_in_parent=_layout_lock.release,
+    after_in_child=_after_fork_in_child,
 )
 
 
@@ -246,7 +257,7 @@ class Pages:
             RegionBusyError: This very thread is in the middle of such a call: a signal handler or
                 a finalizer came in between.
         """
-        with layout_lock:
+        with _layout_lock:
             if self._turns % 2:
                 raise RegionBusyError(errno.EBUSY, "a call inside a change of the same region")
             self._turns += 1
@@ -254,6 +265,19 @@ class Pages:
                 return change(*arguments, **options)
             finally:
                 self._turns += 1
+
+    def steady(self, ask: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Calls what depends on the layout, and does not wait unless a change comes in between.
+
+        Then it is called anew, `alone`.
+        """
+        turns = self._turns
+        if not turns % 2:
+            answer = ask(*arguments, **options)
+            if self._turns == turns:
+                return answer
+            del answer
+        return self.alone(ask, *arguments, **options)
 
     def change(
         self, start: int, end: int, bits: int, act: Callable[[], object], kept: int = 0
@@ -292,15 +316,26 @@ class Pages:
         """Remembers that a range allows nothing, whatever the kernel says; `alone`."""
         self._by_range().assign(start, end, 0)
 
+    def remove(self, start: int, end: int) -> None:
+        """Gives the memory of a checked range back, where that may be written.
+
+        The kernel does not ask whether it may, and C knows only what holds everywhere.
+        """
+        if start < end:
+            self.require(WRITE, start, end)
+        self.call(_syscalls.remove, start, end - start)
+
     def become_arena(self) -> None:
         """Ends where the last page does, and keeps the protection by range; `alone`."""
-        self.raise_failure(_syscalls.become_arena(self.handle))
         size = -(-self.size // _syscalls.PAGE_SIZE) * _syscalls.PAGE_SIZE
         protections = RangeMap(size, self._bits)
         for start, end, bits in self._by_range().pieces(0, self.size):
             protections.assign(start, size if end == self.size else end, bits)
-        self.protections = protections
-        self.size = size
+        self.protections = protections  # from here on C is not relied on to know it
+        try:
+            self.raise_failure(_syscalls.become_arena(self.handle))
+        finally:
+            self.size = _syscalls.size(self.handle)
 
     def protect(self, bits: int, start: int, end: int) -> None:
         """Changes the protection of a checked range and remembers it; `alone`."""
@@ -366,17 +401,10 @@ class Pages:
     def view(self, offset: SupportsIndex, count: SupportsIndex | None) -> memoryview:
         """Exports a range: writable where every byte of it is.
 
-        A change of the layout refuses to break the views that it finds. So a view counts if none
-        began since before the view was, and else it is made anew, in turn with the changes.
+        A change of the layout refuses to break the views that it finds, and one that began before
+        the view was there may not have found it.
         """
-        start, end = self.span(offset, count)
-        turns = self._turns
-        if not turns % 2:
-            exported = self._view(start, end)
-            if self._turns == turns:
-                return exported
-            del exported
-        return self.alone(self._view, start, end)
+        return self.steady(self._view, *self.span(offset, count))
 
     def _view(self, start: int, end: int) -> memoryview:
         access = self.allowed(start, end) & (READ | WRITE)

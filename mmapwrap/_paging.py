@@ -11,11 +11,11 @@ from typing import Final, SupportsIndex
 from mmapwrap import _mapped_file, _syscalls
 from mmapwrap._advice import Advice, DestructiveAdvice, SyncMode
 from mmapwrap._arguments import as_protection
-from mmapwrap._ownership import READ, WRITE
+from mmapwrap._ownership import READ, WRITE, Pages
 from mmapwrap._protection import Protection
 from mmapwrap._region_base import RegionBase
 from mmapwrap._residency import Residency
-from mmapwrap.errors import UnsupportedByKernelError
+from mmapwrap.errors import ClosedMappingError, UnsupportedByKernelError
 
 POPULATE_WINDOW: Final = 16 * 1024 * 1024
 """Bytes that are populated between two reports of progress, and two chances for a signal."""
@@ -80,7 +80,7 @@ class PagedRegion(RegionBase):
             raise TypeError(f"advice must be a DestructiveAdvice, not {advice!r}")
         pages = self._pages
         if advice is DestructiveAdvice.REMOVE:
-            pages.call(_syscalls.remove, offset, count, None, WRITE)
+            pages.remove(*pages.span(offset, count))
         elif advice is DestructiveAdvice.GUARD_INSTALL:
             pages.alone(pages.install_guards, *pages.span(offset, count))
         elif advice is DestructiveAdvice.GUARD_REMOVE:
@@ -160,7 +160,8 @@ class PagedRegion(RegionBase):
             InvalidSystemCallError: Some of the range is locked.
             SystemCallError: The file system cannot make holes, or failed.
         """
-        self._pages.call(_syscalls.remove, mem_offset, count, None, WRITE)
+        pages = self._pages
+        pages.remove(*pages.span(mem_offset, count))
 
     def evict(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
         """Takes the range out of the page cache: MADV_DONTNEED, fdatasync(2), posix_fadvise(2).
@@ -189,12 +190,12 @@ class PagedRegion(RegionBase):
         base = _syscalls.address(pages.handle)
         for file in _mapped_file.shared_files(base + start, base + end):
             first, last = max(file.start, base + start), min(file.end, base + end)
-            fd = file.reopen()
+            fd, owner = file.reopen()
             try:
                 file_offset = file.file_offset + first - file.start
                 pages.call(_syscalls.evict, first - base, last - first, (fd, file_offset))
             finally:
-                _syscalls.close_file(fd)
+                _syscalls.close_file(owner)
 
     # --- Sync, protection, locks ------------------------------------------------------------------
 
@@ -248,8 +249,13 @@ class PagedRegion(RegionBase):
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
             TypeError: `prot` is not a `Protection`.
         """
-        pages, bits = self._pages, as_protection(prot).bits
-        pages.alone(pages.protect, bits, *pages.span(offset, count))
+        pages, wanted = self._pages, as_protection(prot)
+        pages.alone(self._protect, pages, wanted, *pages.span(offset, count))
+
+    def _protect(self, pages: Pages, prot: Protection, start: int, end: int) -> None:
+        if self._pages is not pages:  # it was closed before its turn came, or is an arena now
+            raise ClosedMappingError
+        pages.protect(prot.bits, start, end)
 
     def lock(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
         """Reads the range in and keeps it in memory. mlock(2).

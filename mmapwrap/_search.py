@@ -45,7 +45,15 @@ class SearchableRegion(RegionBase):
         start: SupportsIndex | None = 0,
         end: SupportsIndex | None = None,
     ) -> int:
-        """Returns the offset of the last occurrence of `needle`, or -1; otherwise as `find`."""
+        """Returns the offset of the last occurrence of `needle`, or -1; otherwise as `find`.
+
+        Where much of the range looks like the needle, the call takes 8 bytes of memory for each of
+        the needle's.
+
+        Raises:
+            OutOfMemoryError: There is no such memory.
+            The errors of `find`.
+        """
         return self._search(_syscalls.rfind, needle, start, end)
 
     def _search(

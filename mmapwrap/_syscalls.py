@@ -8,6 +8,7 @@ pages; the system calls that need no pages are functions here.
 import errno
 import os
 import stat
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -203,6 +204,8 @@ _CALLS: Final = {
     lib.MMW_CALL_FALLOCATE: "fallocate",
     lib.MMW_CALL_FCNTL: "fcntl",
     lib.MMW_CALL_FSTAT: "fstat",
+    lib.MMW_CALL_OPEN: "open",
+    lib.MMW_CALL_CLOSE: "close",
 }
 
 
@@ -277,10 +280,7 @@ OwnedDescriptor: TypeAlias = "tuple[int, CData]"
 def create_memfd(name: bytes, size: int, *, allocate: bool) -> OwnedDescriptor:
     """memfd_create(2), ftruncate(2) and, to have the memory now, fallocate(2)."""
     owner = _new_owner()
-    while True:
-        result = lib.mmw_create_memfd(owner, name, size, allocate)
-        if result >= 0 or -result & 0xFFF != errno.EINTR:  # no signal, whose handler has run by now
-            return _checked(result), owner
+    return _checked(_finished(lib.mmw_create_memfd, owner, name, size, allocate)), owner
 
 
 def duplicate(fd: int) -> OwnedDescriptor:
@@ -297,6 +297,37 @@ def own_descriptor(fd: int) -> OwnedDescriptor:
 
 def _new_owner() -> "CData":
     return _gc(lib.mmw_new_descriptor(), lib.mmw_close_descriptor)
+
+
+def open_file(
+    path: "str | bytes | os.PathLike[str] | os.PathLike[bytes]", flags: int
+) -> OwnedDescriptor:
+    """open(2), close-on-exec; never waits for the other end of a FIFO."""
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(f"path {path!r}: {error}") from None
+    if b"\0" in name:
+        raise InvalidArgumentError(f"path {path!r}: embedded null byte")
+    sys.audit("open", path, None, flags)
+    owner = _new_owner()
+    result = _finished(lib.mmw_open, owner, name, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+    if result < 0:
+        raise system_call_error(-result & 0xFFF, "open", os.fsdecode(name))
+    return result, owner
+
+
+def close_file(owner: "CData") -> None:
+    """close(2) now; where it fails, the descriptor is closed all the same."""
+    _checked(lib.mmw_close(owner))
+
+
+def _finished(helper: "Callable[..., int]", *arguments: object) -> int:
+    """What a helper says that no signal interrupts; in between Python runs their handlers."""
+    while True:
+        result = helper(*arguments)
+        if result >= 0 or -result & 0xFFF != errno.EINTR:
+            return result
 
 
 def add_seals(fd: int, seals: int) -> None:
@@ -321,7 +352,10 @@ def access_mode(fd: int) -> int:
 
 def _checked(result: int) -> int:
     if result < 0 and (error := call_failure(-result)):
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # whose traceback has this frame: neither would go
     return result
 
 
@@ -385,30 +419,13 @@ def new_bytes(count: int) -> "tuple[bytes, CData]":
 _LONG_TO_CLEAR: Final = 1 << 16
 
 
-def open_file(path: "str | bytes | os.PathLike[str] | os.PathLike[bytes]", flags: int) -> int:
-    """open(2), close-on-exec; never waits for the other end of a FIFO."""
-    try:
-        return os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise _translated(error, "open", os.fsdecode(path)) from None
-    except ValueError as error:  # a NUL in the path
-        raise InvalidArgumentError(f"path {path!r}: {error}") from None
-
-
-def close_file(fd: int) -> None:
-    """close(2)."""
-    try:
-        os.close(fd)
-    except InterruptedError:
-        pass  # Linux has closed it all the same
-    except OSError as error:
-        raise _translated(error, "close") from None
-
-
 def lines_of(path: str) -> "Iterator[bytes]":
     """The lines of a file such as those of /proc, one at a time: there may be many."""
-    fd = open_file(path, os.O_RDONLY)
-    with open(fd, "rb") as file:
+    try:
+        file = open(path, "rb")  # noqa: SIM115  # to tell its errors from those of reading
+    except OSError as error:
+        raise _translated(error, "open", path) from None
+    with file:
         try:
             yield from file
         except OSError as error:

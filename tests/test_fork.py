@@ -671,6 +671,47 @@ def test_fork_of_the_c_library_closes_what_stays_behind() -> None:
     in_process(other_forks)
 
 
+class Interruption(BaseException):
+    pass
+
+
+def fork_that_is_interrupted() -> None:
+    """A handler raises while the fork waits for a change of layout; Python forks all the same."""
+    changed, other = MemoryMappingArena.new(SIZE), MemoryMappingArena.new(SIZE)
+    pages = changed._pages  # pyright: ignore[reportPrivateUsage]
+    begun, over = threading.Event(), threading.Event()
+
+    def change() -> None:
+        begun.set()
+        over.wait(20)
+
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    def work() -> None:
+        other.add_anon(0, PAGE)
+        other[0] = 1
+        run_forked(lambda: other.remove(0, PAGE))
+
+    told: list[object] = []
+    sys.unraisablehook = lambda failure: told.append(failure.exc_type)
+    thread = threading.Thread(target=pages.alone, args=(change,))
+    thread.start()
+    begun.wait()
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    run_forked(work)
+    over.set()
+    thread.join()
+    assert Interruption in told
+    changed.add_anon(0, PAGE)
+    run_forked(work)
+
+
+def test_fork_whose_wait_is_interrupted_leaves_the_child_nothing_locked() -> None:
+    in_process(fork_that_is_interrupted)
+
+
 def test_fixed_place_of_a_region_left_behind_can_be_mapped_by_the_child() -> None:
     program = """
         import os

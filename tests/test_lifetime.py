@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from kernel_view import PAGE, Index, child, is_mapped, process_unchanged
+from kernel_view import PAGE, Index, KnownFile, child, is_mapped, process_unchanged
 
 from mmapwrap import (
     Advice,
@@ -103,6 +103,25 @@ def interrupt_constructor(name: str) -> None:
 @pytest.mark.parametrize("name", LONG)
 def test_interrupted_constructor_leaves_nothing(name: str) -> None:
     in_child(interrupt_constructor, name)
+
+
+def interrupt_opening(path: str) -> None:
+    """Wherever a call is interrupted that opens a file, it closes it."""
+    signal.signal(signal.SIGALRM, interrupt)
+    interruptions, end = 0, time.monotonic() + 1.5
+    with process_unchanged():
+        while time.monotonic() < end:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.000002 * (1 + interruptions % 30))
+                while True:
+                    MemoryMapping.from_file(path)
+            except Interruption:
+                interruptions += 1
+    assert interruptions > 100
+
+
+def test_interrupted_opening_of_a_file_leaves_nothing(known_file: KnownFile) -> None:
+    in_child(interrupt_opening, known_file.path)
 
 
 # Calls in the middle of calls

@@ -1,20 +1,23 @@
 """Pages: what they remember of a change that is interrupted, and the errors of refusals."""
 
 import errno
+import gc
 import io
 import resource
 import threading
-from collections.abc import Generator
+import weakref
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import pytest
-from kernel_view import PAGE, child
+from kernel_view import PAGE, KnownFile, child
 
 import mmapwrap
 from mmapwrap import (
     BadDescriptorError,
+    ClosedMappingError,
     InvalidArgumentError,
     MemoryMapping,
     MemoryMappingArena,
@@ -128,6 +131,135 @@ def test_view_that_a_change_came_in_between_is_made_anew(monkeypatch: pytest.Mon
         assert mapping.live_views == 1
         with pytest.raises(mmapwrap.ViewsExportedError):
             mapping.protect(NONE)
+
+
+def test_segments_that_a_change_came_in_between_are_listed_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ranges = Pages.ranges
+
+    def after_a_change(pages: Pages, start: int, end: int) -> list[tuple[int, int, int]]:
+        monkeypatch.undo()
+        arena.remove(PAGE, PAGE)
+        return ranges(pages, start, end)
+
+    with MemoryMappingArena.new(4 * PAGE) as arena:
+        arena.add_anon(0, PAGE)
+        arena.add_anon(PAGE, PAGE)
+        monkeypatch.setattr(Pages, "ranges", after_a_change)
+        assert [segment.offset for segment in arena.segments()] == [0]
+        pages = arena._pages  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(RegionBusyError):
+            pages.alone(arena.segments)
+
+
+def test_protect_of_what_has_become_an_arena_is_refused() -> None:
+    arenas: list[MemoryMappingArena] = []
+
+    class Offset:
+        def __index__(self) -> int:
+            arenas.append(mapping.into_arena())
+            arenas[0].remove(0, PAGE)
+            return 0
+
+    mapping = MemoryMapping.new(PAGE)
+    with pytest.raises(ClosedMappingError):
+        mapping.protect(RW, Offset(), PAGE)
+    with arenas[0] as arena:
+        assert arena.segments() == ()
+        with pytest.raises(ProtectionError):
+            arena[0]
+
+
+def test_read_only_mapping_stays_so_where_its_way_to_an_arena_is_interrupted(
+    known_file: KnownFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become_arena = _syscalls.become_arena
+
+    def interrupted(handle: Any) -> int:
+        become_arena(handle)
+        raise KeyboardInterrupt
+
+    with MemoryMapping.from_file(known_file.path, 2 * PAGE - 5) as mapping:
+        mapping.protect(READ)
+        monkeypatch.setattr(_syscalls, "become_arena", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            mapping.into_arena()
+        assert mapping.size == mapping.view().nbytes == 2 * PAGE
+        with pytest.raises(ProtectionError):
+            mapping.remove_range(0, PAGE)
+        with pytest.raises(ProtectionError):
+            mapping[0] = 1
+        assert mapping[:] == known_file.content[: 2 * PAGE]
+
+
+def test_read_only_mapping_that_is_an_arena_all_at_once_loses_nothing(
+    known_file: KnownFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = _syscalls.remove
+
+    def of_an_arena(*arguments: Any) -> int:
+        mapping.into_arena().close()
+        return remove(*arguments)
+
+    with MemoryMapping.from_file(known_file.path, PAGE) as mapping:
+        mapping.protect(READ)
+        monkeypatch.setattr(_syscalls, "remove", of_an_arena)
+        with pytest.raises(ProtectionError):
+            mapping.remove_range(0, PAGE)
+    assert known_file.path.read_bytes() == known_file.content
+
+
+class Marker:
+    pass
+
+
+def test_error_that_is_caught_keeps_nothing() -> None:
+    """Where an error and a frame that it passed know each other, both stay, and what they hold."""
+
+    def caught(call: Callable[[], object]) -> "weakref.ref[Marker]":
+        marker = Marker()
+        with suppress(mmapwrap.MmapError):
+            call()
+            pytest.fail("no error")
+        return weakref.ref(marker)
+
+    with MemoryMapping.new(PAGE) as m, MemoryMappingArena.new(PAGE) as a:
+        m.protect(READ)
+        with SharedMemory.new("sealed", PAGE) as memory:
+            memory.add_seals(mmapwrap.MemfdSeals.SEAL)
+            calls: list[Callable[[], object]] = [
+                lambda: memory.add_seals(mmapwrap.MemfdSeals.GROW),
+                lambda: memory.map(2 * PAGE),
+                lambda: SharedMemory.new("x", -1),
+                lambda: MemoryMapping.new(0),
+                lambda: MemoryMapping.new(2**63),
+                lambda: MemoryMapping.from_fd(10**6, PAGE),
+                lambda: MemoryMapping.from_file(10**6),
+                lambda: MemoryMapping.from_file("/missing"),
+                lambda: MemoryMapping.from_file("a\0b"),
+                lambda: MemoryMapping.anonymous(PAGE, prot=NONE, populate=True),
+                lambda: MemoryMapping.anonymous(PAGE, name="[name]"),
+                lambda: m[PAGE],
+                lambda: m.write_slice(b"a", 0),
+                lambda: m.view(0, 2 * PAGE),
+                lambda: m.write_obj(mmapwrap.u64, 1, 0),
+                lambda: m.read_obj(mmapwrap.u64, PAGE),
+                lambda: m.get_slice(0, 9).load(mmapwrap.u64, 1),
+                lambda: m.advise(mmapwrap.Advice.NORMAL, 1, PAGE),
+                m.evict,
+                a.view,
+                lambda: a.add_anon(1, PAGE),
+                lambda: a.add_fd(0, PAGE, 10**6),
+                lambda: a.protect(RW),
+            ]
+            gc.collect()
+            gc.disable()
+            try:
+                kept = [at for at, call in enumerate(calls) if caught(call)() is not None]
+            finally:
+                gc.enable()
+    assert kept == []
 
 
 def test_change_that_is_interrupted_remembers_no_more_than_both_allow() -> None:
