@@ -1084,9 +1084,11 @@ def test_from_file_path_through_a_file_is_refused(known_file: KnownFile) -> None
     assert caught.value.errno == errno.ENOTDIR
 
 
-def test_from_file_path_with_a_nul_is_refused() -> None:
-    with refused(InvalidArgumentError, also=ValueError):
-        MemoryMapping.from_file("a\0b")
+@pytest.mark.parametrize("path", ["a\0b", b"a\0b", Path("a\0b"), "\ud800"])
+def test_from_file_path_that_no_file_can_have_is_refused(path: str | bytes | Path) -> None:
+    with refused(InvalidArgumentError, also=ValueError) as caught:
+        MemoryMapping.from_file(path)
+    assert repr(path) in str(caught.value)
 
 
 @pytest.mark.parametrize("prot", [None, READ, RW])

@@ -28,6 +28,7 @@ from mmapwrap import (
     SystemCallError,
     UnsupportedByKernelError,
     _mapped_file,
+    _ownership,
     _syscalls,
     attempt,
 )
@@ -131,6 +132,13 @@ def test_view_that_a_change_came_in_between_is_made_anew(monkeypatch: pytest.Mon
         assert mapping.live_views == 1
         with pytest.raises(mmapwrap.ViewsExportedError):
             mapping.protect(NONE)
+
+
+def test_child_of_a_fork_that_did_not_wait_for_the_lock_can_take_it() -> None:
+    _ownership._after_fork_in_child()  # pyright: ignore[reportPrivateUsage]
+    with MemoryMapping.new(PAGE) as mapping:
+        mapping.protect(READ)
+        mapping.protect(RW)
 
 
 def test_segments_that_a_change_came_in_between_are_listed_anew(
