@@ -8,53 +8,34 @@
 
 #define PLACES 64 /* looked at together */
 
-/* Whether a needle may start at one of the next places: two of its bytes are where they should be. */
-static bool may_start(const char *starts, const char *others, char first, char other)
-{
-    unsigned char found = 0;
-    for (size_t i = 0; i < PLACES; i++) found |= (starts[i] == first) & (others[i] == other);
-    return found;
-}
-
 /* What is looked for. Others may change the text, and even the needle, while it is compared: so nothing
  * that was seen once is relied on later. */
 typedef struct {
     const char *bytes;
     uint64_t size;
     uint64_t apart;   /* which of its bytes is looked at besides the first */
-    uint64_t in_vain; /* bytes that were compared where it is not */
+    uint64_t in_vain; /* what was spent on comparing where it is not, in bytes */
+    double pays;      /* how much of that pays for a place, before other means do better */
 } sought;
 
-/* How many of so many bytes two texts have in common, from the start. */
-static uint64_t in_common(const char *one, const char *other, uint64_t size)
+/* Whether the needle may start at one of the next PLACES: two of its bytes are where they should be. */
+static inline bool may_start(const char *starts, const char *others, char first, char other)
 {
-    uint64_t at = 0;
-    while (size - at >= 64 && memcmp(one + at, other + at, 64) == 0) at += 64;
-    while (at < size && one[at] == other[at]) at++;
-    return at;
+    unsigned char found = 0;
+    for (size_t i = 0; i < PLACES; i++) found |= (starts[i] == first) & (others[i] == other);
+    return found;
 }
 
-/* The first of PLACES places at which the needle is, to the left of `start` where the step is -1. Gives
- * up once so many bytes were compared in vain. */
-static const char *match_among(const char *start, int step, sought *needle, uint64_t worthwhile)
+/* At which of at most PLACES. */
+static void mark(unsigned char *marks, uint64_t places, const char *starts, const sought *needle)
 {
-    needle->in_vain += PLACES;
-    for (int i = 0; i < PLACES && needle->in_vain <= worthwhile; i++, start += step) {
-        if (start[0] != needle->bytes[0] || start[needle->apart] != needle->bytes[needle->apart])
-            continue;
-        uint64_t same = in_common(start, needle->bytes, needle->size);
-        if (same == needle->size) return start;
-        /* Text that looks like the needle may do so again, and but for the same byte. */
-        needle->apart = same;
-        needle->in_vain += same + 1;
-    }
-    return NULL;
+    char first = needle->bytes[0], other = needle->bytes[needle->apart];
+    const char *others = starts + needle->apart;
+    for (uint64_t i = 0; i < places; i++)
+        marks[i] = (unsigned char)((starts[i] == first) & (others[i] == other));
 }
 
-/* How many bytes may be compared in vain for so many places that were looked at. */
-static uint64_t worthwhile(uint64_t places) { return places / 8 + 4096; }
-
-/* The next of the places at which the needle may start, but for the last few. */
+/* The first place from `at` on from which on the needle may start. */
 static uint64_t pass_over(const char *text, uint64_t at, uint64_t places, const sought *needle)
 {
     char first = needle->bytes[0], other = needle->bytes[needle->apart];
@@ -63,19 +44,89 @@ static uint64_t pass_over(const char *text, uint64_t at, uint64_t places, const 
     return at;
 }
 
+/* The place before which the last ones are at which it may start. */
+static uint64_t pass_back(const char *text, uint64_t end, const sought *needle)
+{
+    char first = needle->bytes[0], other = needle->bytes[needle->apart];
+    const char *others = text + needle->apart;
+    while (end >= PLACES && !may_start(text + end - PLACES, others + end - PLACES, first, other))
+        end -= PLACES;
+    return end;
+}
+
+/* How many of so many bytes two texts have in common, from the start. */
+static uint64_t in_common(const char *one, const char *other, uint64_t size)
+{
+    uint64_t at = 0;
+    while (size - at >= 64 && memcmp(one + at, other + at, 64) == 0) at += 64;
+    while (size - at >= 8 && memcmp(one + at, other + at, 8) == 0) at += 8;
+    while (at < size && one[at] == other[at]) at++;
+    return at;
+}
+
+static bool is_at(const char *place, sought *needle)
+{
+    if (place[0] != needle->bytes[0] || place[needle->apart] != needle->bytes[needle->apart])
+        return false;
+    uint64_t same = in_common(place, needle->bytes, needle->size);
+    if (same == needle->size) return true;
+    /* Text that looks like the needle may do so again, and but for the same byte. */
+    needle->apart = same;
+    needle->in_vain += same + 8;
+    return false;
+}
+
+static bool pays(const sought *needle, uint64_t places)
+{
+    return (double)needle->in_vain <= needle->pays * (double)places + 4096;
+}
+
+/* The first match among so many places, at most PLACES; NULL also where it does not pay to go on. */
+static const char *first_among(const char *starts, uint64_t places, sought *needle, uint64_t passed)
+{
+    unsigned char marks[PLACES] = {0};
+    mark(marks, places, starts, needle);
+    needle->in_vain += places;
+    for (uint64_t i = 0; i < places && pays(needle, passed); i++) {
+        if (i % 8 == 0 && memcmp(marks + i, "\0\0\0\0\0\0\0", 8) == 0)
+            i += 7;
+        else if (marks[i] && is_at(starts + i, needle))
+            return starts + i;
+    }
+    return NULL;
+}
+
+static const char *last_among(const char *starts, uint64_t places, sought *needle, uint64_t passed)
+{
+    unsigned char marks[PLACES] = {0};
+    mark(marks, places, starts, needle);
+    needle->in_vain += places;
+    for (uint64_t i = places; i > 0 && pays(needle, passed); i--) {
+        if (i % 8 == 0 && memcmp(marks + i - 8, "\0\0\0\0\0\0\0", 8) == 0)
+            i -= 7;
+        else if (marks[i - 1] && is_at(starts + i - 1, needle))
+            return starts + i - 1;
+    }
+    return NULL;
+}
+
+static uint64_t at_most(uint64_t places) { return places < PLACES ? places : PLACES; }
+
 /* The first match. As long as few places look like one they are ruled out many at a time; where many do,
  * memmem goes on, which needs time for the size of both at worst. */
 MMW_WORK const char *first_match(const char *text, uint64_t count, const char *bytes, uint64_t size)
 {
-    sought needle = {bytes, size, size - 1, 0};
-    uint64_t at = 0, places = size >= 2 && count >= size ? count - size + 1 : 0;
-    while ((at = pass_over(text, at, places, &needle)) + PLACES <= places) {
-        const char *found = match_among(text + at, 1, &needle, worthwhile(at));
+    if (size < 2 || size > count) return memmem(text, count, bytes, size);
+    sought needle = {bytes, size, size - 1, 0, 0.125};
+    uint64_t places = count - size + 1;
+    for (uint64_t at = 0; (at = pass_over(text, at, places, &needle)) < places;) {
+        uint64_t some = at_most(places - at);
+        const char *found = first_among(text + at, some, &needle, at);
         if (found != NULL) return found;
-        if (needle.in_vain > worthwhile(at)) break;
-        at += PLACES;
+        if (!pays(&needle, at)) return memmem(text + at, count - at, bytes, size);
+        at += some;
     }
-    return memmem(text + at, count - at, bytes, size);
+    return NULL;
 }
 
 int64_t mmw_find(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
@@ -135,26 +186,20 @@ MMW_WORK const char *last_match_in_time(const char *start, uint64_t count, rever
     return at;
 }
 
-static uint64_t pass_back(const char *text, uint64_t left, const sought *needle)
-{
-    char first = needle->bytes[0], other = needle->bytes[needle->apart];
-    const char *others = text + needle->apart;
-    while (left >= PLACES && !may_start(text + left - PLACES, others + left - PLACES, first, other))
-        left -= PLACES;
-    return left;
-}
-
 /* The last match, looked for as the first one is; `left` is how many places may still hold it. */
 MMW_WORK const char *last_match(const char *text, uint64_t places, sought *needle, uint64_t *left)
 {
     *left = 0;
     if (needle->size == 1) return memrchr(text, *needle->bytes, places);
-    *left = places;
-    while ((*left = pass_back(text, *left, needle)) >= PLACES) {
-        uint64_t worth = worthwhile(places - *left);
-        const char *found = match_among(text + *left - 1, -1, needle, worth);
-        if (found != NULL || needle->in_vain > worth) return found;
-        *left -= PLACES;
+    for (uint64_t end = places; (end = pass_back(text, end, needle)) > 0;) {
+        uint64_t some = at_most(end);
+        const char *found = last_among(text + end - some, some, needle, places - end);
+        if (found != NULL) return found;
+        if (!pays(needle, places - end)) {
+            *left = end;
+            return NULL;
+        }
+        end -= some;
     }
     return NULL;
 }
@@ -183,7 +228,7 @@ int64_t mmw_rfind(mmw_pages *pages, uint64_t offset, uint64_t count, const char 
     if (refused) return refused;
     if (size > count) return 0;
     if (size == 0) return (int64_t)(offset + count) + 1;
-    sought needle = {bytes, size, size - 1, 0};
+    sought needle = {bytes, size, size - 1, 0, 3};
     uint64_t left = 0;
     int64_t result = search_backwards(pages, offset, count - size + 1, &needle, &left);
     if (result != 0 || left == 0) return result;

@@ -20,7 +20,7 @@ from mmapwrap._protection import Protection, Sharing
 from mmapwrap._ranges import RangeMap
 from mmapwrap._region import MappedRegion
 from mmapwrap._region_base import region_of
-from mmapwrap.errors import MmapError, NotPageAlignedError, ProtectionError
+from mmapwrap.errors import NotPageAlignedError, ProtectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -271,7 +271,7 @@ class MemoryMappingArena(MappedRegion):
 
     def _remove(self, pages: Pages, offset: int, size: int) -> None:
         start, end = self._range(pages, offset, size)
-        reserve = partial(pages.call, _syscalls.reserve, start, end - start)
+        reserve = partial(_syscalls.reserve, pages.handle, start, end - start)
         self._replace(pages, start, end, 0, None, reserve)
 
     def _map_over(
@@ -280,7 +280,7 @@ class MemoryMappingArena(MappedRegion):
         start, end = self._range(pages, offset, size)
         bits, _, fd, file_offset = what
         replaces = any(source for _, _, source in self._sources.pieces(start, end))
-        place = partial(pages.call, _syscalls.place, start, end - start, (*what, replaces))
+        place = partial(_syscalls.place, pages.handle, start, end - start, (*what, replaces))
         source = _Source(None if fd < 0 else file_offset - start)
         self._replace(pages, start, end, bits, source, place)
 
@@ -291,21 +291,21 @@ class MemoryMappingArena(MappedRegion):
         end: int,
         bits: int,
         source: _Source | None,
-        act: "Callable[[], object]",
+        act: "Callable[[], int]",
     ) -> None:
         """Acts, and remembers what the range holds then.
 
         What is interrupted may be done or not: the range counts as one that holds nothing.
         """
         try:
-            pages.change(start, end, bits, act)
-            self._sources.assign(start, end, source)
-        except MmapError:
-            raise  # all is as it was
+            result = pages.change(start, end, bits, act)
+            if result >= 0:
+                self._sources.assign(start, end, source)
         except BaseException:
             self._sources.assign(start, end, None)
             pages.forbid(start, end)
             raise
+        pages.raise_failure(result, start, end - start)
 
     def _place(
         self,

@@ -40,7 +40,9 @@ class MappedFile(NamedTuple):
                 fd, owner = _syscalls.open_file(path, os.O_RDONLY)
             except (InputOutputError, OutOfMemoryError, TooManyFilesError):
                 raise  # nothing that the other way could help
-            except SystemCallError:
+            except SystemCallError as error:
+                if error.syscall != "open":
+                    raise  # a signal handler did
                 continue
             with ExitStack() as undo:
                 undo.callback(_syscalls.close_file, owner)

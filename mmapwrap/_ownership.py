@@ -25,7 +25,6 @@ from mmapwrap.errors import (
     NotPageAlignedError,
     ProtectionError,
     RegionBusyError,
-    SystemCallError,
     UnsupportedByKernelError,
     ViewsExportedError,
     VolatileMisalignedError,
@@ -51,7 +50,7 @@ def _after_fork_in_child() -> None:
         _layout_lock.release()
     except RuntimeError:
         # A signal handler raised while the fork waited, which goes on all the same. Whoever has
-        # the lock is not in this process.
+        # the lock is not in this process, where what it was changing stays busy.
         _layout_lock._at_fork_reinit()  # type: ignore[attr-defined]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
 
 
@@ -255,7 +254,7 @@ class Pages:
 
         Raises:
             RegionBusyError: This very thread is in the middle of such a call: a signal handler or
-                a finalizer came in between.
+                a finalizer came in between. Or another thread was, as this process was forked.
         """
         with _layout_lock:
             if self._turns % 2:
@@ -279,29 +278,27 @@ class Pages:
             del answer
         return self.alone(ask, *arguments, **options)
 
-    def change(
-        self, start: int, end: int, bits: int, act: Callable[[], object], kept: int = 0
-    ) -> None:
+    def change(self, start: int, end: int, bits: int, act: Callable[[], int], kept: int = 0) -> int:
         """Acts on a range that allows `bits` afterwards, and remembers that; `alone`.
 
-        Whatever interrupts it, and wherever, no more access is remembered than there is. Guard
-        pages stay where `kept` names them.
+        Whatever interrupts it, and wherever, no more access is remembered than there is: what it
+        raises is not of the helper that acts, whose failure is given back. Guard pages stay where
+        `kept` names them.
         """
         ranges = self._by_range()
         before = ranges.pieces(start, end)
         for first, last, old in before:
             if old & ~bits:
                 ranges.assign(first, last, old & (bits | _GUARDED))
-        try:
-            act()
-        except MmapError:
+        result = act()
+        if result < 0:
             self._restore(before, bits)
-            raise
-        if kept:
+        elif kept:
             for first, last, old in before:
                 ranges.assign(first, last, bits | (old & kept))
         elif any(old & (bits | _GUARDED) != bits for _, _, old in before):
             ranges.assign(start, end, bits)
+        return result
 
     def _restore(self, before: list[tuple[int, int, int]], bits: int) -> None:
         """Gives ranges the protection that they had, where a failed call may have changed it."""
@@ -317,7 +314,7 @@ class Pages:
         self._by_range().assign(start, end, 0)
 
     def remove(self, start: int, end: int) -> None:
-        """Gives the memory of a checked range back, where that may be written.
+        """Gives the memory of a checked range back, where that may be written; `alone`.
 
         The kernel does not ask whether it may, and C knows only what holds everywhere.
         """
@@ -327,15 +324,20 @@ class Pages:
 
     def become_arena(self) -> None:
         """Ends where the last page does, and keeps the protection by range; `alone`."""
-        size = -(-self.size // _syscalls.PAGE_SIZE) * _syscalls.PAGE_SIZE
+        if self.head:
+            raise self.error(_syscalls.REFUSED_START, 0, 0)
+        old_size = self.size
+        size = -(-old_size // _syscalls.PAGE_SIZE) * _syscalls.PAGE_SIZE
         protections = RangeMap(size, self._bits)
-        for start, end, bits in self._by_range().pieces(0, self.size):
-            protections.assign(start, size if end == self.size else end, bits)
-        self.protections = protections  # from here on C is not relied on to know it
-        try:
-            self.raise_failure(_syscalls.become_arena(self.handle))
-        finally:
-            self.size = _syscalls.size(self.handle)
+        for start, end, bits in self._by_range().pieces(0, old_size):
+            protections.assign(start, size if end == old_size else end, bits)
+        # C is not relied on to know the protection from here on. Nothing interrupts what is between
+        # these assignments and what C does; afterwards all is as it is to be.
+        self.protections, self.size = protections, size
+        result = _syscalls.become_arena(self.handle)
+        if result < 0:
+            self.size = old_size
+            raise self.error(-result, 0, 0)
 
     def protect(self, bits: int, start: int, end: int) -> None:
         """Changes the protection of a checked range and remembers it; `alone`."""
@@ -349,18 +351,18 @@ class Pages:
     def _protect_all(self, bits: int) -> None:
         old = self._bits
         self._bits = old & bits
-        try:
-            self.call(_syscalls.protect, 0, self.size, (bits, bits))
-        except SystemCallError:
+        result = _syscalls.protect(self.handle, 0, self.size, (bits, bits))
+        if result < 0:
             if _syscalls.protect(self.handle, 0, self.size, (old, old)) >= 0:
                 self._bits = old
-            raise
+            raise self.error(-result, 0, self.size)
         self._bits = bits
 
     def _protect_by_range(self, start: int, end: int, bits: int) -> None:
-        act = partial(self.call, _syscalls.protect, start, end - start, (bits, _ANY))
+        act = partial(_syscalls.protect, self.handle, start, end - start, (bits, _ANY))
         # Guard pages allow nothing, whatever the protection below them is.
-        self.change(start, end, bits, act, kept=_GUARDED)
+        result = self.change(start, end, bits, act, kept=_GUARDED)
+        self.raise_failure(result, start, end - start)
 
     def install_guards(self, start: int, end: int) -> None:
         """Installs guard pages and remembers them: nobody can touch those; `alone`."""
@@ -368,28 +370,27 @@ class Pages:
         self.refuse_views(start, end, 0)
         for first, last, old in before:
             self._by_range().assign(first, last, old | _GUARDED)
-        try:
-            self._advise_guards(start, end, _syscalls.MADV_GUARD_INSTALL)
-        except MmapError as error:
-            is_tried = isinstance(error, SystemCallError)
+        result = self._advise_guards(start, end, _syscalls.MADV_GUARD_INSTALL)
+        if result < 0:
+            is_tried = _syscalls.call_failure(-result) is not None
             for first, last, old in before:
                 # The kernel may have come some way. What cannot be taken back stays remembered.
                 if not old & _GUARDED and (not is_tried or self._is_unguarded(first, last)):
                     self._by_range().assign(first, last, old)
-            raise
+        self.raise_failure(result, start, end - start)
 
     def remove_guards(self, start: int, end: int) -> None:
         """Removes guard pages; `alone`."""
-        self._advise_guards(start, end, _syscalls.MADV_GUARD_REMOVE)
+        result = self._advise_guards(start, end, _syscalls.MADV_GUARD_REMOVE)
+        self.raise_failure(result, start, end - start)
         for first, last, old in self._by_range().pieces(start, end):
             self._by_range().assign(first, last, old & _ANY)
 
-    def _advise_guards(self, start: int, end: int, advice: int) -> None:
-        self.call(_syscalls.advise_destructive, start, end - start, advice)
+    def _advise_guards(self, start: int, end: int, advice: int) -> int:
+        return _syscalls.advise_destructive(self.handle, start, end - start, advice)
 
     def _is_unguarded(self, start: int, end: int) -> bool:
-        advice = _syscalls.MADV_GUARD_REMOVE
-        return _syscalls.advise_destructive(self.handle, start, end - start, advice) >= 0
+        return self._advise_guards(start, end, _syscalls.MADV_GUARD_REMOVE) >= 0
 
     def _by_range(self) -> RangeMap[int]:
         if self.protections is None:

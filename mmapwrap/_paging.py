@@ -80,7 +80,7 @@ class PagedRegion(RegionBase):
             raise TypeError(f"advice must be a DestructiveAdvice, not {advice!r}")
         pages = self._pages
         if advice is DestructiveAdvice.REMOVE:
-            pages.remove(*pages.span(offset, count))
+            pages.alone(pages.remove, *pages.span(offset, count))
         elif advice is DestructiveAdvice.GUARD_INSTALL:
             pages.alone(pages.install_guards, *pages.span(offset, count))
         elif advice is DestructiveAdvice.GUARD_REMOVE:
@@ -161,7 +161,7 @@ class PagedRegion(RegionBase):
             SystemCallError: The file system cannot make holes, or failed.
         """
         pages = self._pages
-        pages.remove(*pages.span(mem_offset, count))
+        pages.alone(pages.remove, *pages.span(mem_offset, count))
 
     def evict(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
         """Takes the range out of the page cache: MADV_DONTNEED, fdatasync(2), posix_fadvise(2).

@@ -317,7 +317,9 @@ def _available_memory() -> int:
 def _require_seals(fd: int, required: MemfdSeals) -> None:
     try:
         actual = MemfdSeals(_syscalls.get_seals(fd))
-    except SystemCallError:  # what has no seals is no memfd
+    except SystemCallError as error:  # what has no seals is no memfd
+        if error.syscall != "fcntl":
+            raise  # a signal handler did
         actual = NO_SEALS
     if required & ~actual:
         raise MissingSealsError(required, actual)
@@ -326,6 +328,8 @@ def _require_seals(fd: int, required: MemfdSeals) -> None:
 def _name_of(fd: int) -> str:
     try:
         path = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115  # pathlib takes long to import
-    except OSError:  # without /proc nobody knows the name, which is only for people
-        return ""
+    except OSError as error:
+        if error.errno is None:
+            raise  # a signal handler did
+        return ""  # without /proc nobody knows the name, which is only for people
     return path.removeprefix("/memfd:").removesuffix(" (deleted)")

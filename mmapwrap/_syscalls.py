@@ -440,5 +440,8 @@ def file_status(fd: int) -> os.stat_result:
         raise _translated(error, "fstat") from None
 
 
-def _translated(error: OSError, syscall: str, filename: str | None = None) -> SystemCallError:
-    return system_call_error(error.errno or errno.EIO, syscall, filename)
+def _translated(error: OSError, syscall: str, filename: str | None = None) -> OSError:
+    """The library's error of a system call; what a signal handler raises has no number."""
+    if error.errno is None:
+        return error
+    return system_call_error(error.errno, syscall, filename)

@@ -7,8 +7,9 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -41,9 +42,12 @@ from kernel_view import (
 from mmapwrap import (
     AccessDeniedError,
     BadDescriptorError,
+    ClosedMappingError,
+    DestructiveAdvice,
     InvalidArgumentError,
     InvalidOffsetError,
     InvalidRangeError,
+    InvalidSystemCallError,
     MemfdSeals,
     MemoryMapping,
     MemoryMappingArena,
@@ -564,6 +568,11 @@ class Interruption(BaseException):
     """What no code expects, at a place that no code expects."""
 
 
+def install_guards(arena: MemoryMappingArena) -> None:
+    with suppress(InvalidSystemCallError):  # before Linux 6.15 not in shared memory
+        arena.advise_destructive(DestructiveAdvice.GUARD_INSTALL, 0, 3 * PAGE)
+
+
 INTERRUPTED: dict[str, Callable[[MemoryMappingArena], None]] = {
     "add in a hole": lambda arena: arena.add_anon(9 * PAGE, 2 * PAGE),
     "add over others": lambda arena: arena.add_anon_protection(PAGE, 4 * PAGE, NONE),
@@ -571,10 +580,18 @@ INTERRUPTED: dict[str, Callable[[MemoryMappingArena], None]] = {
     "remove several": lambda arena: arena.remove(0, 14 * PAGE),
     "protect less": lambda arena: arena.protect(NONE, PAGE, PAGE),
     "protect more": lambda arena: arena.protect(RW, 6 * PAGE, PAGE),
+    "guard": install_guards,
+}
+
+INTERRUPTIONS: dict[str, type[BaseException]] = {
+    "interruption": Interruption,
+    "error of the library": ClosedMappingError,
 }
 
 
-def interrupt_at(moment: int, call: Callable[[], None]) -> bool:
+def interrupt_at(
+    moment: int, call: Callable[[], None], exception: type[BaseException] = Interruption
+) -> bool:
     """Make a call that is interrupted before so many of its lines; False where it has fewer."""
     lines = 0
 
@@ -586,21 +603,21 @@ def interrupt_at(moment: int, call: Callable[[], None]) -> bool:
         lines += event == "line"
         if lines > moment:
             sys.settrace(None)
-            raise Interruption
+            raise exception
         return trace
 
     before = sys.gettrace()
     sys.settrace(trace)
     try:
         call()
-    except Interruption:
+    except exception:
         return True
     finally:
         sys.settrace(before)
     return False
 
 
-def interrupt_everywhere(name: str) -> None:
+def interrupt_everywhere(name: str, exception: str) -> None:
     """Interrupt a call before each of its lines: the arena never allows what would crash."""
     moment = 0
     is_interrupted = True
@@ -610,13 +627,16 @@ def interrupt_everywhere(name: str) -> None:
             arena.add_anon(4 * PAGE, 2 * PAGE)
             arena.add_anon_protection(6 * PAGE, PAGE, READ)
             arena.add_anon(13 * PAGE, 3 * PAGE)
-            is_interrupted = interrupt_at(moment, partial(INTERRUPTED[name], arena))
+            call = partial(INTERRUPTED[name], arena)
+            is_interrupted = interrupt_at(moment, call, INTERRUPTIONS[exception])
             told = [page.perms for page in listed_pages(arena)]
             real = [page.perms for page in kernel_pages(arena)]
             for page, (letters, mapped) in enumerate(zip(told, real, strict=True)):
                 extra = set(letters[:3]) - set(mapped[:3])
                 assert not extra, f"{name}, line {moment}: page {page} is {mapped}, not {letters}"
                 assert letters[3] == "p" or mapped[3] == "s", f"{name}, line {moment}: page {page}"
+                with suppress(ProtectionError):
+                    bytes(arena.view(page * PAGE, PAGE))
             arena.remove(0, SIZE)
             arena.add_anon(0, SIZE)
             arena[:] = known_bytes(SIZE)
@@ -625,14 +645,45 @@ def interrupt_everywhere(name: str) -> None:
     assert moment > 10
 
 
+@pytest.mark.parametrize("exception", INTERRUPTIONS)
 @pytest.mark.parametrize("name", INTERRUPTED)
-def test_interrupted_call_allows_nothing_that_would_crash(name: str) -> None:
+def test_interrupted_call_allows_nothing_that_would_crash(name: str, exception: str) -> None:
     program = """
         import sys
         from test_arena_failures import interrupt_everywhere
-        interrupt_everywhere(sys.argv[1])
+        interrupt_everywhere(*sys.argv[1:])
     """
-    child(program, name).succeeded()
+    child(program, name, exception).succeeded()
+
+
+def interrupt_into_arena() -> None:
+    """A mapping that did not become an arena is one mapping still: it has one size."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interruption
+
+    signal.signal(signal.SIGALRM, interrupt)
+    interruptions, end = 0, time.monotonic() + 1.5
+    while time.monotonic() < end:
+        with MemoryMapping.new(PAGE + 100) as mapping:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.000002 * (1 + interruptions % 20))
+                mapping.into_arena().close()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interruption:
+                interruptions += 1
+            if not mapping.closed:
+                assert mapping.view().nbytes == mapping.size
+                mapping.protect(READ)
+    assert interruptions > 100
+
+
+def test_interrupted_way_to_an_arena_leaves_a_mapping_of_one_size() -> None:
+    program = """
+        from test_arena_failures import interrupt_into_arena
+        interrupt_into_arena()
+    """
+    child(program).succeeded()
 
 
 def interrupt_remove() -> None:

@@ -3,6 +3,7 @@
 import errno
 import gc
 import io
+import os
 import resource
 import threading
 import weakref
@@ -41,22 +42,19 @@ def pages_of(mapping: MemoryMapping) -> Pages:
     return mapping._pages  # pyright: ignore[reportPrivateUsage]
 
 
-def nothing() -> None:
-    pass
-
-
 def test_change_in_the_middle_of_a_change_is_refused_and_changes_nothing() -> None:
     with MemoryMapping.new(4 * PAGE) as mapping, MemoryMapping.new(PAGE) as other:
         pages = pages_of(mapping)
         refused: list[str] = []
 
-        def handler() -> None:
+        def handler() -> int:
             other.protect(READ)
             with pytest.raises(RegionBusyError) as raised:
                 mapping.protect(READ, 0, PAGE)
             refused.append(str(raised.value))
             with pytest.raises(RegionBusyError):
                 mapping.view()
+            return 0
 
         pages.alone(pages.change, 0, 4 * PAGE, READ.bits, handler)
         assert refused == [
@@ -115,6 +113,18 @@ def test_what_reads_a_region_does_not_wait_for_its_change_but_a_view_does() -> N
         viewer.join()
         assert views[0].readonly
         assert mapping.live_views == 1
+
+
+def test_remove_range_waits_for_a_change() -> None:
+    with MemoryMapping.new(PAGE) as mapping:
+        mapping[0] = 1
+        remover = threading.Thread(target=mapping.remove_range, args=(0, PAGE))
+        with changing(mapping):
+            remover.start()
+            remover.join(0.2)
+            assert mapping[0] == 1
+        remover.join()
+        assert mapping[0] == 0
 
 
 def test_view_that_a_change_came_in_between_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +228,62 @@ def test_read_only_mapping_that_is_an_arena_all_at_once_loses_nothing(
     assert known_file.path.read_bytes() == known_file.content
 
 
+class AlarmError(TimeoutError):
+    """What a handler of SIGALRM may raise: an OSError without a number."""
+
+
+def evict(memory: SharedMemory) -> None:
+    with memory.map() as mapping:
+        mapping.evict()
+
+
+def receive(memory: SharedMemory) -> None:
+    SharedMemory.from_fd(memory)
+
+
+def receive_sealed(memory: SharedMemory) -> None:
+    SharedMemory.from_fd(memory, required_seals=mmapwrap.MemfdSeals.SHRINK)
+
+
+def busy() -> RegionBusyError:
+    return RegionBusyError(errno.EBUSY, "a change")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "error", "call"),
+    [
+        (_syscalls, "file_status", AlarmError, evict),
+        (_syscalls, "open_file", busy, evict),
+        (os, "readlink", AlarmError, receive),
+        (_syscalls, "get_seals", busy, receive_sealed),
+    ],
+)
+def test_what_a_signal_handler_raises_is_no_failure_of_a_system_call(
+    module: Any,
+    name: str,
+    error: Callable[[], OSError],
+    call: Callable[[SharedMemory], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise error()
+
+    with SharedMemory.new("interrupted", PAGE) as memory:
+        monkeypatch.setattr(module, name, interrupted)
+        with pytest.raises(type(error())):
+            call(memory)
+
+
+def test_status_asked_as_a_signal_handler_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(fd: int) -> os.stat_result:
+        raise AlarmError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", interrupted)
+        with pytest.raises(AlarmError):
+            _syscalls.file_status(0)
+
+
 class Marker:
     pass
 
@@ -274,7 +340,7 @@ def test_change_that_is_interrupted_remembers_no_more_than_both_allow() -> None:
     with MemoryMapping.new(2 * PAGE) as mapping:
         pages = pages_of(mapping)
 
-        def interrupt() -> None:
+        def interrupt() -> int:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
@@ -306,11 +372,11 @@ def test_guard_pages_are_remembered_through_an_interrupted_change() -> None:
         pages = pages_of(mapping)
         mapping.advise_destructive(mmapwrap.DestructiveAdvice.GUARD_INSTALL, 0, PAGE)
 
-        def interrupt() -> None:
+        def interrupt() -> int:
             assert pages.ranges(0, PAGE) == [(0, PAGE, 0)]
             raise KeyboardInterrupt
 
-        for act in (interrupt, lambda: None):
+        for act in (interrupt, lambda: 0):
             with suppress(KeyboardInterrupt):
                 pages.alone(pages.change, 0, 2 * PAGE, READ.bits, act, kept=1 << 16)
             assert pages.ranges(0, PAGE) == [(0, PAGE, 0)]
@@ -451,7 +517,9 @@ def test_failures_for_want_of_descriptors_are_the_librarys(known_file: Any) -> N
         (file,) = _mapped_file.shared_files(start, start + mapping.size)
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
         try:
-            refused = [attempt(call) for call in (mapping.evict, file.reopen, memory.try_clone)]
+            # No errors in a variable: their tracebacks would keep it, and all that is open.
+            calls = (mapping.evict, file.reopen, memory.try_clone)
+            are_refused = [attempt(call).is_err() for call in calls]
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert all(result.is_err() for result in refused)
+    assert all(are_refused)
