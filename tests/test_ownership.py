@@ -350,6 +350,13 @@ def test_change_that_is_interrupted_remembers_no_more_than_both_allow() -> None:
         assert pages.ranges(0, 2 * PAGE) == [(0, 2 * PAGE, RW.bits)]
 
 
+def test_ranges_of_what_is_the_same_everywhere_are_one_or_none() -> None:
+    with MemoryMapping.new(2 * PAGE) as mapping:
+        pages = pages_of(mapping)
+        assert pages.ranges(1, PAGE) == [(1, PAGE, RW.bits)]
+        assert pages.ranges(PAGE, PAGE) == []
+
+
 def test_guard_pages_stay_through_a_change_of_protection() -> None:
     if not mmapwrap.DestructiveAdvice.GUARD_INSTALL.is_supported():
         pytest.skip("this kernel has no guard pages")
