@@ -309,9 +309,10 @@ def open_file(
         raise InvalidArgumentError(f"path {path!r}: {error}") from None
     if b"\0" in name:
         raise InvalidArgumentError(f"path {path!r}: embedded null byte")
-    sys.audit("open", path, None, flags)
+    flags |= os.O_CLOEXEC | os.O_NONBLOCK
+    sys.audit("open", path, None, flags)  # as os.open does
     owner = _new_owner()
-    result = _finished(lib.mmw_open, owner, name, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+    result = _finished(lib.mmw_open, owner, name, flags)
     if result < 0:
         raise system_call_error(-result & 0xFFF, "open", os.fsdecode(name))
     return result, owner

@@ -589,9 +589,7 @@ INTERRUPTIONS: dict[str, type[BaseException]] = {
 }
 
 
-def interrupt_at(
-    moment: int, call: Callable[[], None], exception: type[BaseException] = Interruption
-) -> bool:
+def interrupt_at(moment: int, call: Callable[[], None], exception: type[BaseException]) -> bool:
     """Make a call that is interrupted before so many of its lines; False where it has fewer."""
     lines = 0
 

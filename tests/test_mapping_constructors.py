@@ -1091,6 +1091,24 @@ def test_from_file_path_that_no_file_can_have_is_refused(path: str | bytes | Pat
     assert repr(path) in str(caught.value)
 
 
+def test_from_file_path_is_audited_as_that_of_os_open(known_file: KnownFile) -> None:
+    program = """
+        import os, sys
+        from mmapwrap import MemoryMapping
+
+        def hook(event, arguments):
+            if event == "open" and arguments[0] == sys.argv[1]:
+                opened.append(arguments)
+
+        opened = []
+        sys.addaudithook(hook)
+        MemoryMapping.from_file(sys.argv[1])
+        os.open(sys.argv[1], os.O_RDWR | os.O_NONBLOCK)
+        print(len(opened), opened[0] == opened[1])
+    """
+    assert child(program, known_file.path).succeeded().split() == ["2", "True"]
+
+
 @pytest.mark.parametrize("prot", [None, READ, RW])
 def test_from_file_directory_is_refused(prot: Protection | None, disk_path: Path) -> None:
     with refused(IsDirectoryError, NotMappableError, also=OSError):
