@@ -4,15 +4,12 @@ import ctypes
 import mmap
 import os
 import resource
-import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import pytest
@@ -38,6 +35,7 @@ from kernel_view import (
     spare_memory,
     vmas_in,
 )
+from meanwhile import Interruption, interrupted_after, interrupted_at
 
 from mmapwrap import (
     AccessDeniedError,
@@ -564,10 +562,6 @@ def test_call_without_addresses_left_changes_nothing(known_file: KnownFile) -> N
 # When a signal's handler raises, as Ctrl-C does. In a child, because it traces every line.
 
 
-class Interruption(BaseException):
-    """What no code expects, at a place that no code expects."""
-
-
 def install_guards(arena: MemoryMappingArena) -> None:
     with suppress(InvalidSystemCallError):  # before Linux 6.15 not in shared memory
         arena.advise_destructive(DestructiveAdvice.GUARD_INSTALL, 0, 3 * PAGE)
@@ -589,32 +583,6 @@ INTERRUPTIONS: dict[str, type[BaseException]] = {
 }
 
 
-def interrupt_at(moment: int, call: Callable[[], None], exception: type[BaseException]) -> bool:
-    """Make a call that is interrupted before so many of its lines; False where it has fewer."""
-    lines = 0
-
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal lines
-        # No signal is handled at the edges of a `with` or `finally`, though their lines are traced.
-        if "mmapwrap" not in frame.f_code.co_filename or frame.f_code.co_name == "alone":
-            return None
-        lines += event == "line"
-        if lines > moment:
-            sys.settrace(None)
-            raise exception
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    except exception:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
 def interrupt_everywhere(name: str, exception: str) -> None:
     """Interrupt a call before each of its lines: the arena never allows what would crash."""
     moment = 0
@@ -626,7 +594,7 @@ def interrupt_everywhere(name: str, exception: str) -> None:
             arena.add_anon_protection(6 * PAGE, PAGE, READ)
             arena.add_anon(13 * PAGE, 3 * PAGE)
             call = partial(INTERRUPTED[name], arena)
-            is_interrupted = interrupt_at(moment, call, INTERRUPTIONS[exception])
+            is_interrupted = interrupted_at(moment, call, INTERRUPTIONS[exception])
             told = [page.perms for page in listed_pages(arena)]
             real = [page.perms for page in kernel_pages(arena)]
             for page, (letters, mapped) in enumerate(zip(told, real, strict=True)):
@@ -656,20 +624,11 @@ def test_interrupted_call_allows_nothing_that_would_crash(name: str, exception: 
 
 def interrupt_into_arena() -> None:
     """A mapping that did not become an arena is one mapping still: it has one size."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interruption
-
-    signal.signal(signal.SIGALRM, interrupt)
     interruptions, end = 0, time.monotonic() + 1.5
     while time.monotonic() < end:
         with MemoryMapping.new(PAGE + 100) as mapping:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.000002 * (1 + interruptions % 20))
-                mapping.into_arena().close()
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except Interruption:
-                interruptions += 1
+            seconds = 0.000002 * (1 + interruptions % 20)
+            interruptions += interrupted_after(seconds, lambda: mapping.into_arena().close())
             if not mapping.closed:
                 assert mapping.view().nbytes == mapping.size
                 mapping.protect(READ)
@@ -688,23 +647,13 @@ def test_interrupted_way_to_an_arena_leaves_a_mapping_of_one_size() -> None:
 def interrupt_remove() -> None:
     """A signal's handler raises while the kernel takes much out: what is told then is there."""
     size = 256 << 20
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interruption
-
-    signal.signal(signal.SIGALRM, interrupt)
     interruptions = 0
     with SharedMemory.new("held", size, allocate=True) as memory, memory.map(PAGE) as seen:
         for _ in range(5):
             with MemoryMappingArena.new(size) as arena:
                 arena.add_fd(0, size, memory)
                 arena.populate(write=True)
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 0.001)
-                    arena.remove(0, size)
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                except Interruption:
-                    interruptions += 1
+                interruptions += interrupted_after(0.001, partial(arena.remove, 0, size))
                 if arena.segments():
                     arena[0] = seen[0] + 1
                     assert arena[0] == seen[0]

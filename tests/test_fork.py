@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from kernel_view import PAGE, child, is_mapped, perms, vm_flags
+from meanwhile import Interruption, changing
 
 from mmapwrap import (
     Advice,
@@ -671,19 +672,9 @@ def test_fork_of_the_c_library_closes_what_stays_behind() -> None:
     in_process(other_forks)
 
 
-class Interruption(BaseException):
-    pass
-
-
 def fork_that_is_interrupted() -> None:
     """A handler raises while the fork waits for a change of layout; Python forks all the same."""
     changed, other = MemoryMappingArena.new(SIZE), MemoryMappingArena.new(SIZE)
-    pages = changed._pages  # pyright: ignore[reportPrivateUsage]
-    begun, over = threading.Event(), threading.Event()
-
-    def change() -> None:
-        begun.set()
-        over.wait(20)
 
     def interrupt(*_: object) -> None:
         raise Interruption
@@ -695,14 +686,10 @@ def fork_that_is_interrupted() -> None:
 
     told: list[object] = []
     sys.unraisablehook = lambda failure: told.append(failure.exc_type)
-    thread = threading.Thread(target=pages.alone, args=(change,))
-    thread.start()
-    begun.wait()
     signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
-    run_forked(work)
-    over.set()
-    thread.join()
+    with changing(changed):
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        run_forked(work)
     assert Interruption in told
     changed.add_anon(0, PAGE)
     run_forked(work)

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from kernel_view import PAGE, Index, KnownFile, child, is_mapped, process_unchanged
+from meanwhile import interrupted_after
 
 from mmapwrap import (
     Advice,
@@ -61,10 +62,6 @@ def in_child(function: Callable[..., None], *arguments: object, measured: bool =
 # A handler that raises, as that of Ctrl-C does, while the kernel is at work
 
 
-class Interruption(BaseException):
-    """What no code expects."""
-
-
 LARGE = 256 << 20
 
 
@@ -81,22 +78,12 @@ LONG: dict[str, Callable[[], MemoryMapping | SharedMemory]] = {
 }
 
 
-def interrupt(signal_number: int, frame: FrameType | None) -> None:
-    raise Interruption
-
-
 def interrupt_constructor(name: str) -> None:
     """It is interrupted, or comes to its end before that, and leaves nothing behind."""
-    signal.signal(signal.SIGALRM, interrupt)
     interruptions = 0
     for _ in range(5):
         with process_unchanged():
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.005)
-                LONG[name]().close()
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except Interruption:
-                interruptions += 1
+            interruptions += interrupted_after(0.005, lambda: LONG[name]().close())
     assert interruptions > 0
 
 
@@ -107,16 +94,16 @@ def test_interrupted_constructor_leaves_nothing(name: str) -> None:
 
 def interrupt_opening(path: str) -> None:
     """Wherever a call is interrupted that opens a file, it closes it."""
-    signal.signal(signal.SIGALRM, interrupt)
+
+    def open_again_and_again() -> None:
+        while True:
+            MemoryMapping.from_file(path)
+
     interruptions, end = 0, time.monotonic() + 1.5
     with process_unchanged():
         while time.monotonic() < end:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.000002 * (1 + interruptions % 30))
-                while True:
-                    MemoryMapping.from_file(path)
-            except Interruption:
-                interruptions += 1
+            seconds = 0.000002 * (1 + interruptions % 30)
+            interruptions += interrupted_after(seconds, open_again_and_again)
     assert interruptions > 100
 
 

@@ -7,13 +7,14 @@ import os
 import resource
 import threading
 import weakref
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 from kernel_view import PAGE, KnownFile, child
+from meanwhile import changing, pages_of
 
 import mmapwrap
 from mmapwrap import (
@@ -38,10 +39,6 @@ from mmapwrap._ownership import Pages
 READ, RW, NONE = Protection.read(), Protection.read_write(), Protection.none()
 
 
-def pages_of(mapping: MemoryMapping) -> Pages:
-    return mapping._pages  # pyright: ignore[reportPrivateUsage]
-
-
 def test_change_in_the_middle_of_a_change_is_refused_and_changes_nothing() -> None:
     with MemoryMapping.new(4 * PAGE) as mapping, MemoryMapping.new(PAGE) as other:
         pages = pages_of(mapping)
@@ -62,26 +59,6 @@ def test_change_in_the_middle_of_a_change_is_refused_and_changes_nothing() -> No
         ]
         assert pages.ranges(0, 4 * PAGE) == [(0, 4 * PAGE, READ.bits)]
         assert mapping.view().nbytes == 4 * PAGE
-
-
-@contextmanager
-def changing(mapping: MemoryMapping) -> Generator[None]:
-    """While another thread is in the middle of changing the layout of the mapping."""
-    begun, over, waited = threading.Event(), threading.Event(), list[bool]()
-
-    def change() -> None:
-        begun.set()
-        waited.append(over.wait(10))
-
-    thread = threading.Thread(target=pages_of(mapping).alone, args=(change,))
-    thread.start()
-    begun.wait()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    assert waited == [True]
 
 
 def test_other_regions_do_not_wait_for_a_change() -> None:

@@ -261,14 +261,14 @@ def test_new_allocated_of_more_than_there_is_is_no_space() -> None:
         from mmapwrap import NoSpaceError, SharedMemory
 
         Path("/proc/self/oom_score_adj").write_text("1000")
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
         before = open_descriptors()
         for size in (1 << 50, 2**63 - 1):
-            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            signal.setitimer(signal.ITIMER_PROF, 0.2)
             try:
                 SharedMemory.new("endless", size, allocate=True)
             except NoSpaceError as error:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 print(error.syscall)
         assert open_descriptors() == before
     """

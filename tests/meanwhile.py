@@ -1,0 +1,86 @@
+"""What may come in the middle of a call: an exception of a signal's handler, another thread."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from mmapwrap import MemoryMapping, MemoryMappingArena
+from mmapwrap._ownership import Pages
+
+
+class Interruption(BaseException):
+    """What no code expects, at a place that no code expects."""
+
+
+def interrupted_after(seconds: float, call: Callable[[], object]) -> bool:
+    """Make a call that a signal's handler interrupts after so long; False where it ended before."""
+    is_running = True
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # Python handles a signal some time after it came: the call may have ended meanwhile.
+        if is_running:
+            raise Interruption
+
+    signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        call()
+        is_running = False
+    except Interruption:
+        return True
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return False
+
+
+def interrupted_at(moment: int, call: Callable[[], object], exception: type[BaseException]) -> bool:
+    """Make a call that is interrupted before so many of its lines; False where it has fewer."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal lines
+        # No signal is handled at the edges of a `with` or `finally`, though their lines are traced.
+        if "mmapwrap" not in frame.f_code.co_filename or frame.f_code.co_name == "alone":
+            return None
+        lines += event == "line"
+        if lines > moment:
+            sys.settrace(None)
+            raise exception
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except exception:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def pages_of(region: MemoryMapping | MemoryMappingArena) -> Pages:
+    return region._pages  # pyright: ignore[reportPrivateUsage]
+
+
+@contextmanager
+def changing(region: MemoryMapping | MemoryMappingArena) -> Generator[None]:
+    """While another thread is in the middle of changing the layout of the region."""
+    begun, over, waited = threading.Event(), threading.Event(), list[bool]()
+
+    def change() -> None:
+        begun.set()
+        waited.append(over.wait(20))
+
+    thread = threading.Thread(target=pages_of(region).alone, args=(change,))
+    thread.start()
+    begun.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert waited == [True]
