@@ -55,8 +55,7 @@ def in_child(function: Callable[..., None], *arguments: object, measured: bool =
         faulthandler.cancel_dump_traceback_later()
     """
     ended = child(program, *arguments, measured=measured)
-    assert ended.succeeded() == ""
-    assert ended.errors == ""
+    assert (ended.succeeded(), ended.errors) == ("", "")
 
 
 # A handler that raises, as that of Ctrl-C does, while the kernel is at work
@@ -945,5 +944,4 @@ ENDINGS = {
 def test_interpreter_ends_quietly(program: str) -> None:
     # Cut loose from the indentation here; sys.exit(0) inside is part of it.
     ended = child(inspect.cleandoc("\n" + program))
-    assert ended.succeeded() == ""
-    assert ended.errors == ""
+    assert (ended.succeeded(), ended.errors) == ("", "")
