@@ -26,32 +26,23 @@ static inline bool may_start(const char *starts, const char *others, char first,
     return found;
 }
 
-/* At which of at most PLACES. */
-static void mark(unsigned char *marks, uint64_t places, const char *starts, const sought *needle)
+/* Where so many places begin that come next, once so many of all are passed. */
+static inline uint64_t next_places(uint64_t some, uint64_t passed, uint64_t places, bool backwards)
 {
-    char first = needle->bytes[0], other = needle->bytes[needle->apart];
-    const char *others = starts + needle->apart;
-    for (uint64_t i = 0; i < places; i++)
-        marks[i] = (unsigned char)((starts[i] == first) & (others[i] == other));
+    return backwards ? places - passed - some : passed;
 }
 
-/* The first place from `at` on from which on the needle may start. */
-static uint64_t pass_over(const char *text, uint64_t at, uint64_t places, const sought *needle)
+/* How many places are passed, PLACES at a time, before the needle may start at one of the next. */
+static inline uint64_t pass(const char *text, uint64_t passed, uint64_t places, const sought *needle,
+                            bool backwards)
 {
     char first = needle->bytes[0], other = needle->bytes[needle->apart];
-    const char *others = text + needle->apart;
-    while (places - at >= PLACES && !may_start(text + at, others + at, first, other)) at += PLACES;
-    return at;
-}
-
-/* The place before which the last ones are at which it may start. */
-static uint64_t pass_back(const char *text, uint64_t end, const sought *needle)
-{
-    char first = needle->bytes[0], other = needle->bytes[needle->apart];
-    const char *others = text + needle->apart;
-    while (end >= PLACES && !may_start(text + end - PLACES, others + end - PLACES, first, other))
-        end -= PLACES;
-    return end;
+    while (places - passed >= PLACES) {
+        const char *starts = text + next_places(PLACES, passed, places, backwards);
+        if (may_start(starts, starts + needle->apart, first, other)) break;
+        passed += PLACES;
+    }
+    return passed;
 }
 
 /* How many of so many bytes two texts have in common, from the start. */
@@ -81,52 +72,61 @@ static bool pays(const sought *needle, uint64_t places)
     return (double)needle->in_vain <= needle->pays * (double)places + 4096;
 }
 
-/* The first match among so many places, at most PLACES; NULL also where it does not pay to go on. */
-static const char *first_among(const char *starts, uint64_t places, sought *needle, uint64_t passed)
+static void mark(unsigned char *marks, const char *starts, uint64_t places, const sought *needle)
 {
-    unsigned char marks[PLACES] = {0};
-    mark(marks, places, starts, needle);
+    char first = needle->bytes[0], other = needle->bytes[needle->apart];
+    const char *others = starts + needle->apart;
+    for (uint64_t i = 0; i < places; i++)
+        marks[i] = (unsigned char)((starts[i] == first) & (others[i] == other));
+}
+
+/* The match among at most PLACES that the search comes upon; NULL also where going on does not pay. */
+static inline const char *match_among(const char *starts, uint64_t places, sought *needle,
+                                      uint64_t passed, bool backwards)
+{
+    unsigned char marks[PLACES];
+    mark(marks, starts, places, needle);
     needle->in_vain += places;
     for (uint64_t i = 0; i < places && pays(needle, passed); i++) {
-        if (i % 8 == 0 && memcmp(marks + i, "\0\0\0\0\0\0\0", 8) == 0)
+        uint64_t at = next_places(1, i, places, backwards);
+        if (i % 8 == 0 && places - i >= 8 &&
+            memcmp(marks + next_places(8, i, places, backwards), "\0\0\0\0\0\0\0", 8) == 0)
             i += 7;
-        else if (marks[i] && is_at(starts + i, needle))
-            return starts + i;
+        else if (marks[at] && is_at(starts + at, needle))
+            return starts + at;
     }
     return NULL;
 }
 
-static const char *last_among(const char *starts, uint64_t places, sought *needle, uint64_t passed)
+/* The first match, or backwards the last. As long as few places look like one they are ruled out many at
+ * a time; where many do, other means have to look at the places that are `left`. */
+static inline const char *match(const char *text, uint64_t places, sought *needle, bool backwards,
+                                uint64_t *left)
 {
-    unsigned char marks[PLACES] = {0};
-    mark(marks, places, starts, needle);
-    needle->in_vain += places;
-    for (uint64_t i = places; i > 0 && pays(needle, passed); i--) {
-        if (i % 8 == 0 && memcmp(marks + i - 8, "\0\0\0\0\0\0\0", 8) == 0)
-            i -= 7;
-        else if (marks[i - 1] && is_at(starts + i - 1, needle))
-            return starts + i - 1;
+    *left = 0;
+    for (uint64_t passed = 0; (passed = pass(text, passed, places, needle, backwards)) < places;) {
+        uint64_t some = places - passed < PLACES ? places - passed : PLACES;
+        const char *starts = text + next_places(some, passed, places, backwards);
+        const char *found = match_among(starts, some, needle, passed, backwards);
+        if (found != NULL) return found;
+        if (!pays(needle, passed)) {
+            *left = places - passed;
+            return NULL;
+        }
+        passed += some;
     }
     return NULL;
 }
 
-static uint64_t at_most(uint64_t places) { return places < PLACES ? places : PLACES; }
-
-/* The first match. As long as few places look like one they are ruled out many at a time; where many do,
- * memmem goes on, which needs time for the size of both at worst. */
+/* The first match; memmem needs time for the size of both at worst. */
 MMW_WORK const char *first_match(const char *text, uint64_t count, const char *bytes, uint64_t size)
 {
     if (size < 2 || size > count) return memmem(text, count, bytes, size);
     sought needle = {bytes, size, size - 1, 0, 0.125};
-    uint64_t places = count - size + 1;
-    for (uint64_t at = 0; (at = pass_over(text, at, places, &needle)) < places;) {
-        uint64_t some = at_most(places - at);
-        const char *found = first_among(text + at, some, &needle, at);
-        if (found != NULL) return found;
-        if (!pays(&needle, at)) return memmem(text + at, count - at, bytes, size);
-        at += some;
-    }
-    return NULL;
+    uint64_t places = count - size + 1, left;
+    const char *found = match(text, places, &needle, false, &left);
+    if (left == 0) return found;
+    return memmem(text + places - left, left + size - 1, bytes, size);
 }
 
 int64_t mmw_find(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
@@ -186,22 +186,12 @@ MMW_WORK const char *last_match_in_time(const char *start, uint64_t count, rever
     return at;
 }
 
-/* The last match, looked for as the first one is; `left` is how many places may still hold it. */
+/* The last match; `left` is how many places may still hold it. */
 MMW_WORK const char *last_match(const char *text, uint64_t places, sought *needle, uint64_t *left)
 {
+    if (needle->size > 1) return match(text, places, needle, true, left);
     *left = 0;
-    if (needle->size == 1) return memrchr(text, *needle->bytes, places);
-    for (uint64_t end = places; (end = pass_back(text, end, needle)) > 0;) {
-        uint64_t some = at_most(end);
-        const char *found = last_among(text + end - some, some, needle, places - end);
-        if (found != NULL) return found;
-        if (!pays(needle, places - end)) {
-            *left = end;
-            return NULL;
-        }
-        end -= some;
-    }
-    return NULL;
+    return memrchr(text, *needle->bytes, places);
 }
 
 static int64_t search_backwards(mmw_pages *pages, uint64_t offset, uint64_t places, sought *needle,

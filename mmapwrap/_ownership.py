@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from operator import index
-from typing import Final, NamedTuple, ParamSpec, SupportsIndex, TypeVar
+from typing import Final, NamedTuple, SupportsIndex, TypeVar, TypeVarTuple
 
 from mmapwrap import _syscalls
 from mmapwrap._protection import Protection, Sharing
@@ -30,8 +30,8 @@ from mmapwrap.errors import (
     VolatileMisalignedError,
 )
 
-P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 READ: Final = _syscalls.PROT_READ
 WRITE: Final = _syscalls.PROT_WRITE
@@ -249,7 +249,7 @@ class Pages:
             for first, last, bits in self.protections.pieces(start, end)
         ]
 
-    def alone(self, change: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    def alone(self, change: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Calls what changes the layout while nobody else does.
 
         Raises:
@@ -261,22 +261,22 @@ class Pages:
                 raise RegionBusyError(errno.EBUSY, "a call inside a change of the same region")
             self._turns += 1
             try:
-                return change(*arguments, **options)
+                return change(*arguments)
             finally:
                 self._turns += 1
 
-    def steady(self, ask: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    def steady(self, ask: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Calls what depends on the layout, and does not wait unless a change comes in between.
 
         Then it is called anew, `alone`.
         """
         turns = self._turns
         if not turns % 2:
-            answer = ask(*arguments, **options)
+            answer = ask(*arguments)
             if self._turns == turns:
                 return answer
             del answer
-        return self.alone(ask, *arguments, **options)
+        return self.alone(ask, *arguments)
 
     def change(self, start: int, end: int, bits: int, act: Callable[[], int], kept: int = 0) -> int:
         """Acts on a range that allows `bits` afterwards, and remembers that; `alone`.

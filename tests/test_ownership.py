@@ -362,7 +362,7 @@ def test_guard_pages_are_remembered_through_an_interrupted_change() -> None:
 
         for act in (interrupt, lambda: 0):
             with suppress(KeyboardInterrupt):
-                pages.alone(pages.change, 0, 2 * PAGE, READ.bits, act, kept=1 << 16)
+                pages.alone(pages.change, 0, 2 * PAGE, READ.bits, act, 1 << 16)
             assert pages.ranges(0, PAGE) == [(0, PAGE, 0)]
             with pytest.raises(ProtectionError):
                 mapping.view(0, PAGE)
