@@ -33,13 +33,14 @@ int64_t mmw_read_new(mmw_pages *pages, uint64_t offset, uint64_t count, char *in
 typedef struct {
     char *first;
     uint64_t number;
+    uint64_t among; /* how many the range has */
 } chosen_bytes;
 
 static chosen_bytes choose(const mmw_pages *pages, uint64_t offset, uint64_t count, int64_t step)
 {
     uint64_t stride = step < 0 ? (uint64_t)-step : (uint64_t)step;
     return (chosen_bytes){pages->base + offset + (step < 0 ? count - 1 : 0),
-                          (count - 1) / stride + 1};
+                          (count - 1) / stride + 1, count};
 }
 
 MMW_WORK void gather(char *into, const char *first, uint64_t number, int64_t step)
@@ -58,7 +59,7 @@ int64_t mmw_read_steps(mmw_pages *pages, uint64_t offset, uint64_t count, char *
     if (refused || count == 0) return refused;
     chosen_bytes chosen = choose(pages, offset, count, step);
     mmw_access access;
-    MMW_ACCESS(&access, pages, PROT_READ, into, chosen.number);
+    MMW_ACCESS_WITH(&access, pages, NULL, PROT_READ, into, chosen.number, chosen.among);
     gather(into, chosen.first, chosen.number, step);
     return mmw_access_end(&access, (int64_t)chosen.number);
 }
@@ -68,7 +69,7 @@ static int64_t write_chosen(mmw_pages *pages, chosen_bytes chosen, const char *s
                             int64_t step)
 {
     mmw_access access;
-    MMW_ACCESS(&access, pages, PROT_WRITE, source, chosen.number);
+    MMW_ACCESS_WITH(&access, pages, NULL, PROT_WRITE, source, chosen.number, chosen.among);
     if (aside != NULL) memcpy(aside, source, chosen.number);
     scatter(chosen.first, aside == NULL ? source : aside, chosen.number, step);
     return mmw_access_end(&access, (int64_t)chosen.number);

@@ -48,7 +48,8 @@ bool mmw_guard_is_on_top(int signal_number);
 #define MMW_ASK_FROM 65536
 
 static inline int64_t mmw_access_begin(mmw_access *access, mmw_pages *pages, mmw_pages *partner,
-                                       int need, const char *buffer, uint64_t size)
+                                       int need, const char *buffer, uint64_t buffer_size,
+                                       uint64_t size)
 {
     bool asks = !(pages->flags & MAP_ANONYMOUS) || size >= MMW_ASK_FROM || buffer != NULL ||
                 (partner != NULL && !(partner->flags & MAP_ANONYMOUS));
@@ -61,7 +62,7 @@ static inline int64_t mmw_access_begin(mmw_access *access, mmw_pages *pages, mmw
     access->pages = pages;
     access->partner = partner;
     access->buffer = buffer;
-    access->buffer_size = buffer == NULL ? 0 : size;
+    access->buffer_size = buffer == NULL ? 0 : buffer_size;
     access->need = need;
     mmw_current_access = access;
     atomic_signal_fence(memory_order_seq_cst);
@@ -80,11 +81,12 @@ static inline int64_t mmw_access_end(mmw_access *access, int64_t result)
 }
 
 /* Starts a guarded access in a helper that returns int64_t: everything up to mmw_access_end may
- * touch the range that was checked, and the buffer or the partner's range. A macro, because the frame
- * that calls sigsetjmp must outlive the access. */
-#define MMW_ACCESS_WITH(access, pages, partner, need, buffer, size)                               \
+ * touch the range that was checked, of so many bytes, and the buffer or the partner's range. A macro,
+ * because the frame that calls sigsetjmp must outlive the access. */
+#define MMW_ACCESS_WITH(access, pages, partner, need, buffer, buffer_size, size)                  \
     do {                                                                                          \
-        int64_t mmw_refused = mmw_access_begin(access, pages, partner, need, buffer, size);       \
+        int64_t mmw_refused =                                                                     \
+            mmw_access_begin(access, pages, partner, need, buffer, buffer_size, size);            \
         if (mmw_refused) return mmw_refused;                                                      \
         if (sigsetjmp((access)->leave, 0) != 0) {                                                 \
             mmw_current_access = NULL;                                                            \
@@ -95,11 +97,12 @@ static inline int64_t mmw_access_end(mmw_access *access, int64_t result)
 /* A loop inside an access. In a function that calls sigsetjmp what is local stays out of registers. */
 #define MMW_WORK __attribute__((noinline)) static
 
+/* A buffer, if there is one, as long as what is touched of the range. */
 #define MMW_ACCESS(access, pages, need, buffer, size) \
-    MMW_ACCESS_WITH(access, pages, NULL, need, buffer, size)
+    MMW_ACCESS_WITH(access, pages, NULL, need, buffer, size, size)
 
 /* A copy between two regions, whose ranges have both been checked. */
 #define MMW_ACCESS_BOTH(access, pages, need, other, size) \
-    MMW_ACCESS_WITH(access, pages, other, need, NULL, size)
+    MMW_ACCESS_WITH(access, pages, other, need, NULL, 0, size)
 
 #endif

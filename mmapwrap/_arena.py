@@ -103,11 +103,10 @@ class MemoryMappingArena(MappedRegion):
             ClosedMappingError: The mapping is closed.
             NotPageAlignedError: The mapping starts inside a page of its file.
         """
-        try:
-            return mapping.into_arena()
-        except AttributeError:
-            message = f"a MemoryMapping is needed, not {type(mapping).__name__}"
-            raise TypeError(message) from None
+        if (into_arena := getattr(mapping, "into_arena", None)) is None:
+            raise TypeError(f"a MemoryMapping is needed, not {type(mapping).__name__}")
+        arena: MemoryMappingArena = into_arena()
+        return arena
 
     @classmethod
     def holding(cls, pages: Pages) -> "MemoryMappingArena":

@@ -41,10 +41,11 @@ def as_descriptor(fd: Descriptor) -> int:
     else:
         try:
             number = index(fileno())
-        except ValueError:  # what Python's closed files say
-            raise system_call_error(errno.EBADF, "fileno") from None
-        except OSError as error:  # files without a descriptor, such as io.BytesIO
-            raise system_call_error(error.errno or errno.EBADF, "fileno") from error
+        except (ValueError, OSError) as error:  # a closed file, or one without a descriptor
+            if not _syscalls.is_raised_by(fileno, error):
+                raise
+            failure = getattr(error, "errno", None) or errno.EBADF
+            raise system_call_error(failure, "fileno") from error
     if not 0 <= number <= _syscalls.LARGEST_DESCRIPTOR:
         raise system_call_error(errno.EBADF, "mmap")
     return number

@@ -100,7 +100,9 @@ class ContentRegion(RegionBase):
             position = pages.position(READ, key)
         try:
             byte = _syscalls.read_byte(pages.handle, position)
-        except OverflowError:  # negative, or past 2**64: no byte of any region
+        except OverflowError:
+            if _syscalls.has_numbers(position):
+                raise  # a signal handler did
             byte = -_syscalls.REFUSED_RANGE
         if byte < 0:
             raise pages.index_error(-byte, key, position)
@@ -130,6 +132,8 @@ class ContentRegion(RegionBase):
         try:
             result = _syscalls.write_byte(pages.handle, position, byte)
         except OverflowError:
+            if _syscalls.has_numbers(position):
+                raise  # a signal handler did
             result = -_syscalls.REFUSED_RANGE
         if result < 0:
             raise pages.index_error(-result, key, position)
@@ -165,4 +169,5 @@ class ContentRegion(RegionBase):
         pages = self._pages
         first, last = sorted((chosen[0], chosen[-1])) if chosen else (0, -1)
         pages.require_each(need, range(first, last + 1, abs(chosen.step)))
-        pages.call(helper, first, last + 1 - first, (memory, chosen.step))
+        step = chosen.step if len(chosen) > 1 else 1  # of one byte it may be any number
+        pages.call(helper, first, last + 1 - first, (memory, step))

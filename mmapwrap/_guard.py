@@ -33,8 +33,10 @@ class FaultGuard:
     ) -> None:
         try:
             self._entered.pop()
-        except IndexError:  # never entered: there may be a guard of somebody else
-            return
+        except IndexError as error:
+            if not _syscalls.is_raised_by(self._entered.pop, error):
+                raise
+            return  # never entered: there may be a guard of somebody else
         pages = self._pages
         result = _syscalls.guard_leave(pages.handle)
         if result < 0 and not isinstance(exception, MappingFaultError):

@@ -1,18 +1,16 @@
 """Finding the files behind a region again: a mapping keeps no descriptor of its file."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mmapwrap import _syscalls
-from mmapwrap.errors import (
-    InputOutputError,
-    OutOfMemoryError,
-    SystemCallError,
-    TooManyFilesError,
-    UnsupportedOperationError,
-)
+from mmapwrap.errors import UnsupportedOperationError, system_call_error
+
+_OUT_OF_REACH: Final = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""What fails one way of opening a file fails the other as well."""
 
 
 class MappedFile(NamedTuple):
@@ -36,13 +34,10 @@ class MappedFile(NamedTuple):
         """
         link = f"/proc/self/map_files/{self.start:x}-{self.end:x}".encode()
         for path in (link, self.path.replace(rb"\012", b"\n")):
-            try:
-                fd, owner = _syscalls.open_file(path, os.O_RDONLY)
-            except (InputOutputError, OutOfMemoryError, TooManyFilesError):
-                raise  # nothing that the other way could help
-            except SystemCallError as error:
-                if error.syscall != "open":
-                    raise  # a signal handler did
+            fd, owner = _syscalls.try_to_open(path, os.O_RDONLY)
+            if -fd in _OUT_OF_REACH:
+                raise system_call_error(-fd, "open", os.fsdecode(path))
+            if fd < 0:
                 continue
             with ExitStack() as undo:
                 undo.callback(_syscalls.close_file, owner)

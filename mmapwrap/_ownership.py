@@ -9,6 +9,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from operator import index
 from typing import Final, NamedTuple, SupportsIndex, TypeVar, TypeVarTuple
@@ -45,18 +46,25 @@ _GUARDED: Final = 1 << 16
 _layout_lock: Final = threading.RLock()
 
 
+# Where a signal handler raises while a fork waits, that goes on all the same, without the lock. The
+# region that another thread is changing then stays busy in the child.
+
+
+def _after_fork_in_parent() -> None:
+    with suppress(RuntimeError):  # the fork did not wait
+        _layout_lock.release()
+
+
 def _after_fork_in_child() -> None:
     try:
         _layout_lock.release()
-    except RuntimeError:
-        # A signal handler raised while the fork waited, which goes on all the same. Whoever has
-        # the lock is not in this process, where what it was changing stays busy.
+    except RuntimeError:  # the fork did not wait, and whoever has the lock is not in this process
         _layout_lock._at_fork_reinit()  # type: ignore[attr-defined]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
 
 
 os.register_at_fork(
     before=_layout_lock.acquire,
-    after_in_parent=_layout_lock.release,
+    after_in_parent=_after_fork_in_parent,
     after_in_child=_after_fork_in_child,
 )
 
@@ -143,7 +151,9 @@ class Pages:
                 result = helper(self.handle, offset, count)
             else:
                 result = helper(self.handle, offset, count, argument)
-        except OverflowError:  # negative, or past 2**64: C has no such range
+        except OverflowError:
+            if _syscalls.has_numbers(offset, count):
+                raise  # a signal handler did
             result = -_syscalls.REFUSED_RANGE
             if offset > self.size:
                 count = max(count, 0)  # there is no rest
@@ -304,8 +314,8 @@ class Pages:
         """Gives ranges the protection that they had, where a failed call may have changed it."""
         for first, last, old in before:
             back = 0
-            if old & ~bits and not old & _GUARDED:
-                back = _syscalls.protect(self.handle, first, last - first, (old, _ANY))
+            if old & _ANY & ~bits:
+                back = _syscalls.protect(self.handle, first, last - first, (old & _ANY, _ANY))
             if back >= 0:
                 self._by_range().assign(first, last, old)
 

@@ -6,7 +6,7 @@ a page, and ends on one or at the region's end. A range of no bytes is checked, 
 """
 
 from collections.abc import Callable
-from typing import Final, SupportsIndex
+from typing import Final, SupportsIndex, TypeVarTuple
 
 from mmapwrap import _mapped_file, _syscalls
 from mmapwrap._advice import Advice, DestructiveAdvice, SyncMode
@@ -16,6 +16,8 @@ from mmapwrap._protection import Protection
 from mmapwrap._region_base import RegionBase
 from mmapwrap._residency import Residency
 from mmapwrap.errors import ClosedMappingError, UnsupportedByKernelError
+
+Ts = TypeVarTuple("Ts")
 
 POPULATE_WINDOW: Final = 16 * 1024 * 1024
 """Bytes that are populated between two reports of progress, and two chances for a signal."""
@@ -80,11 +82,11 @@ class PagedRegion(RegionBase):
             raise TypeError(f"advice must be a DestructiveAdvice, not {advice!r}")
         pages = self._pages
         if advice is DestructiveAdvice.REMOVE:
-            pages.alone(pages.remove, *pages.span(offset, count))
+            self._change(pages, pages.remove, *pages.span(offset, count))
         elif advice is DestructiveAdvice.GUARD_INSTALL:
-            pages.alone(pages.install_guards, *pages.span(offset, count))
+            self._change(pages, pages.install_guards, *pages.span(offset, count))
         elif advice is DestructiveAdvice.GUARD_REMOVE:
-            pages.alone(pages.remove_guards, *pages.span(offset, count))
+            self._change(pages, pages.remove_guards, *pages.span(offset, count))
         else:
             pages.call(_syscalls.advise_destructive, offset, count, advice)
 
@@ -161,7 +163,7 @@ class PagedRegion(RegionBase):
             SystemCallError: The file system cannot make holes, or failed.
         """
         pages = self._pages
-        pages.alone(pages.remove, *pages.span(mem_offset, count))
+        self._change(pages, pages.remove, *pages.span(mem_offset, count))
 
     def evict(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
         """Takes the range out of the page cache: MADV_DONTNEED, fdatasync(2), posix_fadvise(2).
@@ -250,12 +252,20 @@ class PagedRegion(RegionBase):
             TypeError: `prot` is not a `Protection`.
         """
         pages, wanted = self._pages, as_protection(prot)
-        pages.alone(self._protect, pages, wanted, *pages.span(offset, count))
+        self._change(pages, self._protect, pages, wanted, *pages.span(offset, count))
 
     def _protect(self, pages: Pages, prot: Protection, start: int, end: int) -> None:
-        if self._pages is not pages:  # it was closed before its turn came, or is an arena now
-            raise ClosedMappingError
         pages.protect(prot.bits, start, end)
+
+    def _change(self, pages: Pages, change: Callable[[*Ts], None], *arguments: *Ts) -> None:
+        """Changes the layout when nobody else does; what is of the pages then is not closed yet."""
+
+        def change_what_is_open() -> None:
+            if self._pages is not pages:  # it was closed before its turn came, or is an arena now
+                raise ClosedMappingError
+            change(*arguments)
+
+        pages.alone(change_what_is_open)
 
     def lock(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
         """Reads the range in and keeps it in memory. mlock(2).

@@ -80,6 +80,8 @@ class Scalar(Generic[N]):
         try:
             value = self._load(pages.handle, offset, mode)
         except OverflowError:
+            if _syscalls.has_numbers(offset):
+                raise  # a signal handler did
             raise pages.error(_syscalls.REFUSED_RANGE, offset, self.size) from None
         if value == self._failed:
             # Not by errno: a signal handler in between may have made a call of its own.
@@ -105,6 +107,8 @@ class Scalar(Generic[N]):
             result = self._store(pages.handle, offset, mode, value)
         except OverflowError:
             self._as_value(value)  # which of the two is it?
+            if _syscalls.has_numbers(offset):
+                raise  # a signal handler did
             result = -_syscalls.REFUSED_RANGE
         if result < 0:
             if result == -_syscalls.REFUSED_VALUE:

@@ -18,7 +18,6 @@ from mmapwrap.errors import (
     InvalidArgumentError,
     MissingSealsError,
     PastEndOfFileError,
-    SystemCallError,
     system_call_error,
 )
 
@@ -288,7 +287,7 @@ class SharedMemory:
 
 
 def _received(descriptor: "_Duplicate", size: int, name: str) -> SharedMemory:
-    owned = _syscalls.own_descriptor(descriptor.detach())
+    owned = _syscalls.own_descriptor(descriptor.detach)
     _syscalls.close_on_exec(owned[0])  # as every descriptor that Python makes
     return SharedMemory.owning(owned, size, name)
 
@@ -315,12 +314,7 @@ def _available_memory() -> int:
 
 
 def _require_seals(fd: int, required: MemfdSeals) -> None:
-    try:
-        actual = MemfdSeals(_syscalls.get_seals(fd))
-    except SystemCallError as error:  # what has no seals is no memfd
-        if error.syscall != "fcntl":
-            raise  # a signal handler did
-        actual = NO_SEALS
+    actual = MemfdSeals(_syscalls.get_seals_if_any(fd))
     if required & ~actual:
         raise MissingSealsError(required, actual)
 
@@ -329,7 +323,7 @@ def _name_of(fd: int) -> str:
     try:
         path = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115  # pathlib takes long to import
     except OSError as error:
-        if error.errno is None:
+        if not _syscalls.is_raised_by(os.readlink, error):
             raise  # a signal handler did
         return ""  # without /proc nobody knows the name, which is only for people
     return path.removeprefix("/memfd:").removesuffix(" (deleted)")

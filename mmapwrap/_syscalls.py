@@ -215,6 +215,23 @@ def call_failure(failure: int) -> SystemCallError | None:
     return system_call_error(failure & 0xFFF, _CALLS[call]) if call else None
 
 
+def has_numbers(*numbers: int) -> bool:
+    """Whether C has unsigned integers of these values: then no helper overflows over them."""
+    return all(0 <= number < ADDRESS_SPACE for number in numbers)
+
+
+def is_raised_by(call: object, error: BaseException) -> bool:
+    """Whether a call itself raised the error, asked where that is caught, by who made the call.
+
+    Otherwise something that it called did, or a signal handler, which Python runs between any two
+    calls. What C raises has no frame of its own.
+    """
+    inner = error.__traceback__ and error.__traceback__.tb_next
+    if inner is None:
+        return True
+    return inner.tb_next is None and inner.tb_frame.f_code is getattr(call, "__code__", None)
+
+
 def page_size() -> int:
     """The bytes of a page, the unit in which the kernel maps."""
     return PAGE_SIZE
@@ -289,10 +306,10 @@ def duplicate(fd: int) -> OwnedDescriptor:
     return _checked(lib.mmw_duplicate(owner, fd)), owner
 
 
-def own_descriptor(fd: int) -> OwnedDescriptor:
-    """A descriptor that somebody else made, and lets go of."""
+def own_descriptor(let_go: "Callable[[], int]") -> OwnedDescriptor:
+    """A descriptor that somebody else made, and lets go of now."""
     owner = _new_owner()
-    return _checked(lib.mmw_own(owner, fd)), owner
+    return _checked(lib.mmw_own(owner, let_go())), owner
 
 
 def _new_owner() -> "CData":
@@ -303,6 +320,16 @@ def open_file(
     path: "str | bytes | os.PathLike[str] | os.PathLike[bytes]", flags: int
 ) -> OwnedDescriptor:
     """open(2), close-on-exec; never waits for the other end of a FIFO."""
+    fd, owner = try_to_open(path, flags)
+    if fd < 0:
+        raise system_call_error(-fd, "open", os.fsdecode(path))
+    return fd, owner
+
+
+def try_to_open(
+    path: "str | bytes | os.PathLike[str] | os.PathLike[bytes]", flags: int
+) -> OwnedDescriptor:
+    """As `open_file`, but instead of a descriptor it may give the error number, negative."""
     try:
         name = os.fsencode(path)
     except UnicodeEncodeError as error:
@@ -313,9 +340,7 @@ def open_file(
     sys.audit("open", path, None, flags)  # as os.open does
     owner = _new_owner()
     result = _finished(lib.mmw_open, owner, name, flags)
-    if result < 0:
-        raise system_call_error(-result & 0xFFF, "open", os.fsdecode(name))
-    return result, owner
+    return (result if result >= 0 else -(-result & 0xFFF)), owner
 
 
 def close_file(owner: "CData") -> None:
@@ -339,6 +364,11 @@ def add_seals(fd: int, seals: int) -> None:
 def get_seals(fd: int) -> int:
     """fcntl(F_GET_SEALS)."""
     return _checked(_fcntl(fd, lib.F_GET_SEALS, 0))
+
+
+def get_seals_if_any(fd: int) -> int:
+    """fcntl(F_GET_SEALS): none where it fails, as it does of what is no memfd."""
+    return max(_fcntl(fd, lib.F_GET_SEALS, 0), 0)
 
 
 def close_on_exec(fd: int) -> None:
@@ -386,6 +416,8 @@ def bytes_in(buffer: "Buffer") -> "CData":
     try:
         return _from_buffer(_BYTES, buffer)
     except (BufferError, ValueError) as error:
+        if not is_raised_by(_from_buffer, error):
+            raise
         raise _not_contiguous(buffer, "a") from error
 
 
@@ -394,6 +426,8 @@ def bytes_to_fill(buffer: "Buffer") -> "CData":
     try:
         return _from_buffer(_BYTES, buffer, True)  # noqa: FBT003  # faster than by its name
     except (BufferError, ValueError) as error:
+        if not is_raised_by(_from_buffer, error):
+            raise
         raise _not_contiguous(buffer, "a writable") from error
 
 
@@ -425,12 +459,12 @@ def lines_of(path: str) -> "Iterator[bytes]":
     try:
         file = open(path, "rb")  # noqa: SIM115  # to tell its errors from those of reading
     except OSError as error:
-        raise _translated(error, "open", path) from None
+        raise _translated(error, open, path) from None
     with file:
         try:
             yield from file
         except OSError as error:
-            raise _translated(error, "read", path) from None
+            raise _translated(error, file.read, path) from None
 
 
 def file_status(fd: int) -> os.stat_result:
@@ -438,11 +472,13 @@ def file_status(fd: int) -> os.stat_result:
     try:
         return os.fstat(fd)
     except OSError as error:
-        raise _translated(error, "fstat") from None
+        raise _translated(error, os.fstat) from None
 
 
-def _translated(error: OSError, syscall: str, filename: str | None = None) -> OSError:
-    """The library's error of a system call; what a signal handler raises has no number."""
-    if error.errno is None:
+def _translated(
+    error: OSError, call: "Callable[..., object]", filename: str | None = None
+) -> OSError:
+    """The library's error of a system call; what a signal handler raised stays as it is."""
+    if error.errno is None or not is_raised_by(call, error):
         return error
-    return system_call_error(error.errno, syscall, filename)
+    return system_call_error(error.errno, call.__name__, filename)

@@ -44,23 +44,27 @@ def _transfer(
     try:
         number = as_descriptor(fd)
     except SystemCallError as error:
+        if not _syscalls.is_raised_by(as_descriptor, error):
+            raise
         raise failed(error.errno) from error
     position = _AT_POSITION if file_offset is None else as_file_offset(file_offset)
     done = 0
     while done < count:
         where = position if position == _AT_POSITION else position + done
-        try:
-            # All that is left in one call, so that what a pipe or a socket takes whole stays whole.
-            moved = pages.call(helper, start + done, count - done, (number, where))
-        except SystemCallError as error:
-            if error.errno == errno.EINTR:
+        # All that is left in one call, so that what a pipe or a socket takes whole stays whole.
+        moved = helper(pages.handle, start + done, count - done, (number, where))
+        if moved < 0:
+            failure = _syscalls.call_failure(-moved)
+            if failure is None:
+                raise pages.error(-moved, start + done, count - done)
+            if failure.errno == errno.EINTR:
                 continue  # Python has run the signal's handler by now
-            if error.errno == errno.EFAULT and failed is WriteFromMemoryError:
+            if failure.errno == errno.EFAULT and failed is WriteFromMemoryError:
                 # The kernel met a page that cannot be read in; so does this, and says where.
                 pages.call(_syscalls.is_all_zero, start + done, count - done)
             if done:
                 break
-            raise failed(error.errno) from error
+            raise failed(failure.errno) from failure
         done += moved
         if moved == 0 or (done < count and _syscalls.keeps_messages_apart(number)):
             break

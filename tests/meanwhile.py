@@ -16,23 +16,34 @@ class Interruption(BaseException):
     """What no code expects, at a place that no code expects."""
 
 
-def interrupted_after(seconds: float, call: Callable[[], object]) -> bool:
-    """Make a call that a signal's handler interrupts after so long; False where it ended before."""
-    is_running = True
+def interrupted_after(
+    seconds: float, call: Callable[[], object], exception: BaseException | None = None
+) -> bool:
+    """Make a call that a signal's handler interrupts after so long; False where it ended before.
+
+    What the handler raises must come out of the call.
+    """
+    raised = Interruption() if exception is None else exception
+    is_running, has_raised = True, False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal has_raised
         # Python handles a signal some time after it came: the call may have ended meanwhile.
         if is_running:
-            raise Interruption
+            has_raised = True
+            raise raised
 
     signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         call()
         is_running = False
-    except Interruption:
+    except type(raised) as error:
+        if error is not raised:
+            raise
         return True
     signal.setitimer(signal.ITIMER_REAL, 0)
+    assert not has_raised, "the handler's exception was swallowed"
     return False
 
 

@@ -138,6 +138,11 @@ def connection(path: Path) -> Generator[object]:
         yield one
 
 
+def install_guards(arena: MemoryMappingArena, count: int = 3 * PAGE) -> None:
+    with suppress(InvalidSystemCallError):  # before Linux 6.15 not in shared memory
+        arena.advise_destructive(DestructiveAdvice.GUARD_INSTALL, 0, count)
+
+
 @contextmanager
 def just(value: object) -> Generator[object]:
     yield value
@@ -322,6 +327,21 @@ def test_protection_of_another_type_changes_nothing(
         for call in calls:
             with unchanged(arena), pytest.raises(TypeError):
                 call()
+
+
+def test_protect_that_is_refused_behind_guard_pages_leaves_what_is_below_them(
+    known_file: KnownFile,
+) -> None:
+    with opened(known_file.path, os.O_RDONLY) as fd, MemoryMappingArena.new(2 * PAGE) as arena:
+        arena.add_anon(0, PAGE)
+        arena.add_fd_offset_protection(PAGE, PAGE, fd, 0, READ)
+        install_guards(arena, PAGE)
+        with pytest.raises(AccessDeniedError):
+            arena.protect(WRITE)
+        with suppress(InvalidSystemCallError):
+            arena.advise_destructive(DestructiveAdvice.GUARD_REMOVE, 0, PAGE)
+        assert_as_the_kernel_lists(arena)
+        assert arena.segments()[0].prot == RW
 
 
 def test_protect_that_the_file_does_not_allow_changes_nothing(
@@ -560,11 +580,6 @@ def test_call_without_addresses_left_changes_nothing(known_file: KnownFile) -> N
 
 
 # When a signal's handler raises, as Ctrl-C does. In a child, because it traces every line.
-
-
-def install_guards(arena: MemoryMappingArena) -> None:
-    with suppress(InvalidSystemCallError):  # before Linux 6.15 not in shared memory
-        arena.advise_destructive(DestructiveAdvice.GUARD_INSTALL, 0, 3 * PAGE)
 
 
 INTERRUPTED: dict[str, Callable[[MemoryMappingArena], None]] = {

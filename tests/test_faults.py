@@ -854,6 +854,44 @@ def test_handler_installed_afterwards_leaves_short_accesses_to_the_library(
     assert ended.succeeded() == 7 * "9 1\n"
 
 
+LONG_READS = {
+    "read_slice": "lambda: m.read_slice(into, 0)",
+    "is_all_zero": "m.is_all_zero",
+    "find": "lambda: m.find(b'ab')",
+    "find of a byte": "lambda: m.find(b'a')",
+    "rfind": "lambda: m.rfind(b'ab')",
+    "steps": "lambda: m[::4099]",
+}
+
+
+@pytest.mark.parametrize("read", LONG_READS.values(), ids=LONG_READS)
+def test_access_that_is_taken_away_under_a_later_handler_ends_a_long_call(
+    read: str, known_file: KnownFile
+) -> None:
+    program = f"""
+        from concurrent.futures import ThreadPoolExecutor
+        import time
+        from mmapwrap import Protection, ProtectionError, Sharing
+
+        size, ended = 1 << 27, 0
+        into = bytearray(size)
+        lost().is_all_zero(0, 1)
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+        with ThreadPoolExecutor() as threads:
+            for tries in range(20):
+                with MemoryMapping.anonymous(size, sharing=Sharing.PRIVATE) as m:
+                    call = threads.submit({read})
+                    time.sleep(0.001 * (tries % 10))
+                    m.protect(Protection.none())
+                    try:
+                        call.result()
+                    except ProtectionError:
+                        ended += 1
+        print(ended > 0)
+    """
+    assert run(program, known_file).succeeded() == "True\n"
+
+
 @pytest.mark.parametrize("number", ["SIGBUS", "SIGSEGV"])
 def test_signal_that_somebody_sends_kills_where_nobody_handles_it(
     number: str, known_file: KnownFile

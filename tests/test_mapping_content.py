@@ -325,6 +325,14 @@ def test_slice_assigned_its_own_overlapping_view_copies_as_if_aside(
     assert mapping[:PAGE] == before[1 : PAGE + 1]
 
 
+@pytest.mark.parametrize("step", [2**63 - 1, 2**63, 2**70, -(2**63), -(2**70)])
+def test_slice_of_a_step_past_the_end_is_one_byte(step: int, mapping: MemoryMapping) -> None:
+    expected = bytearray(known_bytes(mapping.size))
+    assert mapping[::step] == expected[::step]
+    mapping[::step] = expected[::step] = b"!"
+    assert mapping[:] == expected
+
+
 @pytest.mark.parametrize("step", [2, 3, -1, -2, -PAGE])
 def test_stepped_slice_assigned_its_own_overlapping_view_copies_as_if_aside(
     step: int, mapping: MemoryMapping
@@ -579,6 +587,20 @@ def test_buffer_of_a_closed_or_unreadable_mapping_is_refused(mapping: MemoryMapp
         pytest.raises((ProtectionError, BufferError)),
     ):
         memoryview(m)
+
+
+@needs_buffer_protocol
+def test_closed_mapping_as_the_buffer_of_a_call_says_so(mapping: MemoryMapping) -> None:
+    with MemoryMapping.new(PAGE) as other:
+        mapping.close()
+        calls: list[Callable[[], object]] = [
+            lambda: other.find(mapping),
+            lambda: other.write_slice(mapping, 0),
+            lambda: other.read_slice(mapping, 0),
+        ]
+        for call in calls:
+            with pytest.raises(ClosedMappingError):
+                call()
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python classes export buffers here")

@@ -6,15 +6,18 @@ import io
 import os
 import resource
 import threading
+import time
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from kernel_view import PAGE, KnownFile, child
-from meanwhile import changing, pages_of
+from meanwhile import changing, interrupted_after, pages_of
 
 import mmapwrap
 from mmapwrap import (
@@ -29,9 +32,11 @@ from mmapwrap import (
     SharedMemory,
     SystemCallError,
     UnsupportedByKernelError,
+    _arguments,
     _mapped_file,
     _ownership,
     _syscalls,
+    _transfers,
     attempt,
 )
 from mmapwrap._ownership import Pages
@@ -148,22 +153,36 @@ def test_segments_that_a_change_came_in_between_are_listed_anew(
             pages.alone(arena.segments)
 
 
-def test_protect_of_what_has_become_an_arena_is_refused() -> None:
+def destructive(advice: mmapwrap.DestructiveAdvice) -> Callable[[MemoryMapping, Any], None]:
+    return lambda mapping, offset: mapping.advise_destructive(advice, offset, PAGE)
+
+
+CHANGES: dict[str, Callable[[MemoryMapping, Any], None]] = {
+    "protect": lambda mapping, offset: mapping.protect(READ, offset, PAGE),
+    "remove_range": lambda mapping, offset: mapping.remove_range(offset, PAGE),
+    "REMOVE": destructive(mmapwrap.DestructiveAdvice.REMOVE),
+    "GUARD_INSTALL": destructive(mmapwrap.DestructiveAdvice.GUARD_INSTALL),
+    "GUARD_REMOVE": destructive(mmapwrap.DestructiveAdvice.GUARD_REMOVE),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_change_of_what_has_become_an_arena_is_refused(change: str, known_file: KnownFile) -> None:
     arenas: list[MemoryMappingArena] = []
 
     class Offset:
         def __index__(self) -> int:
             arenas.append(mapping.into_arena())
-            arenas[0].remove(0, PAGE)
+            with known_file.path.open("r+b") as file:
+                arenas[0].add_fd(0, PAGE, file)
             return 0
 
     mapping = MemoryMapping.new(PAGE)
     with pytest.raises(ClosedMappingError):
-        mapping.protect(RW, Offset(), PAGE)
+        CHANGES[change](mapping, Offset())
     with arenas[0] as arena:
-        assert arena.segments() == ()
-        with pytest.raises(ProtectionError):
-            arena[0]
+        assert arena.segments()[0].prot == RW
+        assert arena[:] == known_file.content[:PAGE] == known_file.path.read_bytes()[:PAGE]
 
 
 def test_read_only_mapping_stays_so_where_its_way_to_an_arena_is_interrupted(
@@ -205,60 +224,163 @@ def test_read_only_mapping_that_is_an_arena_all_at_once_loses_nothing(
     assert known_file.path.read_bytes() == known_file.content
 
 
+# What a signal handler raises, or whatever else Python runs beside a call, is nobody's failure.
+
+
 class AlarmError(TimeoutError):
     """What a handler of SIGALRM may raise: an OSError without a number."""
 
 
-def evict(memory: SharedMemory) -> None:
-    with memory.map() as mapping:
-        mapping.evict()
+def numbered() -> OSError:
+    return TimeoutError(errno.ETIMEDOUT, "an alarm")
 
 
-def receive(memory: SharedMemory) -> None:
-    SharedMemory.from_fd(memory)
+def busy() -> OSError:
+    return RegionBusyError(errno.EBUSY, "fcntl")
 
 
-def receive_sealed(memory: SharedMemory) -> None:
-    SharedMemory.from_fd(memory, required_seals=mmapwrap.MemfdSeals.SHRINK)
+def exported() -> mmapwrap.ViewsExportedError:
+    return mmapwrap.ViewsExportedError(1)
 
 
-def busy() -> RegionBusyError:
-    return RegionBusyError(errno.EBUSY, "a change")
+Raised = Callable[[], BaseException]
+Use = Callable[[MemoryMapping, SharedMemory], object]
+BESIDE: dict[str, tuple[object, str, Raised, Use]] = {
+    "evict, fstat": (os, "fstat", numbered, lambda mapping, _: mapping.evict()),
+    "evict, open": (_syscalls, "try_to_open", busy, lambda mapping, _: mapping.evict()),
+    "evict, maps": (_syscalls, "open", numbered, lambda mapping, _: mapping.evict()),
+    "from_fd, fstat": (os, "fstat", AlarmError, lambda _, memory: SharedMemory.from_fd(memory)),
+    "from_fd, name": (os, "readlink", numbered, lambda _, memory: SharedMemory.from_fd(memory)),
+    "from_fd, fileno": (
+        _arguments,
+        "index",
+        ClosedMappingError,
+        lambda _, memory: SharedMemory.from_fd(memory),
+    ),
+    "from_fd, seals": (
+        _syscalls,
+        "_fcntl",
+        busy,
+        lambda _, memory: SharedMemory.from_fd(memory, required_seals=mmapwrap.MemfdSeals.SHRINK),
+    ),
+    "find": (_syscalls, "_from_buffer", exported, lambda mapping, _: mapping.find(b"a")),
+    "read_slice": (
+        _syscalls,
+        "_from_buffer",
+        ValueError,
+        lambda mapping, _: mapping.read_slice(bytearray(1), 0),
+    ),
+    "msync": (_syscalls, "msync", OverflowError, lambda mapping, _: mapping.msync()),
+    "read a byte": (_syscalls, "read_byte", OverflowError, lambda mapping, _: mapping[0]),
+    "write a byte": (
+        _syscalls,
+        "write_byte",
+        OverflowError,
+        lambda mapping, _: mapping.__setitem__(0, 1),
+    ),
+    "load": (
+        mmapwrap.u64,
+        "_load",
+        OverflowError,
+        lambda mapping, _: mapping.read_obj(mmapwrap.u64, 0),
+    ),
+    "store": (
+        mmapwrap.u64,
+        "_store",
+        OverflowError,
+        lambda mapping, _: mapping.write_obj(mmapwrap.u64, 1, 0),
+    ),
+    "read_from_fd": (
+        _syscalls,
+        "read_from_fd",
+        busy,
+        lambda mapping, memory: mapping.get_slice(0, PAGE).read_from_fd(memory),
+    ),
+    "write_to_fd, the descriptor": (
+        _transfers,
+        "as_descriptor",
+        busy,
+        lambda mapping, memory: mapping.get_slice(0, PAGE).write_to_fd(memory),
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("module", "name", "error", "call"),
-    [
-        (_syscalls, "file_status", AlarmError, evict),
-        (_syscalls, "open_file", busy, evict),
-        (os, "readlink", AlarmError, receive),
-        (_syscalls, "get_seals", busy, receive_sealed),
-    ],
-)
-def test_what_a_signal_handler_raises_is_no_failure_of_a_system_call(
-    module: Any,
-    name: str,
-    error: Callable[[], OSError],
-    call: Callable[[SharedMemory], None],
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_a_signal_handler_raises_is_no_failure_of_the_call(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, attribute, error, use = BESIDE[name]
+    raised = error()
+
+    def interrupted(*_: object) -> None:
+        raise raised
+
+    with SharedMemory.new("interrupted", PAGE) as memory, memory.map() as mapping:
+        with monkeypatch.context() as patched:
+            # As with a signal's handler, the frame that raises is not that of what is called.
+            patched.setattr(module, attribute, partial(interrupted), raising=False)
+            with pytest.raises(type(raised)) as caught:
+                use(mapping, memory)
+        assert caught.value is raised
+
+
+def test_what_a_signal_handler_raises_as_a_guard_is_left_comes_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(*_: object) -> None:
-        raise error()
+    raised = IndexError("a handler's")
 
-    with SharedMemory.new("interrupted", PAGE) as memory:
-        monkeypatch.setattr(module, name, interrupted)
-        with pytest.raises(type(error())):
-            call(memory)
+    def interrupted() -> None:
+        raise raised
+
+    with MemoryMapping.new(PAGE) as mapping, ExitStack() as left:
+        guard = mapping.fault_guard()
+        left.push(guard)
+        guard.__enter__()
+        with monkeypatch.context() as patched:
+            patched.setattr(guard, "_entered", SimpleNamespace(pop=partial(interrupted)))
+            with pytest.raises(IndexError) as caught:
+                guard.__exit__(None, None, None)
+        assert caught.value is raised
 
 
-def test_status_asked_as_a_signal_handler_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(fd: int) -> os.stat_result:
-        raise AlarmError
+SOONER_OR_LATER: dict[str, tuple[Raised, Use]] = {
+    "from_fd": (numbered, lambda _, memory: SharedMemory.from_fd(memory.fileno())),
+    "from_file": (AlarmError, lambda _, memory: MemoryMapping.from_file(memory).close()),
+    "msync": (OverflowError, lambda mapping, _: mapping.msync()),
+    "a byte": (OverflowError, lambda mapping, _: mapping[5]),
+    "find": (exported, lambda mapping, _: mapping.find(b"abc")),
+    "evict": (busy, lambda mapping, _: mapping.evict()),
+    "protect": (ClosedMappingError, lambda mapping, _: mapping.protect(RW)),
+}
 
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fstat", interrupted)
-        with pytest.raises(AlarmError):
-            _syscalls.file_status(0)
+
+def interrupt_anywhere(name: str) -> None:
+    """Wherever a signal's handler raises in a call, that and nothing else comes out of it."""
+    error, use = SOONER_OR_LATER[name]
+    interruptions, end = 0, time.monotonic() + 1
+    with SharedMemory.new("interrupted", PAGE) as memory, memory.map() as mapping:
+        path = f"/proc/self/fd/{memory.fileno()}"
+        with MemoryMapping.from_file(path) if name == "evict" else mapping as used:
+
+            def use_again_and_again() -> None:
+                while True:
+                    use(used, memory)
+
+            while time.monotonic() < end:
+                seconds = 0.000001 * (1 + interruptions % 60)
+                interruptions += interrupted_after(seconds, use_again_and_again, error())
+    assert interruptions > 100
+
+
+@pytest.mark.parametrize("name", SOONER_OR_LATER)
+def test_exception_of_a_signal_handler_comes_out_wherever_it_is_raised(name: str) -> None:
+    program = """
+        import sys
+        from test_ownership import interrupt_anywhere
+        interrupt_anywhere(*sys.argv[1:])
+    """
+    # Coverage takes locks of its own, which an interruption would leave locked.
+    child(program, name, measured=False).succeeded()
 
 
 class Marker:
