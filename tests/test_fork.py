@@ -96,7 +96,8 @@ ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 def place_at(address: int, size: int, flags: int, fd: int) -> bool:
     """Map what is not the library's at an address; False where something is there."""
     protection = mmap.PROT_READ | mmap.PROT_WRITE
-    return libc.mmap(address, size, protection, flags | FIXED_NOREPLACE, fd, 0) == address
+    place = libc.mmap(address, size, protection, flags | FIXED_NOREPLACE, fd, 0)
+    return bool(place == address)
 
 
 def map_at(address: int, size: int, flags: int, fd: int) -> None:
