@@ -38,7 +38,7 @@ typedef struct {
 
 static chosen_bytes choose(const mmw_pages *pages, uint64_t offset, uint64_t count, int64_t step)
 {
-    uint64_t stride = step < 0 ? (uint64_t)-step : (uint64_t)step;
+    uint64_t stride = step < 0 ? -(uint64_t)step : (uint64_t)step;
     return (chosen_bytes){pages->base + offset + (step < 0 ? count - 1 : 0),
                           (count - 1) / stride + 1, count};
 }
