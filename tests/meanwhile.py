@@ -16,6 +16,10 @@ class Interruption(BaseException):
     """What no code expects, at a place that no code expects."""
 
 
+def do_nothing(number: int, frame: FrameType | None) -> None:
+    """For a signal that Python handles late; of one without a handler it would complain."""
+
+
 def interrupted_after(
     seconds: float, call: Callable[[], object], exception: BaseException | None = None
 ) -> bool:
@@ -42,7 +46,11 @@ def interrupted_after(
         if error is not raised:
             raise
         return True
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, do_nothing)
+        # Or this frame and the exception would keep each other, and all that the others hold.
+        raised.__traceback__ = raised.__context__ = None
     assert not has_raised, "the handler's exception was swallowed"
     return False
 
