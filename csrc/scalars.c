@@ -24,7 +24,7 @@ static int64_t check_scalar(mmw_pages *pages, uint64_t offset, int mode, int nee
     int64_t refused = mmw_check_access(pages, offset, width, need);
     if (refused || !(mode & MMW_VOLATILE)) return refused;
     uint64_t address = (uint64_t)(uintptr_t)pages->base + offset;
-    return address % width == 0 ? 0 : MMW_REFUSED(MMW_MISALIGNED);
+    return (address & (width - 1)) == 0 ? 0 : MMW_REFUSED(MMW_MISALIGNED);
 }
 
 static int64_t load_bits(mmw_pages *pages, uint64_t offset, int mode, uint64_t *bits)

@@ -13,6 +13,7 @@ from mmapwrap.errors import (
     InvalidArgumentError,
     InvalidOffsetError,
     NotPageAlignedError,
+    in_digits,
     system_call_error,
 )
 
@@ -42,7 +43,7 @@ def as_descriptor(fd: Descriptor) -> int:
         try:
             number = index(fileno())
         except (ValueError, OSError) as error:  # a closed file, or one without a descriptor
-            if not _syscalls.is_raised_by(fileno, error):
+            if _syscalls.is_of_a_handler(error):
                 raise
             failure = getattr(error, "errno", None) or errno.EBADF
             raise system_call_error(failure, "fileno") from error
@@ -52,18 +53,16 @@ def as_descriptor(fd: Descriptor) -> int:
 
 
 def _as_number(fd: object) -> int:
-    try:
-        return index(cast("SupportsIndex", fd))
-    except TypeError:
-        message = f"an int or an object with fileno() is needed, not {type(fd).__name__}"
-        raise TypeError(message) from None
+    if not hasattr(fd, "__index__"):
+        raise TypeError(f"an int or an object with fileno() is needed, not {type(fd).__name__}")
+    return index(cast("SupportsIndex", fd))
 
 
 def as_size(size: SupportsIndex) -> int:
     """A number of bytes that a mapping can have: at least one."""
     number = size if type(size) is int else index(size)
     if not 0 < number < _syscalls.ADDRESS_SPACE:
-        raise InvalidArgumentError(f"size {number} is not between 1 and 2**64 - 1")
+        raise InvalidArgumentError(f"size {in_digits(number)} is not between 1 and 2**64 - 1")
     return number
 
 
@@ -73,7 +72,7 @@ def as_alignment(align: SupportsIndex) -> int:
     if number <= 0 or number & (number - 1):
         raise InvalidAlignmentError(number)
     if number >= _syscalls.ADDRESS_SPACE:
-        raise InvalidArgumentError(f"align {number} goes past 2**64")
+        raise InvalidArgumentError(f"align {in_digits(number)} goes past 2**64")
     return number
 
 
@@ -105,14 +104,14 @@ def as_fixed_address(address: SupportsIndex, size: int, file_offset: int) -> int
 
 def as_protection(prot: Protection) -> Protection:
     """A Protection, and not the integer that it stands for."""
-    if prot.__class__ is not Protection:
+    if type(prot) is not Protection:
         raise TypeError(f"prot must be a Protection, not {type(prot).__name__}")
     return prot
 
 
 def as_sharing(sharing: Sharing) -> Sharing:
     """A Sharing, and not the integer that it stands for."""
-    if sharing.__class__ is not Sharing:
+    if type(sharing) is not Sharing:
         raise TypeError(f"sharing must be a Sharing, not {type(sharing).__name__}")
     return sharing
 
@@ -121,5 +120,5 @@ def as_byte(value: SupportsIndex) -> int:
     """An integer that a byte holds."""
     number = index(value)
     if not 0 <= number <= 0xFF:
-        raise InvalidArgumentError(f"{number} is not a byte: it must be between 0 and 255")
+        raise InvalidArgumentError(f"{in_digits(number)} is not between 0 and 255, as a byte is")
     return number

@@ -34,7 +34,7 @@ class FaultGuard:
         try:
             self._entered.pop()
         except IndexError as error:
-            if not _syscalls.is_raised_by(self._entered.pop, error):
+            if not _syscalls.is_from_c(error):
                 raise
             return  # never entered: there may be a guard of somebody else
         pages = self._pages

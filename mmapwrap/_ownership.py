@@ -314,7 +314,7 @@ class Pages:
         """Gives ranges the protection that they had, where a failed call may have changed it."""
         for first, last, old in before:
             back = 0
-            if old & _ANY & ~bits:
+            if old & _ANY != bits & _ANY:
                 back = _syscalls.protect(self.handle, first, last - first, (old & _ANY, _ANY))
             if back >= 0:
                 self._by_range().assign(first, last, old)

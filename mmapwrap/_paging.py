@@ -50,8 +50,8 @@ class PagedRegion(RegionBase):
             SystemCallError: The kernel refused for another reason.
             TypeError: The advice is not an `Advice`.
         """
-        if advice.__class__ is not Advice:
-            raise TypeError(f"advice must be an Advice, not {advice!r}")
+        if type(advice) is not Advice:
+            raise TypeError(f"advice must be an Advice, not {type(advice).__name__}")
         self._pages.call(_syscalls.advise, offset, count, advice)
 
     def advise_destructive(
@@ -78,8 +78,8 @@ class PagedRegion(RegionBase):
             SystemCallError: The kernel refused for another reason.
             TypeError: The advice is not a `DestructiveAdvice`.
         """
-        if advice.__class__ is not DestructiveAdvice:
-            raise TypeError(f"advice must be a DestructiveAdvice, not {advice!r}")
+        if type(advice) is not DestructiveAdvice:
+            raise TypeError(f"advice must be a DestructiveAdvice, not {type(advice).__name__}")
         pages = self._pages
         if advice is DestructiveAdvice.REMOVE:
             self._change(pages, pages.remove, *pages.span(offset, count))
@@ -227,8 +227,8 @@ class PagedRegion(RegionBase):
             RegionBusyError: `invalidate` and some of the range is locked.
             TypeError: The mode is not a `SyncMode`.
         """
-        if mode.__class__ is not SyncMode:
-            raise TypeError(f"mode must be a SyncMode, not {mode!r}")
+        if type(mode) is not SyncMode:
+            raise TypeError(f"mode must be a SyncMode, not {type(mode).__name__}")
         flags = mode | _syscalls.MS_INVALIDATE if invalidate else mode
         self._pages.call(_syscalls.msync, offset, count, flags)
 

@@ -74,7 +74,7 @@ class Protection:
 
     def allows(self, other: "Protection") -> bool:
         """Whether everything that `other` allows is allowed here too."""
-        if other.__class__ is not Protection:
+        if type(other) is not Protection:
             raise TypeError(f"a Protection is needed, not {type(other).__name__}")
         return not other.bits & ~self.bits
 

@@ -20,7 +20,7 @@ class Residency:
 
     offset: int
     page_size: int
-    pages: bytes
+    pages: bytes = attrs.field(converter=bytes)
 
     @property
     def total(self) -> int:

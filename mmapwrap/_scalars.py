@@ -16,7 +16,7 @@ from typing import (
 )
 
 from mmapwrap import _syscalls
-from mmapwrap.errors import InvalidArgumentError
+from mmapwrap.errors import InvalidArgumentError, in_digits
 
 if TYPE_CHECKING:
     from mmapwrap._ownership import Pages
@@ -99,7 +99,7 @@ class Scalar(Generic[N]):
 
     def store(self, pages: "Pages", value: N, offset: SupportsIndex, mode: int) -> None:
         """Writes the number, with the errors of the pages. `mode`: the scalar's own or volatile."""
-        if value.__class__ is not self._kind:
+        if type(value) is not self._kind:
             value = self._as_value(value)
         if pages.protections is not None or type(offset) is not int:
             offset = pages.checked(_syscalls.PROT_WRITE, offset, self.size)
@@ -119,7 +119,7 @@ class Scalar(Generic[N]):
 
 def not_a_scalar(scalar: object) -> TypeError:
     """What to say of the name of a scalar, or of a type of another library."""
-    return TypeError(f"a scalar such as mmapwrap.u32 is needed, not {scalar!r}")
+    return TypeError(f"a scalar such as mmapwrap.u32 is needed, not {type(scalar).__name__}")
 
 
 def _mode(size: int, order: ByteOrder) -> int:
@@ -135,7 +135,9 @@ def _integer(
     def as_value(value: int) -> int:
         number = index(value)
         if not low <= number <= high:
-            raise InvalidArgumentError(f"{number} is not between {low} and {high}, as {name} is")
+            raise InvalidArgumentError(
+                f"{in_digits(number)} is not between {low} and {high}, as {name} is"
+            )
         return number
 
     def decode(content: bytes) -> int:
@@ -156,8 +158,10 @@ def _float(name: str, size: int, order: ByteOrder = sys.byteorder) -> Scalar[flo
             raise TypeError(f"{name} is a number, and not a {type(value).__name__}")
         try:
             return float(value)
-        except OverflowError:
-            raise InvalidArgumentError(f"{value} is too large for {name}") from None
+        except OverflowError as error:
+            if _syscalls.is_of_a_handler(error):
+                raise
+            raise InvalidArgumentError(f"the number is too large for {name}") from error
 
     code: Literal["f", "d"] = "f" if size == 4 else "d"
 

@@ -72,7 +72,8 @@ class SearchableRegion(RegionBase):
 
     def __contains__(self, item: object) -> bool:
         """Whether a byte, or a run of bytes, is somewhere in the region; as `find`."""
-        if hasattr(item, "__index__"):
+        # An array has an __index__ as well, for what it has one item of.
+        if hasattr(item, "__index__") and not getattr(item, "shape", ()):
             item = bytes((as_byte(cast("SupportsIndex", item)),))
         return self.find(cast("ReadableBuffer", item)) >= 0
 

@@ -256,7 +256,9 @@ class SharedMemory:
             TypeError: `seals` is not of MemfdSeals.
         """
         fd, _owner = self._open_descriptor()
-        _syscalls.add_seals(fd, _as_seals(seals))
+        if not 0 <= _as_seals(seals) <= _syscalls.LARGEST_ARGUMENT:
+            raise system_call_error(errno.EINVAL, "fcntl")
+        _syscalls.add_seals(fd, seals)
 
     def map(
         self,
@@ -302,8 +304,8 @@ def _as_name(name: object) -> bytes:
 
 
 def _as_seals(seals: MemfdSeals) -> MemfdSeals:
-    if seals.__class__ is not MemfdSeals:
-        raise TypeError(f"seals must be MemfdSeals, not {seals!r}")
+    if type(seals) is not MemfdSeals:
+        raise TypeError(f"seals must be MemfdSeals, not {type(seals).__name__}")
     return seals
 
 
@@ -315,7 +317,7 @@ def _available_memory() -> int:
 
 def _require_seals(fd: int, required: MemfdSeals) -> None:
     actual = MemfdSeals(_syscalls.get_seals_if_any(fd))
-    if required & ~actual:
+    if int(required) & ~int(actual):  # also of bits that no seal has
         raise MissingSealsError(required, actual)
 
 
@@ -323,7 +325,7 @@ def _name_of(fd: int) -> str:
     try:
         path = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115  # pathlib takes long to import
     except OSError as error:
-        if not _syscalls.is_raised_by(os.readlink, error):
+        if not _syscalls.is_from_c(error):
             raise  # a signal handler did
         return ""  # without /proc nobody knows the name, which is only for people
     return path.removeprefix("/memfd:").removesuffix(" (deleted)")

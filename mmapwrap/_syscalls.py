@@ -80,6 +80,8 @@ PAGE_SIZE: Final = os.sysconf("SC_PAGESIZE")
 ADDRESS_SPACE: Final = 2**64
 LARGEST_FILE_OFFSET: Final = 2**63 - 1
 LARGEST_DESCRIPTOR: Final = 2**31 - 1
+LARGEST_ARGUMENT: Final = 2**31 - 1
+"""Of fcntl(2): an int."""
 
 # Refusals: what a helper says without asking the kernel.
 REFUSED_CLOSED: Final = lib.MMW_CLOSED
@@ -220,16 +222,25 @@ def has_numbers(*numbers: int) -> bool:
     return all(0 <= number < ADDRESS_SPACE for number in numbers)
 
 
-def is_raised_by(call: object, error: BaseException) -> bool:
-    """Whether a call itself raised the error, asked where that is caught, by who made the call.
+def is_from_c(error: BaseException) -> bool:
+    """Whether a function of C raised the error, asked where that is caught, by who called it.
 
-    Otherwise something that it called did, or a signal handler, which Python runs between any two
-    calls. What C raises has no frame of its own.
+    Otherwise Python code did that C called, or that ran beside it: a signal's handler.
     """
-    inner = error.__traceback__ and error.__traceback__.tb_next
-    if inner is None:
-        return True
-    return inner.tb_next is None and inner.tb_frame.f_code is getattr(call, "__code__", None)
+    return error.__traceback__ is None or error.__traceback__.tb_next is None
+
+
+def is_of_a_handler(error: BaseException) -> bool:
+    """Whether a signal's handler raised the error, in the middle of Python code of others."""
+    import signal  # noqa: PLC0415  # only for the error's sake
+
+    handlers = {
+        getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()
+    }
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code not in handlers:
+        traceback = traceback.tb_next
+    return traceback is not None
 
 
 def page_size() -> int:
@@ -415,8 +426,10 @@ def bytes_in(buffer: "Buffer") -> "CData":
     """A buffer's bytes for a helper to read; TypeError where it has none in one piece."""
     try:
         return _from_buffer(_BYTES, buffer)
+    except MmapError:
+        raise
     except (BufferError, ValueError) as error:
-        if not is_raised_by(_from_buffer, error):
+        if is_of_a_handler(error):
             raise
         raise _not_contiguous(buffer, "a") from error
 
@@ -425,8 +438,10 @@ def bytes_to_fill(buffer: "Buffer") -> "CData":
     """A buffer's bytes for a helper to write; TypeError where it is read-only."""
     try:
         return _from_buffer(_BYTES, buffer, True)  # noqa: FBT003  # faster than by its name
+    except MmapError:
+        raise
     except (BufferError, ValueError) as error:
-        if not is_raised_by(_from_buffer, error):
+        if is_of_a_handler(error):
             raise
         raise _not_contiguous(buffer, "a writable") from error
 
@@ -459,12 +474,12 @@ def lines_of(path: str) -> "Iterator[bytes]":
     try:
         file = open(path, "rb")  # noqa: SIM115  # to tell its errors from those of reading
     except OSError as error:
-        raise _translated(error, open, path) from None
+        raise _translated(error, "open", path) from None
     with file:
         try:
             yield from file
         except OSError as error:
-            raise _translated(error, file.read, path) from None
+            raise _translated(error, "read", path) from None
 
 
 def file_status(fd: int) -> os.stat_result:
@@ -472,13 +487,11 @@ def file_status(fd: int) -> os.stat_result:
     try:
         return os.fstat(fd)
     except OSError as error:
-        raise _translated(error, os.fstat) from None
+        raise _translated(error, "fstat") from None
 
 
-def _translated(
-    error: OSError, call: "Callable[..., object]", filename: str | None = None
-) -> OSError:
+def _translated(error: OSError, syscall: str, filename: str | None = None) -> OSError:
     """The library's error of a system call; what a signal handler raised stays as it is."""
-    if error.errno is None or not is_raised_by(call, error):
+    if error.errno is None or not is_from_c(error):
         return error
-    return system_call_error(error.errno, call.__name__, filename)
+    return system_call_error(error.errno, syscall, filename)

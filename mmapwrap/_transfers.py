@@ -44,7 +44,7 @@ def _transfer(
     try:
         number = as_descriptor(fd)
     except SystemCallError as error:
-        if not _syscalls.is_raised_by(as_descriptor, error):
+        if _syscalls.is_of_a_handler(error):
             raise
         raise failed(error.errno) from error
     position = _AT_POSITION if file_offset is None else as_file_offset(file_offset)

@@ -29,7 +29,7 @@ class TypedRegion(RegionBase):
             MappingFaultError: It could not be read in.
             TypeError: `scalar` is none of the package's.
         """
-        if scalar.__class__ is not Scalar:
+        if type(scalar) is not Scalar:
             raise not_a_scalar(scalar)
         return scalar.load(self._pages, offset, scalar.mode)
 
@@ -49,7 +49,7 @@ class TypedRegion(RegionBase):
             MappingFaultError: It could not be read in.
             TypeError: `scalar` is none of the package's, or the value no number.
         """
-        if scalar.__class__ is not Scalar:
+        if type(scalar) is not Scalar:
             raise not_a_scalar(scalar)
         scalar.store(self._pages, value, offset, scalar.mode)
 
@@ -60,7 +60,7 @@ class TypedRegion(RegionBase):
             VolatileMisalignedError: Its address is not a multiple of its width.
             The errors of `read_obj`.
         """
-        if scalar.__class__ is not Scalar:
+        if type(scalar) is not Scalar:
             raise not_a_scalar(scalar)
         return scalar.load(self._pages, offset, scalar.volatile_mode)
 
@@ -71,7 +71,7 @@ class TypedRegion(RegionBase):
             VolatileMisalignedError: Its address is not a multiple of its width.
             The errors of `write_obj`.
         """
-        if scalar.__class__ is not Scalar:
+        if type(scalar) is not Scalar:
             raise not_a_scalar(scalar)
         scalar.store(self._pages, value, offset, scalar.volatile_mode)
 

@@ -164,7 +164,7 @@ class VolatileSlice:
 
     def _place_of(self, scalar: Scalar[N], offset: SupportsIndex) -> int:
         """Where in the region a number of the slice is."""
-        if scalar.__class__ is not Scalar:
+        if type(scalar) is not Scalar:
             raise not_a_scalar(scalar)
         if type(offset) is not int:
             offset = index(offset)
@@ -196,7 +196,7 @@ class VolatileSlice:
 
     def copy_to_volatile_slice(self, slice: "VolatileSlice") -> int:  # noqa: A002
         """Copies to another slice; returns the bytes: those that both have. They may overlap."""
-        if slice.__class__ is not VolatileSlice:
+        if type(slice) is not VolatileSlice:
             raise TypeError(f"a VolatileSlice is needed, not {type(slice).__name__}")
         (start, size), (other_start, other_size) = self._range, slice._range
         count = min(size, other_size)

@@ -67,8 +67,17 @@ __all__ = [
 _Filename: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
+def in_digits(number: int) -> str:
+    """A number as messages give it: of more than 4300 decimal digits Python makes none."""
+    return str(number) if number.bit_length() <= 1024 else f"{number:#x}"
+
+
 def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{in_digits(number)} {noun}" if number == 1 else f"{in_digits(number)} {noun}s"
+
+
+def _shown(value: object) -> str:
+    return in_digits(value) if type(value) is int else repr(value)
 
 
 def _accesses(protection: Protection) -> str:
@@ -91,7 +100,7 @@ class MmapError(Exception):
     def __repr__(self) -> str:
         if not self.__match_args__:
             return super().__repr__()
-        numbers = (f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
+        numbers = (f"{name}={_shown(getattr(self, name))}" for name in self.__match_args__)
         return f"{type(self).__name__}({', '.join(numbers)})"
 
 
@@ -122,12 +131,13 @@ class InvalidRangeError(InvalidAddressError):
 
     def __str__(self) -> str:
         if self.offset < 0:
-            return f"the offset {self.offset} is negative"
+            return f"the offset {in_digits(self.offset)} is negative"
         if self.count < 0:
-            return f"the count {self.count} is negative"
+            return f"the count {in_digits(self.count)} is negative"
         return (
-            f"the range of {_counted(self.count, 'byte')} at offset {self.offset} ends at "
-            f"{self.offset + self.count}, but the region has {_counted(self.region_size, 'byte')}"
+            f"the range of {_counted(self.count, 'byte')} at offset {in_digits(self.offset)} ends "
+            f"at {in_digits(self.offset + self.count)}, "
+            f"but the region has {_counted(self.region_size, 'byte')}"
         )
 
 
@@ -142,7 +152,7 @@ class InvalidIndexError(InvalidRangeError, IndexError):
 
     def __str__(self) -> str:
         region_size = _counted(self.region_size, "byte")
-        return f"the index {self.offset} is outside a region of {region_size}"
+        return f"the index {in_digits(self.offset)} is outside a region of {region_size}"
 
 
 class InvalidAlignmentError(MmapError, ValueError):
@@ -159,9 +169,10 @@ class InvalidAlignmentError(MmapError, ValueError):
         self.align = align
 
     def __str__(self) -> str:
+        align = in_digits(self.align)
         if self.align > 0 and self.align.bit_count() == 1:
-            return f"the alignment {self.align} cannot be given with a fixed address"
-        return f"the alignment {self.align} is not a power of two"
+            return f"the alignment {align} cannot be given with a fixed address"
+        return f"the alignment {align} is not a power of two"
 
 
 class InvalidArgumentError(MmapError, ValueError):
@@ -195,9 +206,10 @@ class InvalidOffsetError(MmapError, ValueError):
         self.offset = offset
 
     def __str__(self) -> str:
+        offset = in_digits(self.offset)
         if self.offset < 0:
-            return f"the file offset {self.offset} is negative"
-        return f"the file offset {self.offset} is past 2**63 - 1, the last that a file can have"
+            return f"the file offset {offset} is negative"
+        return f"the file offset {offset} is past 2**63 - 1, the last that a file can have"
 
 
 class NotPageAlignedError(MmapError, ValueError):
@@ -289,9 +301,8 @@ class MissingSealsError(MmapError, ValueError):
         self.required, self.actual = required, actual
 
     def __str__(self) -> str:
-        missing = self.required & ~self.actual
-        names = "|".join(seal.name or str(int(seal)) for seal in missing)
-        return f"the memory is not sealed against what is required: {names}"
+        missing = type(self.required)(int(self.required) & ~int(self.actual))
+        return f"the memory is not sealed against what is required: {missing.name or hex(missing)}"
 
 
 class ViewsExportedError(MmapError, BufferError):

@@ -329,6 +329,14 @@ def test_protection_of_another_type_changes_nothing(
                 call()
 
 
+def test_protect_that_is_refused_half_way_takes_back_what_it_gave(known_file: KnownFile) -> None:
+    with opened(known_file.path, os.O_RDONLY) as fd, MemoryMappingArena.new(2 * PAGE) as arena:
+        arena.add_anon_protection(0, PAGE, READ)
+        arena.add_fd_offset_protection(PAGE, PAGE, fd, 0, READ)
+        with unchanged(arena), pytest.raises(AccessDeniedError):
+            arena.protect(RW)
+
+
 def test_protect_that_is_refused_behind_guard_pages_leaves_what_is_below_them(
     known_file: KnownFile,
 ) -> None:

@@ -878,10 +878,14 @@ def test_access_that_is_taken_away_under_a_later_handler_ends_a_long_call(
         lost().is_all_zero(0, 1)
         signal.signal(signal.SIGSEGV, signal.SIG_DFL)
         with ThreadPoolExecutor() as threads:
-            for tries in range(20):
+            with MemoryMapping.anonymous(size, sharing=Sharing.PRIVATE) as m:
+                started = time.monotonic()
+                threads.submit({read}).result()
+                took = time.monotonic() - started
+            for tries in range(1, 20):
                 with MemoryMapping.anonymous(size, sharing=Sharing.PRIVATE) as m:
                     call = threads.submit({read})
-                    time.sleep(0.001 * (tries % 10))
+                    time.sleep(took * tries / 20)  # well into the call
                     m.protect(Protection.none())
                     try:
                         call.result()

@@ -43,6 +43,7 @@ from mmapwrap import (
     Protection,
     ProtectionError,
     RegionBusyError,
+    Residency,
     Sharing,
     SyncMode,
     UnsupportedOperationError,
@@ -1179,6 +1180,15 @@ def test_residency_is_what_mincore_says() -> None:
         assert residency.resident_bytes == 3 * PAGE
         assert residency.fraction == 0.5
         assert list(residency.ranges()) == [(PAGE, 2 * PAGE), (5 * PAGE, PAGE)]
+
+
+def test_residency_keeps_bytes_of_its_own(known_file: KnownFile) -> None:
+    with MemoryMapping.from_file(known_file.path) as m:
+        told = Residency(0, PAGE, m.view())
+        os.truncate(known_file.path, 0)
+        assert told.pages == known_file.content
+        assert told.total == len(known_file.content)
+        assert told.resident <= told.total
 
 
 def test_residency_of_a_range_is_of_its_pages() -> None:

@@ -176,6 +176,8 @@ def test_in_is_that_of_bytes(haystack: bytes, item: bytes | int) -> None:
         assert (item in m) is (item in haystack)
         assert (haystack in m) is True
         assert (Index(haystack[-1]) in m) is True
+        assert (np.frombuffer(haystack[:3], np.uint8) in m) is True
+        assert (np.uint8(haystack[0]) in m) is True
 
 
 @pytest.mark.parametrize("item", [-1, 256, 2**64])

@@ -410,6 +410,14 @@ def test_from_fd_of_a_closed_shared_memory_is_refused(memory: SharedMemory) -> N
 # Required seals
 
 
+def test_seals_that_no_kernel_knows_are_on_nothing(memory: SharedMemory) -> None:
+    for bits in (0x40, 2**31, 2**40):
+        with nothing_left(), pytest.raises(MissingSealsError, match=hex(bits)):
+            SharedMemory.from_fd(memory, required_seals=MemfdSeals(bits))
+        with nothing_left(), pytest.raises(InvalidSystemCallError):
+            memory.add_seals(MemfdSeals(bits))
+
+
 def test_from_fd_with_the_required_seals_is_taken(memory: SharedMemory) -> None:
     memory.add_seals(MemfdSeals.SHRINK | MemfdSeals.GROW)
     wanted = [
