@@ -14,7 +14,7 @@ from mmapwrap import (
     WriteFromMemoryError,
 )
 from random_programs.arguments import Spot, picks, sizes, spots
-from random_programs.model import READ, UNKNOWN, WRITE, Memory, are_aliases
+from random_programs.model import READ, UNKNOWN, WRITE, File, Memory, are_aliases
 from random_programs.program import Program
 
 
@@ -132,16 +132,14 @@ class CopySteps(Program):
         is_sealed = not reads and bool(store.seals)
         if lacking or is_sealed:
             may = may | {failed}
+        if lacking and not reads:  # it looks where the kernel's fault was
+            may = may | {MappingFaultError}
         is_shared = any(page.store is store for page in memory.touched(start, start + count))
         wanted = max(min(count, store.size - offset), 0) if reads else count
         way = "read_from_fd" if reads else "write_to_fd"
         done = self.step(f"_ = {part.name}.{way}({file.name}, {count}, {offset})", must, may)
         if not done:
-            if isinstance(self.failure, failed) and reads:
-                memory.forget(start, start + count)
-            elif isinstance(self.failure, failed) and not file.is_closed:
-                # The file may end where the write would have begun.
-                store.size = os.fstat(self.space[file.name].fileno()).st_size
+            self.transfer_failed(memory, start, count, file, offset, lacking, reads)
             return
         moved = self.result
         assert moved == wanted or (lacking and moved < wanted) or (is_sealed and moved < wanted)
@@ -155,3 +153,28 @@ class CopySteps(Program):
                 page.forget()
             if not reads and moved:
                 store.write(offset, bytes(moved), bytes(moved))
+
+    def transfer_failed(
+        self,
+        memory: Memory,
+        start: int,
+        count: int,
+        file: File,
+        offset: int,
+        lacking: set[int],
+        reads: bool,
+    ) -> None:
+        """What is known no more after a transfer that failed."""
+        store = file.store
+        if reads:
+            if isinstance(self.failure, ReadToMemoryError):
+                memory.forget(start, start + count)
+        elif lacking and isinstance(self.failure, MappingFaultError):
+            memory.fault(lacking, certain=False)
+            store.size = os.fstat(self.space[file.name].fileno()).st_size
+            written = max(min(count, store.size - offset), 0)
+            store.write(offset, bytes(written), bytes(written))
+            memory.forget(start, start + count)
+        elif isinstance(self.failure, WriteFromMemoryError) and not file.is_closed:
+            # The file may end where the write would have begun.
+            store.size = os.fstat(self.space[file.name].fileno()).st_size
