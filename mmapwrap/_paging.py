@@ -15,7 +15,7 @@ from mmapwrap._ownership import READ, WRITE, Pages
 from mmapwrap._protection import Protection
 from mmapwrap._region_base import RegionBase
 from mmapwrap._residency import Residency
-from mmapwrap.errors import ClosedMappingError, UnsupportedByKernelError
+from mmapwrap.errors import ClosedMappingError, UnsupportedByKernelError, shown
 
 Ts = TypeVarTuple("Ts")
 
@@ -51,7 +51,7 @@ class PagedRegion(RegionBase):
             TypeError: The advice is not an `Advice`.
         """
         if type(advice) is not Advice:
-            raise TypeError(f"advice must be an Advice, not {type(advice).__name__}")
+            raise TypeError(f"advice must be an Advice, not {shown(advice)}")
         self._pages.call(_syscalls.advise, offset, count, advice)
 
     def advise_destructive(
@@ -79,7 +79,7 @@ class PagedRegion(RegionBase):
             TypeError: The advice is not a `DestructiveAdvice`.
         """
         if type(advice) is not DestructiveAdvice:
-            raise TypeError(f"advice must be a DestructiveAdvice, not {type(advice).__name__}")
+            raise TypeError(f"advice must be a DestructiveAdvice, not {shown(advice)}")
         pages = self._pages
         if advice is DestructiveAdvice.REMOVE:
             self._change(pages, pages.remove, *pages.span(offset, count))
@@ -228,7 +228,7 @@ class PagedRegion(RegionBase):
             TypeError: The mode is not a `SyncMode`.
         """
         if type(mode) is not SyncMode:
-            raise TypeError(f"mode must be a SyncMode, not {type(mode).__name__}")
+            raise TypeError(f"mode must be a SyncMode, not {shown(mode)}")
         flags = mode | _syscalls.MS_INVALIDATE if invalidate else mode
         self._pages.call(_syscalls.msync, offset, count, flags)
 

@@ -16,7 +16,7 @@ from typing import (
 )
 
 from mmapwrap import _syscalls
-from mmapwrap.errors import InvalidArgumentError, in_digits
+from mmapwrap.errors import InvalidArgumentError, in_digits, shown
 
 if TYPE_CHECKING:
     from mmapwrap._ownership import Pages
@@ -119,7 +119,7 @@ class Scalar(Generic[N]):
 
 def not_a_scalar(scalar: object) -> TypeError:
     """What to say of the name of a scalar, or of a type of another library."""
-    return TypeError(f"a scalar such as mmapwrap.u32 is needed, not {type(scalar).__name__}")
+    return TypeError(f"a scalar such as mmapwrap.u32 is needed, not {shown(scalar)}")
 
 
 def _mode(size: int, order: ByteOrder) -> int:
@@ -161,7 +161,8 @@ def _float(name: str, size: int, order: ByteOrder = sys.byteorder) -> Scalar[flo
         except OverflowError as error:
             if _syscalls.is_of_a_handler(error):
                 raise
-            raise InvalidArgumentError(f"the number is too large for {name}") from error
+            number = in_digits(value) if isinstance(value, int) else f"the {type(value).__name__}"
+            raise InvalidArgumentError(f"{number} is too large for {name}") from error
 
     code: Literal["f", "d"] = "f" if size == 4 else "d"
 

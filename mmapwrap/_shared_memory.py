@@ -18,6 +18,7 @@ from mmapwrap.errors import (
     InvalidArgumentError,
     MissingSealsError,
     PastEndOfFileError,
+    shown,
     system_call_error,
 )
 
@@ -305,7 +306,7 @@ def _as_name(name: object) -> bytes:
 
 def _as_seals(seals: MemfdSeals) -> MemfdSeals:
     if type(seals) is not MemfdSeals:
-        raise TypeError(f"seals must be MemfdSeals, not {type(seals).__name__}")
+        raise TypeError(f"seals must be MemfdSeals, not {shown(seals)}")
     return seals
 
 

@@ -426,10 +426,8 @@ def bytes_in(buffer: "Buffer") -> "CData":
     """A buffer's bytes for a helper to read; TypeError where it has none in one piece."""
     try:
         return _from_buffer(_BYTES, buffer)
-    except MmapError:
-        raise
     except (BufferError, ValueError) as error:
-        if is_of_a_handler(error):
+        if isinstance(error, MmapError) or is_of_a_handler(error):
             raise
         raise _not_contiguous(buffer, "a") from error
 
@@ -438,10 +436,8 @@ def bytes_to_fill(buffer: "Buffer") -> "CData":
     """A buffer's bytes for a helper to write; TypeError where it is read-only."""
     try:
         return _from_buffer(_BYTES, buffer, True)  # noqa: FBT003  # faster than by its name
-    except MmapError:
-        raise
     except (BufferError, ValueError) as error:
-        if is_of_a_handler(error):
+        if isinstance(error, MmapError) or is_of_a_handler(error):
             raise
         raise _not_contiguous(buffer, "a writable") from error
 

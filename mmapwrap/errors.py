@@ -68,15 +68,16 @@ _Filename: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def in_digits(number: int) -> str:
-    """A number as messages give it: of more than 4300 decimal digits Python makes none."""
-    return str(number) if number.bit_length() <= 1024 else f"{number:#x}"
+    """A number as messages give it: Python may be told to make no more than 640 decimal digits."""
+    return str(number) if number.bit_length() <= 2048 else f"{number:#x}"
 
 
 def _counted(number: int, noun: str) -> str:
     return f"{in_digits(number)} {noun}" if number == 1 else f"{in_digits(number)} {noun}s"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """What was given instead of something else, as messages give it."""
     return in_digits(value) if type(value) is int else repr(value)
 
 
@@ -100,7 +101,7 @@ class MmapError(Exception):
     def __repr__(self) -> str:
         if not self.__match_args__:
             return super().__repr__()
-        numbers = (f"{name}={_shown(getattr(self, name))}" for name in self.__match_args__)
+        numbers = (f"{name}={shown(getattr(self, name))}" for name in self.__match_args__)
         return f"{type(self).__name__}({', '.join(numbers)})"
 
 

@@ -631,8 +631,10 @@ def test_object_that_says_it_is_of_a_kind_is_not_believed(
     value = Lying(102)
     value.kind = kind
     assert isinstance(value, kind)
-    with MemoryMapping.new(PAGE) as mapping, pytest.raises(TypeError):
-        use(mapping, value)
+    with MemoryMapping.new(PAGE) as mapping:
+        for given in (value, HUGE):
+            with pytest.raises(TypeError):
+                use(mapping, given)
 
 
 HUGE = 10**5000

@@ -362,6 +362,7 @@ def test_float_from_an_integer_too_large_is_refused(
     with pytest.raises(InvalidArgumentError) as caught:
         mapping.write_obj(scalar, value, 0)
     assert scalar.name in str(caught.value)
+    assert str(value) in str(caught.value)
     assert mapping[:] == known_bytes(PAGE)
 
 
