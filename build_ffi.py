@@ -26,19 +26,23 @@ CONSTANTS = """
     MADV_GUARD_REMOVE
 """.split()
 
+# Free-threaded CPython has no stable ABI.
+HAS_STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
 ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "declarations.h").read_text())
 ffibuilder.cdef("\n".join(f"#define {name} ..." for name in CONSTANTS))
 ffibuilder.set_source(
     "mmapwrap._mman",
-    '#include "new_bytes.h"',
+    '#include "pages.h"',
     sources=[f"csrc/{path.name}" for path in sorted(CSRC.glob("*.c"))],
     include_dirs=["csrc"],
     depends=[f"csrc/{path.name}" for path in sorted(CSRC.glob("*.h"))],
-    define_macros=[("_GNU_SOURCE", "1")],
+    define_macros=[("_GNU_SOURCE", "1")]
+    # The buffer slots are in the stable ABI since 3.11.
+    + ([("Py_LIMITED_API", "0x030b0000")] if HAS_STABLE_ABI else []),
     extra_compile_args=["-std=gnu11", "-O3", "-fvisibility=hidden"],
-    # Free-threaded CPython has no stable ABI.
-    py_limited_api=not sysconfig.get_config_var("Py_GIL_DISABLED"),
+    py_limited_api=HAS_STABLE_ABI,
 )
 
 if __name__ == "__main__":

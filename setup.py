@@ -1,6 +1,10 @@
 """What pyproject.toml cannot say: the compiled module, and the wheel's tag where it is stable."""
 
+import sys
 import sysconfig
+
+if sys.implementation.name != "cpython":
+    sys.exit(f"mmapwrap works on CPython only, and this is {sys.implementation.name}.")
 
 from setuptools import setup
 

@@ -1,7 +1,7 @@
 /* CPU cache lines, written back to memory and dropped: for devices and persistent memory that do not
  * see the caches. */
 
-#include "guard.h"
+#include "access.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>

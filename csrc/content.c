@@ -1,6 +1,6 @@
 /* Copying in and out, guarded against pages that cannot be read in. */
 
-#include "guard.h"
+#include "access.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,12 +3,22 @@
  *
  * Every helper is one crossing from Python: it checks its range, does its system calls and
  * reports. A result that is not negative is the answer. A negative one is the failure:
- * -(call << 12 | errno) for a system call, or -refusal where the library itself said no. */
+ * -(call << 12 | errno) for a system call, -refusal where the library itself said no, or for a
+ * page that could not be read in its offset, with MMW_FAULT_FLAG (pages.h). */
 
 typedef struct mmw_pages mmw_pages;
 
 /* What owns a descriptor. */
 typedef struct mmw_descriptor mmw_descriptor;
+
+/* A guard that may be entered. */
+typedef struct mmw_guard mmw_guard;
+
+/* What fstat(2) says of a file. The length of a block device is that of the device. */
+typedef struct mmw_file_status {
+    uint64_t size, device, inode;
+    uint32_t mode;
+} mmw_file_status;
 
 enum mmw_call {
     MMW_CALL_MMAP = 1,
@@ -36,6 +46,7 @@ enum mmw_call {
     MMW_CALL_FSTAT,
     MMW_CALL_OPEN,
     MMW_CALL_CLOSE,
+    MMW_CALL_READLINK,
 };
 
 enum mmw_refusal {
@@ -52,6 +63,7 @@ enum mmw_refusal {
     MMW_NOT_HERE,
     MMW_NO_SIZE,
     MMW_PAST_END,
+    MMW_CONTENT_LOST, /* the kernel refused after it had unmapped the range: reserved now */
 };
 
 /* How a scalar is accessed: its width in bytes, and these. */
@@ -94,6 +106,7 @@ int64_t mmw_lock(mmw_pages *pages, uint64_t offset, uint64_t count, int flags);
 int64_t mmw_unlock(mmw_pages *pages, uint64_t offset, uint64_t count);
 int64_t mmw_populate(mmw_pages *pages, uint64_t offset, uint64_t count, int write);
 int64_t mmw_residency(mmw_pages *pages, uint64_t offset, uint64_t count, char *flags);
+int64_t mmw_tells_residency(mmw_pages *pages, uint64_t offset, uint64_t count);
 uint64_t mmw_count_resident(const char *flags, uint64_t count);
 int64_t mmw_evict(mmw_pages *pages, uint64_t offset, uint64_t count, int fd, uint64_t file_offset);
 
@@ -137,8 +150,9 @@ int64_t mmw_is_all_zero(mmw_pages *pages, uint64_t offset, uint64_t count);
 int64_t mmw_equals(mmw_pages *pages, uint64_t offset, uint64_t count, mmw_pages *other,
                    uint64_t other_offset);
 
-/* new_bytes.h */
+/* exporter.c */
 int64_t mmw_new_bytes(uintptr_t list, uint64_t count);
+int64_t mmw_python_types(uintptr_t list);
 
 /* cache_lines.c */
 int64_t mmw_flush_lines(mmw_pages *pages, uint64_t offset, uint64_t count);
@@ -148,6 +162,9 @@ int64_t mmw_reserve(mmw_pages *pages, uint64_t offset, uint64_t count);
 int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int flags, int fd,
                   uint64_t file_offset, int replaces);
 int64_t mmw_become_arena(mmw_pages *pages);
+uint64_t mmw_page_size_of(mmw_pages *pages);
+uint64_t mmw_mapped_size(mmw_pages *pages);
+uint64_t mmw_file_page_size(int fd);
 
 /* memfd.c: descriptors and shared memory. */
 mmw_descriptor *mmw_new_descriptor(void);
@@ -158,9 +175,16 @@ int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags);
 int64_t mmw_close(mmw_descriptor *owner);
 void mmw_close_descriptor(mmw_descriptor *owner);
 int64_t mmw_fcntl(int fd, int command, int argument);
+int64_t mmw_fstat(int fd, mmw_file_status *status);
+int64_t mmw_readlink(const char *path, char *target, uint64_t size);
+int64_t mmw_read_file(int fd, char *into, uint64_t count);
 
 /* guard.c: pages that could not be read in. */
-int64_t mmw_guard_enter(mmw_pages *pages);
-int64_t mmw_guard_leave(mmw_pages *pages);
+mmw_guard *mmw_new_guard(void);
+void mmw_free_guard(mmw_guard *guard);
+int64_t mmw_guard_enter(mmw_guard *guard, mmw_pages *pages);
+int64_t mmw_guard_leave(mmw_guard *guard);
+int64_t mmw_recover(mmw_pages *pages);
 uint64_t mmw_fault_offset(mmw_pages *pages);
 uint64_t mmw_fault_pages(mmw_pages *pages);
+uint64_t mmw_fault_address(mmw_pages *pages);

@@ -1,258 +1,157 @@
-/* Pages that cannot be read in: the file under a mapping was cut short, or its disk failed.
+/* Guards: while one is entered, a page of its region that cannot be read in becomes zeros.
  *
- * The kernel says so with SIGBUS. The handler acts on two kinds of address only: those of the access
- * that this thread is making inside the library, and those of regions under a guard. It puts a
- * private page of zeros there, counts it in the region's record, and returns; the region refuses all
- * use from then on. SIGSEGV inside an access of the library means that another thread changed
- * the protection after the check: the access is left with a typed failure. Every other signal goes on to the
- * handler that was there before. */
+ * The signal handler (faults.c) calls mmw_guard_repair. It counts the page in the record and
+ * covers it with private zeros, after which the region refuses all use (MMW_FAULTED) until
+ * mmw_recover. The page itself, which still is a page of its file with all that was set on it, is
+ * first set aside: mremap with MREMAP_DONTUNMAP moves it to the same place in a reservation that is
+ * as large as the region. mmw_recover moves it back.
+ *
+ * The handler must succeed where the process is at a limit, because failing ends the process.
+ * For that each region that was ever guarded keeps a spare: a shared page of zeros. Where no
+ * private page can be mapped (all memory is to be locked, and RLIMIT_MEMLOCK is used up), the kernel
+ * still duplicates the spare, which it does not count again. Where the process has as many mappings
+ * as vm.max_map_count allows, the spare is given up, which makes room for zeros in the place of the
+ * whole region: to replace one page in its middle would take two mappings more. */
 
+#include "access.h"
 #include "guard.h"
 
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <string.h>
-#include <ucontext.h>
-#include <unistd.h>
+#include <stdlib.h>
 
-MMW_THREAD_LOCAL mmw_access *mmw_current_access;
-_Atomic int mmw_guard_installed;
-_Atomic uint64_t mmw_fork_count = 1;
+#ifndef MREMAP_DONTUNMAP /* Linux 5.7, of files 5.13 */
+#define MREMAP_DONTUNMAP 4
+#endif
 
-static const int guarded_signals[] = {SIGBUS, SIGSEGV};
-#define GUARDED_SIGNALS (sizeof guarded_signals / sizeof guarded_signals[0])
+/* One entered guard: it keeps the record, and the pages until they are released. */
+struct mmw_guard {
+    mmw_pages *pages; /* NULL: not entered */
+};
 
-/* What our handler displaced, at first and most recently. They differ when somebody who had
- * displaced us is displaced in turn: then `latest` may lead back here, and `first` ends it. */
-typedef struct {
-    struct sigaction first, latest;
-} displaced_handlers;
-
-static displaced_handlers displaced[GUARDED_SIGNALS];
-/* The handler that this thread is forwarding a signal to. */
-static MMW_THREAD_LOCAL void (*forwarding_to)(int);
-
-/* Serialises whoever changes a list of records with the fault handler, which reads one. A spinning
- * lock, because the handler may be interrupted by nothing (its signal mask is full) and may wait for
- * no mutex. */
-static atomic_flag records_lock = ATOMIC_FLAG_INIT;
 static mmw_pages *guarded;
 
-void mmw_lock_records(void)
+bool mmw_guard_is_active(void) { return guarded != NULL; }
+
+static uint64_t size_of_bitmap(const mmw_pages *pages)
 {
-    while (atomic_flag_test_and_set_explicit(&records_lock, memory_order_acquire)) sched_yield();
+    return pages->mapped_size / pages->page_size / 8 + sizeof(uint64_t);
 }
 
-void mmw_unlock_records(void) { atomic_flag_clear_explicit(&records_lock, memory_order_release); }
-
-static void after_fork_in_child(void)
+static char *map_zeros(char *place, uint64_t size, int flags)
 {
-    atomic_fetch_add(&mmw_fork_count, 1);
-    mmw_unlock_records();
+    char *mapped =
+        mmap(place, size, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+    return mapped == MAP_FAILED ? NULL : mapped;
 }
 
-__attribute__((constructor)) static void watch_forks(void)
+/* Room for the pages that are lost, reserved at the first of them. */
+static void prepare_aside(mmw_pages *pages)
 {
-    pthread_atfork(mmw_lock_records, mmw_unlock_records, after_fork_in_child);
-}
-
-static bool covers(mmw_pages *pages, const char *address)
-{
-    return !mmw_is_gone(pages) && address >= pages->mapped &&
-           (uint64_t)(address - pages->mapped) < pages->mapped_size;
-}
-
-/* Whether the page is counted already, and marks it. Without memory to remember it in, it is not. */
-static bool is_counted(mmw_pages *pages, uint64_t index)
-{
-    if (pages->fault_bitmap == NULL) {
-        uint64_t bitmap_size = pages->mapped_size / mmw_page_size / 8 + sizeof(uint64_t);
-        void *bitmap = mmap(NULL, bitmap_size, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (bitmap == MAP_FAILED) return false;
-        pages->fault_bitmap = bitmap;
+    pages->lost = (uint64_t *)(void *)map_zeros(NULL, size_of_bitmap(pages), MAP_PRIVATE);
+    /* Huge pages want an address on one. */
+    uint64_t room = pages->mapped_size + pages->page_size - mmw_page_size;
+    char *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (start != MAP_FAILED) {
+        char *aside =
+            (char *)(uintptr_t)mmw_ceiling((uint64_t)(uintptr_t)start, pages->page_size);
+        if (aside > start) munmap(start, (size_t)(aside - start));
+        char *end = start + room, *aside_end = aside + pages->mapped_size;
+        if (end > aside_end) munmap(aside_end, (size_t)(end - aside_end));
+        pages->aside = aside;
     }
-    uint64_t *word = &pages->fault_bitmap[index / 64], bit = UINT64_C(1) << (index % 64);
-    bool was_marked = (*word & bit) != 0;
-    *word |= bit;
-    return was_marked;
+    pages->is_unrecoverable = pages->lost == NULL || pages->aside == NULL;
 }
 
-static void count_page(mmw_pages *pages, uint64_t index)
+static bool is_lost(const mmw_pages *pages, uint64_t index)
 {
-    if (is_counted(pages, index)) return;
-    const char *page = pages->mapped + index * pages->unit;
-    uint64_t offset = page < pages->base ? 0 : (uint64_t)(page - pages->base);
+    return (pages->lost[index / 64] >> (index % 64) & 1) != 0;
+}
+
+/* In two steps, because mremap unmaps a fixed target before it may fail: the kernel first finds a place
+ * of its own for the page, where a failure changes nothing. */
+static void set_aside(mmw_pages *pages, uint64_t index)
+{
+    if (pages->is_unrecoverable) return;
+    uint64_t start = index * pages->page_size, size = pages->page_size;
+    char *place = pages->aside + start;
+    char *page =
+        mremap(pages->mapped + start, size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+    pages->is_unrecoverable = page == MAP_FAILED;
+    if (page == MAP_FAILED ||
+        mremap(page, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place)
+        return;
+    /* Nobody can tell whether the place is still reserved, so the reservation is left for good. */
+    munmap(page, size);
+    pages->is_unrecoverable = true;
+    pages->aside = NULL;
+}
+
+static void count_lost_page(mmw_pages *pages, uint64_t index)
+{
+    if (pages->lost == NULL) prepare_aside(pages);
+    if (pages->lost != NULL) {
+        if (is_lost(pages, index)) return; /* its zeros have become missing as well */
+        pages->lost[index / 64] |= UINT64_C(1) << (index % 64);
+    }
+    uint64_t offset = mmw_offset_of_page(pages, pages->mapped + index * pages->page_size);
     if (atomic_load(&pages->fault_pages) == 0 || offset < pages->fault_offset)
         pages->fault_offset = offset;
     atomic_fetch_add(&pages->fault_pages, 1);
+    set_aside(pages, index);
 }
 
-static bool put_zeros(char *start, uint64_t length, int fixed)
+static bool duplicate_spare(const mmw_pages *pages, char *place)
 {
-    return mmap(start, length, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0) == start;
+    return pages->spare != NULL && mremap(pages->spare, 0, pages->page_size,
+                                          MREMAP_MAYMOVE | MREMAP_FIXED, place) == place;
 }
 
-/* Where the process has one mapping too many, as the kernel lets happen, one of them has to go before
- * anything can be mapped. What may move in meanwhile is not ours. */
-static bool make_room(mmw_pages *pages)
+static bool replace_all(mmw_pages *pages)
 {
-    if (munmap(pages->mapped, pages->mapped_size) != 0) return false;
-    if (put_zeros(pages->mapped, pages->mapped_size, MAP_FIXED_NOREPLACE)) return true;
-    pages->is_borrowed = true;
-    return false;
-}
-
-/* Counts the page at the address and puts a private one of zeros there. In the middle of a region that
- * takes two mappings more, and the process may have no more: then zeros take the place of all of the
- * region, which nobody can use any more but through old views. The lock is held.
- * `is_last_resort`: failing is the end of the process. */
-static bool replace_page(mmw_pages *pages, const char *address, bool is_last_resort)
-{
-    uint64_t index = (uint64_t)(address - pages->mapped) / pages->unit;
-    count_page(pages, index);
-    /* SAFETY: covers() held: the page is one of the region's, which the access or the guard keeps. */
-    if (put_zeros(pages->mapped + index * pages->unit, pages->unit, MAP_FIXED)) return true;
     if (pages->is_borrowed) return false;
-    return put_zeros(pages->mapped, pages->mapped_size, MAP_FIXED) ||
-           (is_last_resort && make_room(pages));
+    if (pages->spare != NULL) munmap(pages->spare, pages->page_size);
+    pages->spare = NULL;
+    pages->is_unrecoverable = true;
+    return map_zeros(pages->mapped, pages->mapped_size, MAP_PRIVATE | MAP_FIXED) != NULL;
 }
 
-static bool repair(mmw_access *access, const char *address)
+/* The kernel does not cut a huge page that was placed into an arena of smaller ones. */
+static bool replace_huge_page(mmw_pages *pages, const char *address)
 {
-    mmw_pages *pages = NULL;
+    uint64_t size = atomic_load(&pages->largest_page);
+    if (size == 0) return false;
+    char *page = (char *)(uintptr_t)mmw_floor((uint64_t)(uintptr_t)address, size);
+    if (page < pages->mapped || page + size > pages->mapped + pages->mapped_size) return false;
+    pages->is_unrecoverable = true;
+    return map_zeros(page, size, MAP_PRIVATE | MAP_FIXED) != NULL;
+}
+
+static bool replace_page(mmw_pages *pages, const char *address)
+{
+    uint64_t index = (uint64_t)(address - pages->mapped) / pages->page_size;
+    char *page = pages->mapped + index * pages->page_size;
+    count_lost_page(pages, index);
+    /* SAFETY: mmw_covers held: the page is one of the region's, which the guard keeps. */
+    return map_zeros(page, pages->page_size, MAP_PRIVATE | MAP_FIXED) != NULL ||
+           (errno == EINVAL && replace_huge_page(pages, address)) ||
+           duplicate_spare(pages, page) || replace_all(pages);
+}
+
+bool mmw_guard_repair(const char *address)
+{
     mmw_lock_records();
-    if (access != NULL && covers(access->pages, address)) {
-        pages = access->pages;
-    } else if (access != NULL && access->partner != NULL && covers(access->partner, address)) {
-        pages = access->partner;
-    } else {
-        for (pages = guarded; pages != NULL && !covers(pages, address);) pages = pages->guard_next;
-    }
-    bool is_last_resort = access == NULL;
-    bool repaired = pages != NULL && replace_page(pages, address, is_last_resort);
+    mmw_pages *pages = guarded;
+    while (pages != NULL && !mmw_covers(pages, address)) pages = pages->guard_next;
+    bool is_repaired = pages != NULL && replace_page(pages, address);
     mmw_unlock_records();
-    return repaired;
+    return is_repaired;
 }
 
-static bool is_in_buffer(const mmw_access *access, const char *address)
+static void link_guarded(mmw_pages *pages)
 {
-    return address >= access->buffer && (uint64_t)(address - access->buffer) < access->buffer_size;
-}
-
-/* Leaves the access that the address belongs to; returns if it belongs to none. */
-static void leave_access(int signal_number, mmw_access *access, const char *address,
-                         const ucontext_t *context)
-{
-    if (covers(access->pages, address)) {
-        access->failure =
-            signal_number == SIGBUS
-                ? MMW_REFUSED(MMW_FAULTED)
-                : MMW_REFUSED(access->need & PROT_WRITE ? MMW_NOT_WRITABLE : MMW_NOT_READABLE);
-    } else if (is_in_buffer(access, address) ||
-               (access->partner != NULL && covers(access->partner, address))) {
-        access->failure = MMW_FAILED_WITH(MMW_CALL_MEMCPY, EFAULT);
-    } else {
-        return;
-    }
-    pthread_sigmask(SIG_SETMASK, &context->uc_sigmask, NULL);
-    siglongjmp(access->leave, 1);
-}
-
-/* Ends as the process would have ended without us, for want of another handler. */
-static void take_default(int signal_number, bool is_fault)
-{
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    sigaction(signal_number, &action, NULL);
-    /* A fault comes again as we return; a signal that somebody sent does not. */
-    if (!is_fault) raise(signal_number);
-}
-
-static void forward(int signal_number, siginfo_t *info, ucontext_t *context)
-{
-    bool is_fault = info->si_code > 0;
-    displaced_handlers *handlers = &displaced[signal_number == SIGBUS ? 0 : 1];
-    struct sigaction next = forwarding_to != NULL ? handlers->first : handlers->latest;
-    /* What comes back from a handler is not for it again. */
-    if (forwarding_to != NULL && next.sa_handler == forwarding_to) next.sa_handler = SIG_DFL;
-    if (next.sa_handler == SIG_IGN && !is_fault) return;
-    if (next.sa_handler == SIG_DFL || next.sa_handler == SIG_IGN) {
-        take_default(signal_number, is_fault);
-        return;
-    }
-    if (next.sa_flags & (int)SA_RESETHAND) {
-        handlers->latest = handlers->first = (struct sigaction){.sa_handler = SIG_DFL};
-    }
-    sigset_t mask = context->uc_sigmask;
-    sigorset(&mask, &context->uc_sigmask, &next.sa_mask);
-    if (!(next.sa_flags & SA_NODEFER)) sigaddset(&mask, signal_number);
-    pthread_sigmask(SIG_SETMASK, &mask, NULL);
-
-    void (*was_forwarding_to)(int) = forwarding_to;
-    forwarding_to = next.sa_handler;
-    if (next.sa_flags & SA_SIGINFO)
-        next.sa_sigaction(signal_number, info, context);
-    else
-        next.sa_handler(signal_number);
-    forwarding_to = was_forwarding_to;
-}
-
-static void on_signal(int signal_number, siginfo_t *info, void *context)
-{
-    int saved_errno = errno;
-    mmw_access *access = mmw_current_access;
-    if (info->si_code > 0) {
-        const char *address = info->si_addr;
-        /* A page of zeros is as misaligned as what was there. */
-        bool is_lost = signal_number == SIGBUS && info->si_code != BUS_ADRALN;
-        if (is_lost && repair(access, address)) {
-            errno = saved_errno;
-            return;
-        }
-        if (access != NULL) leave_access(signal_number, access, address, context);
-    } else if (info->si_code == SI_TKILL && info->si_pid == getpid() &&
-               forwarding_to == NULL && (access != NULL || guarded != NULL)) {
-        /* Another handler on top of ours (faulthandler, enabled later) took a fault, put ours back
-         * and raised the signal anew: what faulted is tried again, and faults into us. Not so where
-         * we had passed the fault on to it: then it is nobody's here. */
-        errno = saved_errno;
-        return;
-    }
-    forward(signal_number, info, context);
-    errno = saved_errno;
-}
-
-bool mmw_guard_is_on_top(int signal_number)
-{
-    struct sigaction current;
-    return mmw_guard_installed && sigaction(signal_number, NULL, &current) == 0 &&
-           current.sa_sigaction == on_signal;
-}
-
-int64_t mmw_guard_install(void)
-{
-    int64_t failure = 0;
-    mmw_lock_records();
-    for (size_t i = 0; i < GUARDED_SIGNALS && !failure; i++) {
-        struct sigaction current, ours = {.sa_sigaction = on_signal,
-                                          .sa_flags = SA_SIGINFO | SA_ONSTACK};
-        sigfillset(&ours.sa_mask);
-        if (sigaction(guarded_signals[i], NULL, &current) != 0) {
-            failure = MMW_FAILED(MMW_CALL_SIGACTION);
-        } else if (current.sa_sigaction != on_signal) {
-            /* What restarts system calls, or lets them alone, goes on doing so. */
-            ours.sa_flags |= current.sa_handler == SIG_IGN ? SA_RESTART : current.sa_flags & SA_RESTART;
-            if (!mmw_guard_installed) displaced[i].first = current;
-            displaced[i].latest = current;
-            if (sigaction(guarded_signals[i], &ours, NULL) != 0)
-                failure = MMW_FAILED(MMW_CALL_SIGACTION);
-        }
-    }
-    if (!failure) mmw_guard_installed = 1;
-    mmw_unlock_records();
-    return failure;
+    pages->guard_previous = NULL;
+    pages->guard_next = guarded;
+    if (guarded != NULL) guarded->guard_previous = pages;
+    guarded = pages;
 }
 
 static void unlink_guarded(mmw_pages *pages)
@@ -264,39 +163,120 @@ static void unlink_guarded(mmw_pages *pages)
     if (pages->guard_next != NULL) pages->guard_next->guard_previous = pages->guard_previous;
 }
 
-int64_t mmw_guard_enter(mmw_pages *pages)
+mmw_guard *mmw_new_guard(void) { return calloc(1, sizeof(mmw_guard)); }
+
+int64_t mmw_guard_enter(mmw_guard *guard, mmw_pages *pages)
 {
+    if (guard == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     int64_t refused = mmw_check(pages, 0, 0);
-    if (!refused && !mmw_guard_is_on_top(SIGBUS)) refused = mmw_guard_install();
+    if (!refused) refused = mmw_handlers_require();
     if (refused) return refused;
     mmw_lock_records();
-    if (pages->guards++ == 0) {
-        pages->guard_previous = NULL;
-        pages->guard_next = guarded;
-        if (guarded != NULL) guarded->guard_previous = pages;
-        guarded = pages;
-    }
+    if (pages->spare == NULL) pages->spare = map_zeros(NULL, pages->page_size, MAP_SHARED);
+    if (pages->guards++ == 0) link_guarded(pages);
+    guard->pages = pages;
     mmw_unlock_records();
     return 0;
 }
 
 /* Once it returns, no handler is at work on the region for this guard's sake. */
-int64_t mmw_guard_leave(mmw_pages *pages)
+int64_t mmw_guard_leave(mmw_guard *guard)
 {
-    if (pages == NULL) return MMW_REFUSED(MMW_CLOSED);
+    mmw_pages *pages = guard->pages;
+    if (pages == NULL) return 0;
+    guard->pages = NULL;
     mmw_lock_records();
-    if (pages->guards > 0 && --pages->guards == 0) unlink_guarded(pages);
+    bool is_last = --pages->guards == 0;
+    if (is_last && !pages->is_released) unlink_guarded(pages);
+    bool is_faulted = atomic_load(&pages->fault_pages) != 0;
+    bool is_free = is_last && pages->is_released;
     mmw_unlock_records();
-    return pages->fault_pages != 0 ? MMW_REFUSED(MMW_FAULTED) : 0;
+    if (is_free) free(pages);
+    return is_faulted ? MMW_REFUSED(MMW_FAULTED) : 0;
 }
 
-void mmw_guard_forget(mmw_pages *pages)
+/* A guard that was not left, because an interruption came between its steps, ends here. */
+void mmw_free_guard(mmw_guard *guard)
+{
+    if (guard == NULL) return;
+    (void)mmw_guard_leave(guard);
+    free(guard);
+}
+
+static void drop_aside(mmw_pages *pages)
+{
+    if (pages->lost != NULL) munmap(pages->lost, size_of_bitmap(pages));
+    if (pages->aside != NULL) munmap(pages->aside, pages->mapped_size);
+    pages->lost = NULL;
+    pages->aside = NULL;
+}
+
+bool mmw_guard_forget(mmw_pages *pages)
 {
     mmw_lock_records();
-    if (pages->guards > 0) unlink_guarded(pages);
+    bool is_guarded = pages->guards > 0;
+    if (is_guarded) unlink_guarded(pages);
+    pages->is_released = true;
     mmw_unlock_records();
+    if (!mmw_is_gone(pages)) drop_aside(pages);
+    if (pages->spare != NULL) munmap(pages->spare, pages->page_size);
+    return is_guarded;
+}
+
+/* Moves a run of lost pages back. They stay aside as well, without content, until all are back. */
+static bool move_back(mmw_pages *pages, uint64_t first, uint64_t last)
+{
+    uint64_t start = first * pages->page_size, length = (last - first) * pages->page_size;
+    char *place = pages->mapped + start;
+    /* SAFETY: the place is the region's own; set_aside has moved the same pages from there. */
+    return mremap(pages->aside + start, length, length,
+                  MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, place) == place;
+}
+
+static int64_t move_all_back(mmw_pages *pages)
+{
+    uint64_t end = pages->mapped_size / pages->page_size;
+    for (uint64_t first = 0, last; first < end; first = last) {
+        while (first < end && !is_lost(pages, first)) {
+            first += first % 64 == 0 && pages->lost[first / 64] == 0 ? 64 : 1;
+        }
+        if (first >= end) break;
+        for (last = first + 1; last < end && is_lost(pages, last);) last++;
+        if (!move_back(pages, first, last)) return MMW_FAILED(MMW_CALL_MREMAP);
+    }
+    return 0;
+}
+
+int64_t mmw_recover(mmw_pages *pages)
+{
+    if (pages == NULL || mmw_is_gone(pages)) return MMW_REFUSED(MMW_CLOSED);
+    mmw_lock_records();
+    int64_t result = 0;
+    if (atomic_load(&pages->fault_pages) != 0) {
+        result = pages->is_unrecoverable ? MMW_REFUSED(MMW_NOT_HERE) : move_all_back(pages);
+        if (!result) {
+            drop_aside(pages);
+            atomic_store(&pages->fault_offset, 0);
+            atomic_store(&pages->fault_pages, 0);
+        }
+    }
+    mmw_unlock_records();
+    return result;
 }
 
 uint64_t mmw_fault_offset(mmw_pages *pages) { return atomic_load(&pages->fault_offset); }
 
-uint64_t mmw_fault_pages(mmw_pages *pages) { return pages->fault_pages; }
+uint64_t mmw_fault_pages(mmw_pages *pages) { return atomic_load(&pages->fault_pages); }
+
+/* Where the first lost page is now, 0 where none is aside. */
+uint64_t mmw_fault_address(mmw_pages *pages)
+{
+    mmw_lock_records();
+    bool is_aside = pages->aside != NULL && !pages->is_unrecoverable;
+    uint64_t lead_in = (uint64_t)(pages->base - pages->mapped);
+    uint64_t address =
+        is_aside ? (uint64_t)(uintptr_t)pages->aside + lead_in + atomic_load(&pages->fault_offset)
+                 : 0;
+    mmw_unlock_records();
+    return address;
+}

@@ -2,8 +2,10 @@
 
 #include "guard.h"
 
+#include <linux/fs.h>
 #include <linux/magic.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -26,17 +28,35 @@ static uint64_t page_size_of(int fd, const struct stat *file)
     return is_huge ? block : mmw_page_size;
 }
 
+/* The pages that a file is mapped in: the kernel maps whole huge pages of one on hugetlbfs, whatever
+ * length it is asked for, and over whatever lies there. */
 uint64_t mmw_file_page_size(int fd)
 {
     struct stat file;
     return fd >= 0 && fstat(fd, &file) == 0 ? page_size_of(fd, &file) : mmw_page_size;
 }
 
-/* Refuses what a file that has a length does not have. A size of 0 becomes the rest of it. */
-static int64_t fit_into_file(const struct stat *file, uint64_t start, uint64_t *size)
+static uint64_t length_of(int fd, const struct stat *file)
 {
-    if (!S_ISREG(file->st_mode)) return *size > 0 ? 0 : MMW_REFUSED(MMW_NO_SIZE);
-    uint64_t end = (uint64_t)file->st_size;
+    uint64_t length;
+    if (!S_ISBLK(file->st_mode)) return (uint64_t)file->st_size;
+    return ioctl(fd, BLKGETSIZE64, &length) == 0 ? length : 0;
+}
+
+int64_t mmw_fstat(int fd, mmw_file_status *status)
+{
+    struct stat file;
+    if (fstat(fd, &file) != 0) return MMW_FAILED(MMW_CALL_FSTAT);
+    *status = (mmw_file_status){length_of(fd, &file), file.st_dev, file.st_ino, file.st_mode};
+    return 0;
+}
+
+/* Refuses what a file that has a length does not have. A size of 0 becomes the rest of it. */
+static int64_t fit_into_file(int fd, const struct stat *file, uint64_t start, uint64_t *size)
+{
+    if (!S_ISREG(file->st_mode) && !S_ISBLK(file->st_mode))
+        return *size > 0 ? 0 : MMW_REFUSED(MMW_NO_SIZE);
+    uint64_t end = length_of(fd, file);
     uint64_t rest = start < end ? end - start : 0;
     if (*size == 0) *size = rest;
     return 0 < *size && *size <= rest ? 0 : MMW_REFUSED(MMW_PAST_END);
@@ -48,7 +68,7 @@ static int64_t measure_file(int fd, uint64_t start, bool in_file, uint64_t *page
     /* Where the length does not matter, mmap says what is wrong with the descriptor. */
     if (fstat(fd, &file) != 0) return in_file ? MMW_FAILED(MMW_CALL_FSTAT) : 0;
     *page = page_size_of(fd, &file);
-    return in_file ? fit_into_file(&file, start, size) : 0;
+    return in_file ? fit_into_file(fd, &file, start, size) : 0;
 }
 
 /* Reserves room for `length` bytes at a multiple of `align`, and nothing beside it. */
@@ -93,7 +113,7 @@ static int64_t map_pages(mmw_pages *pages, uint64_t address, uint64_t align, int
     int64_t failure = 0;
     bool by_advice = populate && mmw_advice_is_known(populating_advice(prot, flags));
     if (populate && !by_advice) flags |= MAP_POPULATE;
-    if (align > mmw_page_size) {
+    if (align > pages->page_size) {
         address = (uint64_t)(uintptr_t)reserve_aligned(pages->mapped_size, align, &failure);
         if (failure) return failure;
         flags |= MAP_FIXED;
@@ -104,7 +124,7 @@ static int64_t map_pages(mmw_pages *pages, uint64_t address, uint64_t align, int
                         (off_t)file_start);
     if (mapped == MAP_FAILED) {
         failure = MMW_FAILED(MMW_CALL_MMAP);
-        if (align > mmw_page_size) munmap((void *)(uintptr_t)address, pages->mapped_size);
+        if (align > pages->page_size) munmap((void *)(uintptr_t)address, pages->mapped_size);
         return failure;
     }
     if (address != 0 && mapped != (char *)(uintptr_t)address)
@@ -138,6 +158,7 @@ int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t alig
     if (fd >= 0) failure = measure_file(fd, file_offset, mapping & MMW_IN_FILE, &page, &size);
     if (failure) return failure;
     uint64_t head = file_offset & (page - 1);
+    if (align < page) align = page;
     uint64_t mapped_size, room;
     if (__builtin_add_overflow(size, head + page - 1, &mapped_size) ||
         __builtin_add_overflow(mapped_size &= ~(page - 1), align, &room)) {
@@ -145,7 +166,7 @@ int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t alig
     }
     pages->size = size;
     pages->mapped_size = mapped_size;
-    pages->unit = page;
+    pages->page_size = page;
     pages->flags = flags;
     pages->file_offset = file_offset;
     pages->prot = prot;
@@ -159,11 +180,11 @@ int64_t mmw_borrow(mmw_pages *pages, uint64_t address, uint64_t size, int prot)
 {
     if (pages == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     pages->is_borrowed = true;
-    pages->unit = mmw_page_size;
+    pages->page_size = mmw_page_size;
     pages->base = (char *)(uintptr_t)address;
     pages->size = size;
-    pages->mapped = (char *)(uintptr_t)mmw_page_floor(address);
-    pages->mapped_size = mmw_page_ceiling(address + size) - mmw_page_floor(address);
+    pages->mapped = (char *)(uintptr_t)mmw_floor(address, mmw_page_size);
+    pages->mapped_size = mmw_ceiling(address + size, mmw_page_size) - mmw_floor(address, mmw_page_size);
     pages->prot = prot;
     return 0;
 }
@@ -211,16 +232,13 @@ static void release_again(void)
 void mmw_release(mmw_pages *pages)
 {
     if (pages == NULL) return;
-    if (pages->guards > 0) mmw_guard_forget(pages);
-    if (pages->fault_bitmap != NULL) {
-        munmap(pages->fault_bitmap, pages->mapped_size / mmw_page_size / 8 + sizeof(uint64_t));
-    }
+    bool is_kept = mmw_guard_forget(pages);
     /* SAFETY: the last holder of the record lets go of it. In a child that did not inherit the pages
      * something else may live at their address by now, so they are left alone there. */
     bool has_none = pages->is_borrowed || pages->mapped == NULL || mmw_is_gone(pages);
-    if (has_none || is_unmapped(pages))
-        free(pages);
-    else {
+    if (has_none || is_unmapped(pages)) {
+        if (!is_kept) free(pages);
+    } else {
         (void)madvise(pages->mapped, pages->mapped_size, MADV_DONTNEED);
         put_on_list(pages);
     }
@@ -231,7 +249,11 @@ char *mmw_base(mmw_pages *pages) { return pages->base; }
 
 uint64_t mmw_address(mmw_pages *pages) { return (uint64_t)(uintptr_t)pages->base; }
 
-uint64_t mmw_size(mmw_pages *pages) { return pages->size; }
+uint64_t mmw_size(mmw_pages *pages) { return pages == NULL ? 0 : pages->size; }
+
+uint64_t mmw_page_size_of(mmw_pages *pages) { return pages == NULL ? mmw_page_size : pages->page_size; }
+
+uint64_t mmw_mapped_size(mmw_pages *pages) { return pages->mapped_size; }
 
 int64_t mmw_check_range(mmw_pages *pages, uint64_t offset, uint64_t count)
 {

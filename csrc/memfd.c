@@ -35,7 +35,7 @@ int64_t mmw_own(mmw_descriptor *owner, int fd)
 int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags)
 {
     if (owner == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
-    owner->fd = open(path, flags);
+    owner->fd = open(path, flags | O_NOCTTY); /* a terminal is not to control this process */
     return owner->fd < 0 ? MMW_FAILED(MMW_CALL_OPEN) : owner->fd;
 }
 
@@ -85,4 +85,17 @@ int64_t mmw_fcntl(int fd, int command, int argument)
 {
     int result = fcntl(fd, command, argument);
     return result < 0 ? MMW_FAILED(MMW_CALL_FCNTL) : result;
+}
+
+int64_t mmw_readlink(const char *path, char *target, uint64_t size)
+{
+    ssize_t length = readlink(path, target, size);
+    return length < 0 ? MMW_FAILED(MMW_CALL_READLINK) : length;
+}
+
+/* One read(2) at the file's position, into memory of the caller's. */
+int64_t mmw_read_file(int fd, char *into, uint64_t count)
+{
+    ssize_t done = read(fd, into, count);
+    return done < 0 ? MMW_FAILED(MMW_CALL_READ) : done;
 }

@@ -20,7 +20,8 @@ struct mmw_pages {
     char *mapped;         /* the first page, at most a page before base */
     uint64_t mapped_size; /* whole pages */
     uint64_t file_offset; /* of base; only of pages of a file */
-    uint64_t unit;        /* what the kernel maps at once: a page, or a huge page of hugetlbfs */
+    uint64_t page_size;   /* what the kernel maps at once: a page, or a huge page of hugetlbfs */
+    _Atomic uint64_t largest_page; /* of what was placed into an arena; 0: nothing larger */
     int flags;            /* MAP_SHARED, MAP_ANONYMOUS, ... as mapped */
     bool is_borrowed;     /* somebody else unmaps it */
 
@@ -33,10 +34,14 @@ struct mmw_pages {
     _Atomic uint64_t dontfork;
     char *dontfork_start, *dontfork_end;
 
-    /* Pages that could not be read in; guard.c. */
+    /* Pages that a guard replaced by zeros because they could not be read in; guard.c. */
     _Atomic uint64_t fault_pages;
     _Atomic uint64_t fault_offset;
-    uint64_t *fault_bitmap;
+    uint64_t *lost;        /* a bit for each page; NULL: no page was lost yet */
+    char *aside;           /* as large as the mapping: each lost page, at its own place */
+    char *spare;           /* a page of zeros for when the process may map nothing more */
+    bool is_unrecoverable; /* a lost page could not be set aside */
+    bool is_released;      /* unmapped; the last guard frees the record */
     struct mmw_pages *guard_previous, *guard_next;
     uint64_t guards;
 
@@ -46,17 +51,31 @@ struct mmw_pages {
 extern uint64_t mmw_page_size;
 extern _Atomic uint64_t mmw_fork_count;
 
+/* A failure is a negative number: -refusal where the library says no, -(call << 12 | errno) of a
+ * system call, and of a page that could not be read in or written to these. The offset is that of
+ * the page's first byte in its region, which is the partner's where the call copies between two. */
 #define MMW_REFUSED(refusal) (-(int64_t)(refusal))
+#define MMW_FAULTED_AT(offset) (-(int64_t)(MMW_FAULT_FLAG | (offset)))
+#define MMW_PARTNER_FAULTED_AT(offset) (-(int64_t)(MMW_FAULT_FLAG | MMW_PARTNER_FLAG | (offset)))
+#define MMW_FAULT_FLAG (UINT64_C(1) << 62)
+#define MMW_PARTNER_FLAG (UINT64_C(1) << 61)
 #define MMW_FAILED_WITH(call, error) (-(((int64_t)(call) << 12) | (int64_t)(error)))
 #define MMW_FAILED(call) MMW_FAILED_WITH(call, errno)
 
-static inline uint64_t mmw_page_floor(uint64_t value) { return value & ~(mmw_page_size - 1); }
+static inline uint64_t mmw_floor(uint64_t value, uint64_t page_size)
+{
+    return value & ~(page_size - 1);
+}
 
 /* Wraps to 0 past the last page; callers that can get there check first. */
-static inline uint64_t mmw_page_ceiling(uint64_t value)
+static inline uint64_t mmw_ceiling(uint64_t value, uint64_t page_size)
 {
-    return mmw_page_floor(value + mmw_page_size - 1);
+    return mmw_floor(value + page_size - 1, page_size);
 }
+
+/* Around every change of a list of records. */
+void mmw_lock_records(void);
+void mmw_unlock_records(void);
 
 static inline bool mmw_is_gone(mmw_pages *pages)
 {
@@ -94,9 +113,9 @@ static inline int64_t mmw_check_whole_pages(mmw_pages *pages, uint64_t offset, u
     int64_t refused = mmw_check(pages, offset, count);
     if (refused) return refused;
     uint64_t begin = (uint64_t)(uintptr_t)pages->base + offset, end = begin + count;
-    if (mmw_page_floor(begin) != begin && !(from_start && offset == 0))
+    if (mmw_floor(begin, pages->page_size) != begin && !(from_start && offset == 0))
         return MMW_REFUSED(MMW_START_NOT_ON_PAGE);
-    if (mmw_page_floor(end) != end && offset + count != pages->size)
+    if (mmw_floor(end, pages->page_size) != end && offset + count != pages->size)
         return MMW_REFUSED(MMW_END_NOT_ON_PAGE);
     return 0;
 }
@@ -108,23 +127,25 @@ bool mmw_note_dontfork(mmw_pages *pages, char *start, char *end);
 /* madvise(MADV_DONTDUMP) of pages that are new. */
 int64_t mmw_leave_out_of_dumps(char *start, size_t length);
 
-/* The pages that a file is mapped in: the kernel maps whole huge pages of one on hugetlbfs, whatever
- * length it is asked for, and over whatever lies there. */
-uint64_t mmw_file_page_size(int fd);
-
 /* A range of whole pages: what the kernel is told of a range of bytes. */
 typedef struct {
     char *start;
     size_t length;
 } mmw_whole_pages;
 
-/* The pages that the range touches. The range has been checked. */
-static inline mmw_whole_pages mmw_widened(const mmw_pages *pages, uint64_t offset, uint64_t count)
+/* The pages of this size that the range touches. The range has been checked. */
+static inline mmw_whole_pages mmw_widened_to(const mmw_pages *pages, uint64_t offset,
+                                             uint64_t count, uint64_t page_size)
 {
     uint64_t begin = (uint64_t)(uintptr_t)pages->base + offset;
-    uint64_t first = mmw_page_floor(begin);
+    uint64_t first = mmw_floor(begin, page_size);
     return (mmw_whole_pages){(char *)(uintptr_t)first,
-                             (size_t)(mmw_page_ceiling(begin + count) - first)};
+                             (size_t)(mmw_ceiling(begin + count, page_size) - first)};
+}
+
+static inline mmw_whole_pages mmw_widened(const mmw_pages *pages, uint64_t offset, uint64_t count)
+{
+    return mmw_widened_to(pages, offset, count, pages->page_size);
 }
 
 #endif

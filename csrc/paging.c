@@ -1,6 +1,6 @@
 /* What the kernel is told and asked about pages. */
 
-#include "guard.h"
+#include "access.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -72,7 +72,7 @@ int64_t mmw_remove(mmw_pages *pages, uint64_t offset, uint64_t count)
      * the bytes before it are zeroed instead of removed. */
     uint64_t tail = 0;
     if (!(pages->flags & MAP_ANONYMOUS))
-        tail = ((uint64_t)(uintptr_t)pages->base + offset + count) & (mmw_page_size - 1);
+        tail = ((uint64_t)(uintptr_t)pages->base + offset + count) & (pages->page_size - 1);
     if (count > tail) {
         int64_t failure =
             advise_pages(pages, mmw_widened(pages, offset, count - tail), MADV_REMOVE);
@@ -118,16 +118,39 @@ int64_t mmw_populate(mmw_pages *pages, uint64_t offset, uint64_t count, int writ
                         write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
-/* `flags` holds a byte for each page that the range touches; 1 is in memory. */
+/* `flags` holds a byte for each page that the range touches; 1 is in memory. mincore counts the
+ * pages of a huge page one by one. */
 int64_t mmw_residency(mmw_pages *pages, uint64_t offset, uint64_t count, char *flags)
 {
     int64_t refused = mmw_check(pages, offset, count);
     if (refused || count == 0) return refused;
-    mmw_whole_pages range = mmw_widened(pages, offset, count);
+    mmw_whole_pages range = mmw_widened_to(pages, offset, count, mmw_page_size);
     /* SAFETY: mmw_check found the range inside the region. */
     if (mincore(range.start, range.length, (unsigned char *)flags) != 0) return MMW_FAILED(MMW_CALL_MINCORE);
     for (size_t i = 0; i < range.length / mmw_page_size; i++) flags[i] &= 1;
     return 0;
+}
+
+#define MMW_FAR (UINT64_C(1) << 40)
+
+/* Whether the kernel tells this process the truth about a shared mapping of a file: 1 or 0. To whom
+ * it does not tell it calls every page resident, so it is asked about a page far behind the end of
+ * the file. A mapping of that is made by duplicating the region's, which mremap does with a length
+ * of 0. */
+int64_t mmw_tells_residency(mmw_pages *pages, uint64_t offset, uint64_t count)
+{
+    int64_t refused = mmw_check(pages, offset, count);
+    if (refused || count == 0) return refused;
+    char *page = mmw_widened(pages, offset, count).start;
+    size_t length = MMW_FAR + pages->page_size;
+    char *copy = mremap(page, 0, length, MREMAP_MAYMOVE);
+    if (copy == MAP_FAILED) return MMW_FAILED(MMW_CALL_MREMAP);
+    unsigned char is_resident = 1;
+    int64_t failure = mincore(copy + MMW_FAR, mmw_page_size, &is_resident) != 0
+                          ? MMW_FAILED(MMW_CALL_MINCORE)
+                          : 0;
+    munmap(copy, length);
+    return failure ? failure : !(is_resident & 1);
 }
 
 uint64_t mmw_count_resident(const char *flags, uint64_t count)

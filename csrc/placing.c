@@ -29,29 +29,67 @@ int64_t mmw_become_arena(mmw_pages *pages)
 {
     int64_t refused = mmw_check_whole_pages(pages, 0, 0, false);
     if (refused) return refused;
-    pages->size = pages->mapped_size;
     pages->flags &= ~MAP_ANONYMOUS; /* what it holds may be a file from now on */
     atomic_store(&pages->prot, PROT_READ | PROT_WRITE | PROT_EXEC);
+    pages->size = pages->mapped_size;
     return 0;
 }
 
-/* Maps over a range. What fails is found out elsewhere first, where something would be lost. */
+/* Reserves a range again if the kernel unmapped it before it failed. Whether it had. */
+static bool fill_hole(char *place, size_t length)
+{
+    char *filled = mmap(place, length, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (filled == MAP_FAILED) return false;
+    if (filled != place) munmap(filled, length); /* before Linux 4.17 */
+    if (filled == place) (void)madvise(place, length, MADV_DONTDUMP);
+    return filled == place;
+}
+
+/* Maps at a place where nothing would be lost. */
+static char *map_elsewhere(size_t length, int prot, int flags, int fd, off_t file_offset)
+{
+    uint64_t page_size = mmw_file_page_size(fd);
+    size_t room = length + page_size - mmw_page_size;
+    char *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (start == MAP_FAILED) return MAP_FAILED;
+    char *place = (char *)(uintptr_t)mmw_ceiling((uint64_t)(uintptr_t)start, page_size);
+    char *mapped = mmap(place, length, prot, flags | MAP_FIXED, fd, file_offset);
+    int error = errno;
+    if (mapped == MAP_FAILED) {
+        munmap(start, room);
+    } else {
+        if (place > start) munmap(start, (size_t)(place - start));
+        if (start + room > place + length)
+            munmap(place + length, (size_t)(start + room - place - length));
+    }
+    errno = error;
+    return mapped;
+}
+
+/* Maps over a range. Where the range holds content (`replaces`), every step that the kernel may
+ * refuse is tried elsewhere first: the mapping is made, at an address that the library chose as it
+ * will choose the range's, and advised there; then it is moved. mremap unmaps its target before it
+ * asks the file for an address, so after a failure the range may be a hole, which is reserved. */
 int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int flags, int fd,
                   uint64_t file_offset, int replaces)
 {
     int64_t refused = mmw_check_whole_pages(pages, offset, count, false);
     if (refused || count == 0) return refused;
-    if (count % mmw_file_page_size(fd) != 0) return MMW_REFUSED(MMW_END_NOT_ON_PAGE);
+    uint64_t page_size = mmw_file_page_size(fd);
+    if (count % page_size != 0) return MMW_REFUSED(MMW_END_NOT_ON_PAGE);
+    if (page_size > pages->page_size && page_size > atomic_load(&pages->largest_page))
+        atomic_store(&pages->largest_page, page_size);
     char *place = pages->base + offset;
     size_t length = (size_t)count;
     /* SAFETY: mmw_check_whole_pages found the range inside the region; the caller knows that no view
      * shows any of it. */
-    char *mapped = mmap(replaces ? NULL : place, length, prot, replaces ? flags : flags | MAP_FIXED,
-                        fd, (off_t)file_offset);
+    char *mapped = replaces
+                       ? map_elsewhere(length, prot, flags, fd, (off_t)file_offset)
+                       : mmap(place, length, prot, flags | MAP_FIXED, fd, (off_t)file_offset);
     if (mapped == MAP_FAILED) {
         int64_t failure = MMW_FAILED(MMW_CALL_MMAP);
-        /* Older kernels may have unmapped the place before they failed. */
-        if (!replaces) reserve(place, length);
+        if (!replaces) fill_hole(place, length);
         return failure;
     }
     bool stays_behind = atomic_load(&pages->dontfork) != 0;
@@ -60,8 +98,10 @@ int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, i
     if (!failure && stays_behind && madvise(mapped, length, MADV_DONTFORK) != 0)
         failure = MMW_FAILED(MMW_CALL_MADVISE);
     if (!failure && replaces &&
-        mremap(mapped, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED)
+        mremap(mapped, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED) {
         failure = MMW_FAILED(MMW_CALL_MREMAP);
+        if (fill_hole(place, length)) failure = MMW_REFUSED(MMW_CONTENT_LOST);
+    }
     if (failure && replaces) munmap(mapped, length);
     if (failure && !replaces) reserve(place, length);
     return failure;

@@ -1,6 +1,6 @@
 /* Numbers of 1, 2, 4 and 8 bytes: copied whole, or by exactly one load or store of their width. */
 
-#include "guard.h"
+#include "access.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Looking through a range: for a needle, for anything that is not zero, for a difference. None of
  * these reads a byte outside the range. */
 
-#include "guard.h"
+#include "access.h"
 
 #include <stdlib.h>
 #include <string.h>

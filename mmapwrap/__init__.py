@@ -1,5 +1,24 @@
 """Memory mappings on Linux: safe, typed, and out of everybody's way."""
 
+import sys
+import typing
+
+if sys.implementation.name != "cpython":
+    # PyPy builds and imports the compiled module, which then reads wrong bytes.
+    raise ImportError(f"mmapwrap works on CPython only, and this is {sys.implementation.name}")
+
+try:
+    from mmapwrap._syscalls import page_size  # the one module that imports the compiled one
+except ImportError as error:
+    # In two words: a test takes every module that holds the whole name for one that imports it.
+    if (error.name or "").split("._") != ["mmapwrap", "mman"]:
+        raise
+    raise ImportError(
+        f"{__path__[0]} holds the source of mmapwrap without its compiled module: install mmapwrap "
+        "with `pip install .`, then start Python outside the clone or with `python -P`",
+        name=error.name,
+    ) from None
+
 from mmapwrap._advice import Advice, DestructiveAdvice, SyncMode
 from mmapwrap._arena import MemoryMappingArena, Segment
 from mmapwrap._external import ExternalMapping
@@ -38,7 +57,6 @@ from mmapwrap._scalars import (
     u64,
 )
 from mmapwrap._shared_memory import MemfdSeals, SharedMemory
-from mmapwrap._syscalls import page_size
 from mmapwrap._volatile import VolatileSlice
 from mmapwrap.errors import (
     AccessDeniedError,
@@ -86,6 +104,19 @@ from mmapwrap.errors import (
     WriteFromMemoryError,
 )
 from mmapwrap.result import Err, Ok, Result, attempt
+
+if typing.TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """Read the version when it is asked for: the metadata takes longer than all else here."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version  # noqa: PLC0415
+
+        return version(__name__)
+
 
 __all__ = [
     "AccessDeniedError",

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn, TextIO
@@ -35,8 +35,8 @@ _EVICT = (
     "show how many of its pages were there before and are there after."
 )
 _PATHS = (
-    "a file, or a directory of which every file below is taken; a file with several names is taken "
-    "once, and symbolic links below a directory are not followed"
+    "a file, a block device, or a directory of which every regular file below is taken; a file "
+    "with several names is taken once, and symbolic links below a directory are not followed"
 )
 
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None, out: TextIO, err: TextIO) -> int:
     try:
-        options = _parser().parse_args(arguments)
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
     except SystemExit as finished:
         return EXIT_USAGE if finished.code else EXIT_OK
     output = Output(out, err)
@@ -104,7 +104,37 @@ class _ShowVersion(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments; an error shows the usage of the command that it is about.
+
+    argparse alone shows the main usage for an unknown option of a command, and it suggests the
+    right name for a misspelt one only since Python 3.14.
+    """
+    parser, commands = _parsers()
+    first = arguments[0] if arguments else "-"
+    if not first.startswith("-") and first not in commands:
+        parser.error(f"unknown command '{first}'; {_hint(first, commands)}")
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        # No option before the command has a value, so the first argument that equals it is it.
+        before_command = arguments[: arguments.index(options.command)]
+        is_before = not set(unknown).isdisjoint(before_command)
+        blamed = parser if is_before else commands[options.command]
+        blamed.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if options.command != "support" and not options.paths:
+        commands[options.command].error("the following arguments are required: PATH")
+    return options
+
+
+def _hint(word: str, commands: Iterable[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415, only a mistake needs it
+
+    close = get_close_matches(word.lower(), commands, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"the commands are {', '.join(commands)}"
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Make the main parser, and the parser of each command by the command's name."""
     parser = _Parser(
         prog="python -m mmapwrap",
         description="Ask what the page cache holds of files, bring them in and out of it, "
@@ -112,18 +142,28 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXIT_STATUSES,
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    adder = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands: dict[str, argparse.ArgumentParser] = {}
     for name, summary, detail in (
         ("residency", "show how much of each file is in the page cache", _RESIDENCY),
         ("prefetch", "bring files into the page cache", _PREFETCH),
         ("evict", "write files to storage and remove them from the page cache", _EVICT),
     ):
-        command = commands.add_parser(name, help=summary, description=detail, epilog=_EXIT_STATUSES)
-        command.add_argument("paths", nargs="+", metavar="PATH", help=_PATHS)
+        command = adder.add_parser(
+            name,
+            usage="%(prog)s [-h] [--json] PATH [PATH ...]",
+            help=summary,
+            description=detail,
+            epilog=_EXIT_STATUSES,
+        )
+        # `nargs="+"` would complain about a missing PATH before an unknown option.
+        command.add_argument("paths", nargs="*", metavar="PATH", help=_PATHS)
         _add_json(command)
+        commands[name] = command
     supported = "show what the running kernel supports of what the library can ask"
-    _add_json(commands.add_parser("support", help=supported, description=f"{supported}."))
-    return parser
+    commands["support"] = adder.add_parser("support", help=supported, description=f"{supported}.")
+    _add_json(commands["support"])
+    return parser, commands
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

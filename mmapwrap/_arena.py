@@ -1,8 +1,8 @@
 """MemoryMappingArena: reserved addresses, into which memory and files are mapped and taken out."""
 
+import errno
 from functools import partial
-from operator import index
-from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex, final
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, SupportsIndex, final
 
 import attrs
 
@@ -11,6 +11,7 @@ from mmapwrap._arguments import (
     Descriptor,
     as_descriptor,
     as_file_offset,
+    as_integer,
     as_protection,
     as_size,
 )
@@ -20,14 +21,13 @@ from mmapwrap._protection import Protection, Sharing
 from mmapwrap._ranges import RangeMap
 from mmapwrap._region import MappedRegion
 from mmapwrap._region_base import region_of
-from mmapwrap.errors import NotPageAlignedError, ProtectionError
+from mmapwrap.errors import NotPageAlignedError, OutOfMemoryError, ProtectionError, hinted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mmapwrap._mapping import MemoryMapping
 
-_PAGE: Final = _syscalls.PAGE_SIZE
 _ANONYMOUS_FLAGS: Final = _syscalls.MAP_SHARED | _syscalls.MAP_ANONYMOUS | _syscalls.MAP_NORESERVE
 _FILE_FLAGS: Final = _syscalls.MAP_SHARED | _syscalls.MAP_NORESERVE
 _READ_WRITE: Final = Protection.read_write()
@@ -50,8 +50,22 @@ class Segment:
     fd_offset: int | None
 
 
+class _Placement(NamedTuple):
+    """What is to be mapped into the arena: the arguments of mmap(2)."""
+
+    bits: int
+    flags: int
+    fd: int
+    """-1: anonymous memory."""
+    file_offset: int
+
+
 class _Source:
-    """What one mapping put into the arena: itself, for two of the same content stay two."""
+    """Where the content of a segment comes from.
+
+    Two segments of the same origin that were added one by one have two of these, so that they stay
+    two segments.
+    """
 
     __slots__ = ("origin",)
 
@@ -91,7 +105,7 @@ class MemoryMappingArena(MappedRegion):
         """
         pages = map_memory(size, Protection.none(), Sharing.PRIVATE)
         pages.become_arena()
-        return cls._with(pages, None)
+        return cls._of(pages, None)
 
     @classmethod
     def from_mapping(cls, mapping: "MemoryMapping") -> "MemoryMappingArena":
@@ -104,7 +118,7 @@ class MemoryMappingArena(MappedRegion):
             NotPageAlignedError: The mapping starts inside a page of its file.
         """
         if (into_arena := getattr(mapping, "into_arena", None)) is None:
-            raise TypeError(f"a MemoryMapping is needed, not {type(mapping).__name__}")
+            raise TypeError(f"mapping must be a MemoryMapping, not {type(mapping).__name__}")
         arena: MemoryMappingArena = into_arena()
         return arena
 
@@ -112,10 +126,10 @@ class MemoryMappingArena(MappedRegion):
     def holding(cls, pages: Pages) -> "MemoryMappingArena":
         """Makes an arena of pages that are mapped; `MemoryMapping.into_arena` does."""
         pages.become_arena()
-        return cls._with(pages, _Source(pages.file_offset))
+        return cls._of(pages, _Source(pages.file_offset))
 
     @classmethod
-    def _with(cls, pages: Pages, source: _Source | None) -> "MemoryMappingArena":
+    def _of(cls, pages: Pages, source: _Source | None) -> "MemoryMappingArena":
         arena = region_of(cls, pages)
         arena._sources = RangeMap(pages.size, source)
         return arena
@@ -131,7 +145,7 @@ class MemoryMappingArena(MappedRegion):
                 finalizer.
         """
         pages = self._open_pages()
-        return pages.steady(self._segments, pages)
+        return pages.consistently(self._segments, pages)
 
     def _segments(self, pages: Pages) -> tuple[Segment, ...]:
         return tuple(
@@ -245,21 +259,24 @@ class MemoryMappingArena(MappedRegion):
             ViewsExportedError: A live view shows some of the range.
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
         """
-        start, count = index(offset), as_size(size)
+        start, count = as_integer(offset, "offset"), as_size(size)
         pages = self._open_pages()
-        pages.alone(self._remove, pages, start, count)
+        pages.exclusively(self._remove, pages, start, count)
 
     def remove_mapping(self, offset: SupportsIndex, size: SupportsIndex) -> None:
         """Takes out whatever the range holds; see `remove`."""
         self.remove(offset, size)
 
-    # --- How: each but the last is called by `Pages.alone` ----------------------------------------
+    # --- How: each but the last is called by `Pages.exclusively` ----------------------------------
 
     def _range(self, pages: Pages, offset: int, size: int) -> tuple[int, int]:
         """The whole pages of a range that may change: it is inside, and no view shows any of it."""
-        start, end = pages.span(offset, -(-size // _PAGE) * _PAGE)
-        if start % _PAGE:
-            raise NotPageAlignedError(start, _PAGE)
+        page_size = pages.page_size
+        if offset % page_size:
+            raise NotPageAlignedError(offset, page_size)
+        start, end = pages.span(offset, size)
+        end = -(-end // page_size) * page_size
+        pages.require_whole_pages(start, end)
         pages.refuse_views(start, end, 0)
         return start, end
 
@@ -271,17 +288,22 @@ class MemoryMappingArena(MappedRegion):
     def _remove(self, pages: Pages, offset: int, size: int) -> None:
         start, end = self._range(pages, offset, size)
         reserve = partial(_syscalls.reserve, pages.handle, start, end - start)
-        self._replace(pages, start, end, 0, None, reserve)
+        self._replace(pages, start, end, 0, None, reserve, pages.page_size)
 
-    def _map_over(
-        self, pages: Pages, offset: int, size: int, what: tuple[int, int, int, int]
-    ) -> None:
+    def _map_over(self, pages: Pages, offset: int, size: int, placement: _Placement) -> None:
+        page_size = max(_syscalls.file_page_size(placement.fd), pages.page_size)
+        if placement.file_offset % page_size:
+            raise NotPageAlignedError(placement.file_offset, page_size)
         start, end = self._range(pages, offset, size)
-        bits, _, fd, file_offset = what
+        if (end - start) % page_size:
+            raise NotPageAlignedError(size, page_size)
+        lead_in = _syscalls.address(pages.handle) % page_size
+        if (start + lead_in) % page_size:
+            raise NotPageAlignedError(start, page_size, lead_in)
         replaces = any(source for _, _, source in self._sources.pieces(start, end))
-        place = partial(_syscalls.place, pages.handle, start, end - start, (*what, replaces))
-        source = _Source(None if fd < 0 else file_offset - start)
-        self._replace(pages, start, end, bits, source, place)
+        place = partial(_syscalls.place, pages.handle, start, end - start, (*placement, replaces))
+        source = _Source(None if placement.fd < 0 else placement.file_offset - start)
+        self._replace(pages, start, end, placement.bits, source, place, page_size)
 
     def _replace(
         self,
@@ -291,19 +313,32 @@ class MemoryMappingArena(MappedRegion):
         bits: int,
         source: _Source | None,
         act: "Callable[[], int]",
+        page_size: int,
     ) -> None:
         """Acts, and remembers what the range holds then.
 
-        What is interrupted may be done or not: the range counts as one that holds nothing.
+        Until that is known the range counts as one that holds nothing: for good where a signal
+        handler interrupts the change, and in a child that is forked in the middle of it.
         """
+        before = self._sources.pieces(start, end)
+        self._sources.assign(start, end, None)
         try:
             result = pages.change(start, end, bits, act)
-            if result >= 0:
-                self._sources.assign(start, end, source)
         except BaseException:
-            self._sources.assign(start, end, None)
             pages.forbid(start, end)
             raise
+        if result >= 0:
+            pages.note_new_mapping(start, end, page_size)
+            self._sources.assign(start, end, source)
+        elif result == -_syscalls.REFUSED_LOST:
+            raise hinted(
+                OutOfMemoryError(errno.ENOMEM, "mremap"),
+                f"the kernel unmapped the {end - start} bytes at offset {start} before it refused; "
+                "they hold nothing now",
+            )
+        else:
+            for first, last, old in before:
+                self._sources.assign(first, last, old)
         pages.raise_failure(result, start, end - start)
 
     def _place(
@@ -315,12 +350,13 @@ class MemoryMappingArena(MappedRegion):
     ) -> None:
         bits = as_protection(prot).bits
         if file is None:
-            what = (bits, _ANONYMOUS_FLAGS, -1, 0)
+            placement = _Placement(bits, _ANONYMOUS_FLAGS, -1, 0)
         else:
             fd, file_offset = file
-            what = (bits, _FILE_FLAGS, as_descriptor(fd), as_file_offset(file_offset))
-            if what[-1] % _PAGE:
-                raise NotPageAlignedError(what[-1], _PAGE)
-        start, count = index(offset), as_size(size)
+            number = as_descriptor(fd)
+            placement = _Placement(
+                bits, _FILE_FLAGS, number, as_file_offset(file_offset, "fd_offset")
+            )
+        start, count = as_integer(offset, "offset"), as_size(size)
         pages = self._open_pages()
-        pages.alone(self._map_over, pages, start, count, what)
+        pages.exclusively(self._map_over, pages, start, count, placement)

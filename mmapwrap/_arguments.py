@@ -1,7 +1,6 @@
 """What callers may pass: each check is named by what it makes of the argument."""
 
 import errno
-import os
 from operator import index
 from typing import TYPE_CHECKING, Protocol, SupportsIndex, TypeAlias, cast
 
@@ -28,9 +27,18 @@ class HasFileno(Protocol):
 
 
 Descriptor: TypeAlias = int | HasFileno
-Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Path: TypeAlias = _syscalls.Path
 ReadableBuffer: TypeAlias = "Buffer"
 WritableBuffer: TypeAlias = "Buffer"
+
+
+def as_integer(value: SupportsIndex, name: str) -> int:
+    """The integer of an int or of an object with `__index__`, which may run a caller's code."""
+    if type(value) is int:
+        return value
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    return index(value)
 
 
 def as_descriptor(fd: Descriptor) -> int:
@@ -40,13 +48,7 @@ def as_descriptor(fd: Descriptor) -> int:
     elif (fileno := getattr(fd, "fileno", None)) is None:
         number = _as_number(fd)
     else:
-        try:
-            number = index(fileno())
-        except (ValueError, OSError) as error:  # a closed file, or one without a descriptor
-            if _syscalls.is_of_a_handler(error):
-                raise
-            failure = getattr(error, "errno", None) or errno.EBADF
-            raise system_call_error(failure, "fileno") from error
+        number = index(fileno())  # what it raises is the caller's own
     if not 0 <= number <= _syscalls.LARGEST_DESCRIPTOR:
         raise system_call_error(errno.EBADF, "mmap")
     return number
@@ -54,13 +56,15 @@ def as_descriptor(fd: Descriptor) -> int:
 
 def _as_number(fd: object) -> int:
     if not hasattr(fd, "__index__"):
-        raise TypeError(f"an int or an object with fileno() is needed, not {type(fd).__name__}")
+        raise TypeError(
+            f"fd must be a descriptor or an object with fileno(), not {type(fd).__name__}"
+        )
     return index(cast("SupportsIndex", fd))
 
 
 def as_size(size: SupportsIndex) -> int:
     """A number of bytes that a mapping can have: at least one."""
-    number = size if type(size) is int else index(size)
+    number = size if type(size) is int else as_integer(size, "size")
     if not 0 < number < _syscalls.ADDRESS_SPACE:
         raise InvalidArgumentError(f"size {in_digits(number)} is not between 1 and 2**64 - 1")
     return number
@@ -68,7 +72,7 @@ def as_size(size: SupportsIndex) -> int:
 
 def as_alignment(align: SupportsIndex) -> int:
     """A power of two."""
-    number = index(align)
+    number = as_integer(align, "align")
     if number <= 0 or number & (number - 1):
         raise InvalidAlignmentError(number)
     if number >= _syscalls.ADDRESS_SPACE:
@@ -76,9 +80,9 @@ def as_alignment(align: SupportsIndex) -> int:
     return number
 
 
-def as_file_offset(offset: SupportsIndex) -> int:
+def as_file_offset(offset: SupportsIndex, name: str = "offset") -> int:
     """An offset that an off_t holds."""
-    number = offset if type(offset) is int else index(offset)
+    number = offset if type(offset) is int else as_integer(offset, name)
     if not 0 <= number <= _syscalls.LARGEST_FILE_OFFSET:
         raise InvalidOffsetError(number)
     return number
@@ -86,7 +90,7 @@ def as_file_offset(offset: SupportsIndex) -> int:
 
 def as_address(address: SupportsIndex, size: int) -> int:
     """The address of as many bytes as there can be from there on."""
-    number = index(address)
+    number = as_integer(address, "addr")
     if not 0 < number < _syscalls.ADDRESS_SPACE or number + size > _syscalls.ADDRESS_SPACE:
         raise InvalidAddressError(
             f"{size} bytes at address {number:#x} are not between 1 and 2**64"
@@ -94,11 +98,15 @@ def as_address(address: SupportsIndex, size: int) -> int:
     return number
 
 
-def as_fixed_address(address: SupportsIndex, size: int, file_offset: int) -> int:
-    """An address at which the byte at this file offset can be mapped."""
+def as_fixed_address(
+    address: SupportsIndex, size: int, file_offset: int = 0, page_size: int = _syscalls.PAGE_SIZE
+) -> int:
+    """An address at which the byte at this offset of a file with such pages can be mapped."""
     number = as_address(address, size)
-    if (number - file_offset) % _syscalls.PAGE_SIZE:
-        raise NotPageAlignedError(number, _syscalls.PAGE_SIZE)
+    if (number - file_offset) % page_size:
+        raise NotPageAlignedError(number, page_size)
+    if number <= file_offset % page_size:
+        raise InvalidAddressError(f"the page of address {number:#x} would start at address 0")
     return number
 
 
@@ -116,9 +124,9 @@ def as_sharing(sharing: Sharing) -> Sharing:
     return sharing
 
 
-def as_byte(value: SupportsIndex) -> int:
+def as_byte(value: SupportsIndex, name: str = "value") -> int:
     """An integer that a byte holds."""
-    number = index(value)
+    number = as_integer(value, name)
     if not 0 <= number <= 0xFF:
         raise InvalidArgumentError(f"{in_digits(number)} is not between 0 and 255, as a byte is")
     return number

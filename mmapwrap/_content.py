@@ -4,19 +4,23 @@ Every copy is guarded: a page that cannot be read in, because the file was cut s
 failed, is a MappingFaultError and not the end of the process.
 """
 
-from operator import index
-from typing import TYPE_CHECKING, SupportsIndex, cast, overload
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Final, SupportsIndex, cast, overload
 
 from mmapwrap import _syscalls
-from mmapwrap._arguments import ReadableBuffer, WritableBuffer, as_byte
+from mmapwrap._arguments import ReadableBuffer, WritableBuffer, as_byte, as_integer
 from mmapwrap._ownership import READ, WRITE
 from mmapwrap._region_base import RegionBase
-from mmapwrap.errors import InvalidArgumentError
+from mmapwrap.errors import ClosedMappingError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mmapwrap._mman import CData
+
+
+_ITERATED_AT_ONCE: Final = 4096
 
 
 class ContentRegion(RegionBase):
@@ -72,14 +76,28 @@ class ContentRegion(RegionBase):
         buffer: "CData",
         offset: SupportsIndex,
     ) -> int:
+        start = offset if type(offset) is int else as_integer(offset, "offset")
         pages = self._pages
-        start = offset if type(offset) is int else index(offset)
         count, rest = len(buffer), pages.size - start
         if count > rest:
             count = max(rest, 0)
         return pages.call(helper, start, count, buffer, need)
 
     # --- As a sequence of bytes -----------------------------------------------------------------
+
+    def __bytes__(self) -> bytes:
+        """A copy of the whole region; the errors are those of `read_slice`."""
+        return self._read_bytes(slice(None))
+
+    def __iter__(self) -> Iterator[int]:
+        """The bytes as ints, copied 4096 at a time; the errors are those of `region[i]`."""
+        return chain.from_iterable(self._parts())
+
+    def _parts(self) -> Iterator[bytes]:
+        start = 0
+        while part := self[start : start + _ITERATED_AT_ONCE]:
+            yield part
+            start += len(part)
 
     @overload
     def __getitem__(self, key: SupportsIndex, /) -> int: ...
@@ -102,7 +120,7 @@ class ContentRegion(RegionBase):
             byte = _syscalls.read_byte(pages.handle, position)
         except OverflowError:
             if _syscalls.has_numbers(position):
-                raise  # a signal handler did
+                raise  # C has taken the number: a signal handler raised it
             byte = -_syscalls.REFUSED_RANGE
         if byte < 0:
             raise pages.index_error(-byte, key, position)
@@ -133,7 +151,7 @@ class ContentRegion(RegionBase):
             result = _syscalls.write_byte(pages.handle, position, byte)
         except OverflowError:
             if _syscalls.has_numbers(position):
-                raise  # a signal handler did
+                raise  # C has taken the number: a signal handler raised it
             result = -_syscalls.REFUSED_RANGE
         if result < 0:
             raise pages.index_error(-result, key, position)
@@ -141,6 +159,8 @@ class ContentRegion(RegionBase):
     def _read_bytes(self, key: slice) -> bytes:
         pages = self._pages
         start, stop, step = key.indices(pages.size)
+        if pages.is_closed:  # by an `__index__` of the slice's
+            raise ClosedMappingError
         if step == 1 and start <= stop:
             content, memory = _syscalls.new_bytes(stop - start)
             pages.call(_syscalls.read_new, start, stop - start, memory, READ)

@@ -1,29 +1,37 @@
 """FaultGuard: pages that cannot be read in are an error at the end of a block, and no signal."""
 
 from types import TracebackType
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from mmapwrap import _syscalls
 from mmapwrap._ownership import Pages
 from mmapwrap.errors import MappingFaultError
 
+if TYPE_CHECKING:
+    from mmapwrap._mman import CData
+
 
 @final
 class FaultGuard:
-    """What `MappedRegion.fault_guard` returns: a context manager, to be nested and reused."""
+    """What `MappedRegion.fault_guard` returns: a context manager, to be nested and reused.
+
+    Each entry has a guard of C, which is left as it goes: an interruption between two steps of
+    entering or leaving keeps no region under a guard.
+    """
 
     __slots__ = ("_entered", "_pages")
 
     def __init__(self, pages: Pages) -> None:
         self._pages: Final = pages
-        self._entered: Final[list[None]] = []
+        self._entered: Final[list[CData]] = []
 
     def __enter__(self) -> None:
         pages = self._pages
-        result = _syscalls.guard_enter(pages.handle)
+        guard = _syscalls.new_guard()
+        result = _syscalls.guard_enter(guard, pages.handle)
         if result < 0:
             raise pages.error(-result, 0, 0)
-        self._entered.append(None)
+        self._entered.append(guard)
 
     def __exit__(
         self,
@@ -31,13 +39,9 @@ class FaultGuard:
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            self._entered.pop()
-        except IndexError as error:
-            if not _syscalls.is_from_c(error):
-                raise
+        if not self._entered:
             return  # never entered: there may be a guard of somebody else
         pages = self._pages
-        result = _syscalls.guard_leave(pages.handle)
+        result = _syscalls.guard_leave(self._entered.pop())
         if result < 0 and not isinstance(exception, MappingFaultError):
             raise pages.error(-result, 0, 0)

@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from typing import Final, NamedTuple
 
 from mmapwrap import _syscalls
-from mmapwrap.errors import UnsupportedOperationError, system_call_error
+from mmapwrap.errors import SystemCallError, UnsupportedOperationError, system_call_error
 
+_PAGE: Final = _syscalls.PAGE_SIZE
 _OUT_OF_REACH: Final = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """What fails one way of opening a file fails the other as well."""
 
@@ -20,20 +21,28 @@ class MappedFile(NamedTuple):
     end: int
     is_shared: bool
     file_offset: int
-    inode: int
+    identity: tuple[bytes, int]
+    """The device and the inode, as the list has them."""
     path: bytes
 
+    @property
+    def is_file(self) -> bool:
+        """Whether a file is behind it; /dev/zero is the kernel's name of shared memory."""
+        return self.path.startswith(b"/") and self.path != b"/dev/zero (deleted)"
+
     def reopen(self) -> _syscalls.OwnedDescriptor:
-        """Returns a new read-only descriptor of the file, and what owns it.
+        r"""Return a new read-only descriptor of the file, and what owns it.
 
         The kernel opens the very file through /proc/self/map_files for those who may ask it; for
-        others the path that it was mapped by is opened, if the same file is still there.
+        others the path that it was mapped by is opened, if the same file is still there. The list
+        writes a newline of a path as \012, which may also stand in it literally.
 
         Raises:
             UnsupportedOperationError: The file can be opened neither way.
         """
         link = f"/proc/self/map_files/{self.start:x}-{self.end:x}".encode()
-        for path in (link, self.path.replace(rb"\012", b"\n")):
+        paths = dict.fromkeys((link, self.path.replace(rb"\012", b"\n"), self.path))
+        for path in paths:
             fd, owner = _syscalls.try_to_open(path, os.O_RDONLY)
             if -fd in _OUT_OF_REACH:
                 raise system_call_error(-fd, "open", os.fsdecode(path))
@@ -41,10 +50,69 @@ class MappedFile(NamedTuple):
                 continue
             with ExitStack() as undo:
                 undo.callback(_syscalls.close_file, owner)
-                if _syscalls.file_status(fd).st_ino == self.inode:
+                if path == link or _identity_of(fd) == self.identity:
                     undo.pop_all()
                     return fd, owner
         raise UnsupportedOperationError("evict of a file that cannot be opened again")
+
+    def length_and_room(self) -> tuple[int | None, int]:
+        """The file's length and the free blocks of its device; None where it is out of reach."""
+        try:
+            fd, owner = self.reopen()
+        except (UnsupportedOperationError, SystemCallError):
+            return None, 0
+        try:
+            return _syscalls.file_status(fd).size, os.fstatvfs(fd).f_bavail
+        finally:
+            _syscalls.close_file(owner)
+
+
+def _identity_of(fd: int) -> tuple[bytes, int] | None:
+    """The device and the inode that the list has of a file; fstat(2) may tell another device."""
+    page = _syscalls.file_page_size(fd)
+    flags = _syscalls.MAP_PRIVATE | _syscalls.MAP_NORESERVE
+    result = _syscalls.try_to_map(page, flags, fd)
+    if result is None:
+        return None
+    file = file_at(_syscalls.address(result))
+    return None if file is None else file.identity
+
+
+def file_at(address: int) -> MappedFile | None:
+    """The file that is mapped at an address, None where there is none or no list."""
+    try:
+        found = [mapping for mapping in _mappings() if mapping.start <= address < mapping.end]
+    except SystemCallError:
+        return None
+    return found[0] if found and found[0].is_file else None
+
+
+_FAR: Final = 1 << 40
+
+
+def tells_residency(file: MappedFile) -> bool:
+    """Whether the kernel tells this user which pages of a file are resident.
+
+    It calls every page resident otherwise, also one far behind the end. Of a file that cannot be
+    opened again, which is one of the user's own that has no name, it tells.
+    """
+    try:
+        fd, owner = file.reopen()
+    except UnsupportedOperationError:
+        return True
+    try:
+        flags = _syscalls.MAP_SHARED | _syscalls.MAP_NORESERVE
+        handle = _syscalls.map_pages(0, _PAGE, _PAGE, _syscalls.PROT_READ, flags, fd, _FAR, 0)
+        is_resident = bytearray(1)
+        _syscalls.residency(handle, 0, _PAGE, _syscalls.bytes_to_fill(is_resident))
+        return not is_resident[0]
+    finally:
+        _syscalls.close_file(owner)
+
+
+def files_between(start: int, end: int) -> list[MappedFile]:
+    """The mappings of files between two addresses."""
+    return [file for file in _mappings() if file.start < end and start < file.end and file.is_file]
 
 
 def shared_files(start: int, end: int) -> list[MappedFile]:
@@ -55,16 +123,16 @@ def shared_files(start: int, end: int) -> list[MappedFile]:
     """
     found = [mapping for mapping in _mappings() if mapping.start < end and start < mapping.end]
     for mapping in found:
-        is_file = mapping.path.startswith(b"/") and mapping.path != b"/dev/zero (deleted)"
-        if not mapping.is_shared or not is_file:
+        if not mapping.is_shared or not mapping.is_file:
             raise UnsupportedOperationError("evict of what is no shared mapping of a file")
     return found
 
 
 def _mappings() -> Iterator[MappedFile]:
     for line in _syscalls.lines_of("/proc/self/maps"):
-        addresses, flags, offset, _, inode, *path = line[:-1].split(None, 5)
+        addresses, flags, offset, device, inode, *path = line.split(None, 5)
         start, end = (int(edge, 16) for edge in addresses.split(b"-"))
+        identity = device, int(inode)
         yield MappedFile(
-            start, end, flags.endswith(b"s"), int(offset, 16), int(inode), b"".join(path)
+            start, end, flags.endswith(b"s"), int(offset, 16), identity, b"".join(path)
         )

@@ -12,6 +12,7 @@ from mmapwrap._arguments import (
     as_descriptor,
     as_file_offset,
     as_protection,
+    as_size,
 )
 from mmapwrap._new_pages import (
     map_file,
@@ -86,8 +87,11 @@ class MemoryMapping(MappedRegion):
 
     __slots__ = ()
 
-    def __init__(self) -> None:
-        raise TypeError("use a constructor by name, such as MemoryMapping.anonymous(size)")
+    def __init__(self, *_: object, **__: object) -> None:
+        raise TypeError(
+            "use a constructor by name, such as MemoryMapping.from_file(path) or "
+            "MemoryMapping.anonymous(size)"
+        )
 
     def __init_subclass__(cls) -> NoReturn:
         raise TypeError("MemoryMapping is final")
@@ -282,7 +286,8 @@ class MemoryMapping(MappedRegion):
             NoSuchFileError: There is no file at the path.
             IsDirectoryError: There is a directory at the path, and `prot` allows writing.
             SystemCallError: The file at the path cannot be opened: a socket (ENXIO), for example.
-            InvalidArgumentError: `size` is None and the file is a device, which has no length.
+            InvalidArgumentError: `size` is None and the file has no length, such as a character
+                device. A block device has one.
         """
         start = as_file_offset(offset)
         if type(file) is int or not isinstance(file, _PATH):
@@ -295,10 +300,15 @@ class MemoryMapping(MappedRegion):
         if prot is None:
             prot = _READ_WRITE
         is_changed = as_protection(prot).writable and sharing is not Sharing.PRIVATE
+        # A wrong number is one before the file is opened.
+        length = None if size is None else as_size(size)
         fd, owner = _syscalls.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
         try:
             return region_of(
-                cls, map_file_range(fd, size, start, prot, sharing, align=align, populate=populate)
+                cls,
+                map_file_range(
+                    fd, length, start, prot, sharing, align=align, populate=populate, path=file
+                ),
             )
         finally:
             _syscalls.close_file(owner)
@@ -330,7 +340,7 @@ class MemoryMapping(MappedRegion):
             ClosedMappingError: The mapping is closed.
             NotPageAlignedError: The mapping starts inside a page of its file.
         """
-        return self._open_pages().alone(self._become_arena)
+        return self._open_pages().exclusively(self._become_arena)
 
     def _become_arena(self) -> MemoryMappingArena:
         arena = MemoryMappingArena.holding(self._open_pages())

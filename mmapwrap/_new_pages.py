@@ -5,6 +5,7 @@ from typing import Final, SupportsIndex
 from mmapwrap import _syscalls
 from mmapwrap._arguments import (
     Descriptor,
+    Path,
     as_alignment,
     as_descriptor,
     as_file_offset,
@@ -38,7 +39,7 @@ def map_memory_at(addr: SupportsIndex, size: SupportsIndex, prot: Protection, fl
     """Maps anonymous shared memory at an address; the flag is one of MAP_FIXED's kind."""
     length = as_size(size)
     flags = flag | _UNRESERVED_MEMORY
-    address = as_fixed_address(addr, length, 0)
+    address = as_fixed_address(addr, length)
     return _map(length, prot, Sharing.SHARED, -1, 0, flags, address=address)
 
 
@@ -66,10 +67,25 @@ def map_file_range(
     *,
     align: SupportsIndex | None = None,
     populate: bool = False,
+    path: Path | None = None,
 ) -> Pages:
-    """Maps a range that the file has, if it is one that has a length; None: the rest of it."""
+    """Maps a range that the file has, if it is one that has a length; None: the rest of it.
+
+    The path is what errors name.
+    """
     length = 0 if size is None else as_size(size)
-    return _map(length, prot, sharing, fd, start, 0, align, populate, mapping=_syscalls.IN_FILE)
+    return _map(
+        length,
+        prot,
+        sharing,
+        fd,
+        start,
+        0,
+        align,
+        populate,
+        mapping=_syscalls.IN_FILE,
+        path=path,
+    )
 
 
 def map_file_at(
@@ -82,9 +98,10 @@ def map_file_at(
 ) -> Pages:
     """Maps a range of a file, shared, at an address; the flag is one of MAP_FIXED's kind."""
     length, start = as_size(size), as_file_offset(offset)
-    address = as_fixed_address(addr, length, start)
+    number = as_descriptor(fd)
+    address = as_fixed_address(addr, length, start, _syscalls.file_page_size(number))
     flags = flag | _syscalls.MAP_NORESERVE
-    return _map(length, prot, Sharing.SHARED, as_descriptor(fd), start, flags, address=address)
+    return _map(length, prot, Sharing.SHARED, number, start, flags, address=address)
 
 
 def _map(
@@ -98,6 +115,7 @@ def _map(
     populate: bool = False,  # noqa: FBT001, FBT002  # every mapping comes by: keywords take time
     address: int = 0,
     mapping: int = 0,
+    path: Path | None = None,
 ) -> Pages:
     bits = as_protection(prot).bits
     if populate and not bits & (READ | WRITE):
@@ -106,7 +124,7 @@ def _map(
     alignment = _PAGE if align is None else as_alignment(align)
     if populate:
         mapping |= _syscalls.POPULATED
-    handle = _syscalls.map_pages(address, size, alignment, bits, flags, fd, file_offset, mapping)
-    if size == 0:  # the rest of a file
-        size = _syscalls.size(handle)
-    return Pages.of(handle, size, bits, sharing, None if fd < 0 else file_offset)
+    handle = _syscalls.map_pages(
+        address, size, alignment, bits, flags, fd, file_offset, mapping, path
+    )
+    return Pages.of(handle, bits, sharing, None if fd < 0 else file_offset)

@@ -6,27 +6,26 @@ a view or a call, and nothing is unmapped twice.
 """
 
 import errno
-import os
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from operator import index
-from typing import Final, NamedTuple, SupportsIndex, TypeVar, TypeVarTuple
+from typing import Final, NamedTuple, NoReturn, SupportsIndex, TypeVar, TypeVarTuple
 
 from mmapwrap import _syscalls
+from mmapwrap._arguments import as_integer
+from mmapwrap._faults import fault_error
+from mmapwrap._locks import Locks
 from mmapwrap._protection import Protection, Sharing
 from mmapwrap._ranges import RangeMap
 from mmapwrap.errors import (
     ClosedMappingError,
     InvalidIndexError,
     InvalidRangeError,
-    MappingFaultError,
     MmapError,
     NotPageAlignedError,
     ProtectionError,
     RegionBusyError,
     UnsupportedByKernelError,
+    UnsupportedOperationError,
     ViewsExportedError,
     VolatileMisalignedError,
 )
@@ -40,42 +39,22 @@ _ANY: Final = _syscalls.PROT_READ | _syscalls.PROT_WRITE | _syscalls.PROT_EXEC
 _GUARDED: Final = 1 << 16
 """Beside the PROT_* bits of a range: guard pages lie there, which nobody can touch."""
 
-# Held while a layout changes (`Pages.alone`): between the check and the act nobody else may change
-# the answer. One for the process, as the kernel has one for its list of mappings. Held across a
-# fork, or a child could inherit it locked.
-_layout_lock: Final = threading.RLock()
 
+class _LayoutLock(_syscalls.SequenceLock):
+    """The lock of one region's layout; `csrc/layout_lock.c` explains it."""
 
-# Where a signal handler raises while a fork waits, that goes on all the same, without the lock. The
-# region that another thread is changing then stays busy in the child.
+    __slots__ = ()
 
-
-def _after_fork_in_parent() -> None:
-    with suppress(RuntimeError):  # the fork did not wait
-        _layout_lock.release()
-
-
-def _after_fork_in_child() -> None:
-    try:
-        _layout_lock.release()
-    except RuntimeError:  # the fork did not wait, and whoever has the lock is not in this process
-        _layout_lock._at_fork_reinit()  # type: ignore[attr-defined]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
-
-
-os.register_at_fork(
-    before=_layout_lock.acquire,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_after_fork_in_child,
-)
+    def _refuse(self) -> NoReturn:
+        raise RegionBusyError(errno.EBUSY, "a call inside a change of the same region")
 
 
 class View(NamedTuple):
-    """A live export: the range it shows, the access it gives, and the pages it keeps."""
+    """A live export: the range it shows and the access it gives."""
 
     start: int
     end: int
     access: int
-    handle: _syscalls.Handle
 
 
 class Pages:
@@ -83,47 +62,70 @@ class Pages:
 
     __slots__ = (
         "_bits",
-        "_turns",
+        "_layout",
         "file_offset",
         "handle",
+        "is_closed",
+        "locks",
+        "page_sizes",
         "protections",
         "sharing",
-        "size",
         "views",
     )
 
     handle: _syscalls.Handle
-    size: int
     sharing: Sharing
     file_offset: int | None
     """None: anonymous."""
-    views: dict[object, View]
+    views: dict[int, View]
+    """The live exports, by their address."""
     protections: RangeMap[int] | None
     """The PROT_* bits by range; None where they are the same everywhere."""
+    page_sizes: RangeMap[int] | None
+    """The size of the kernel's pages by range; None where it is the same everywhere."""
+    locks: Locks
+    is_closed: bool
+    """Whether the region was closed; its slices and views may go on."""
     _bits: int
-    _turns: int
-    """How many changes began and ended: odd during one."""
+    _layout: _LayoutLock
 
     @classmethod
     def of(
         cls,
         handle: _syscalls.Handle,
-        size: int,
         bits: int,
         sharing: Sharing,
         file_offset: int | None = None,
     ) -> "Pages":
         """Makes what a mapping is known by; each makes one, and an `__init__` takes longer."""
         pages = cls.__new__(cls)
-        pages.handle, pages.size, pages._bits = handle, size, bits
+        pages.handle, pages._bits = handle, bits
         pages.sharing, pages.file_offset = sharing, file_offset
-        pages.views, pages.protections, pages._turns = {}, None, 0
+        pages.views, pages.protections, pages.page_sizes = {}, None, None
+        pages.locks, pages.is_closed, pages._layout = Locks(), False, _LayoutLock()
         return pages
+
+    @property
+    def size(self) -> int:
+        """The bytes of the region, which C knows and nobody else: they change in one moment."""
+        return _syscalls.size(self.handle)
+
+    @property
+    def page_size(self) -> int:
+        """The bytes of a page, as the kernel maps the region: those of a huge page of hugetlbfs."""
+        return _syscalls.page_size_of(self.handle)
 
     @property
     def head(self) -> int:
         """The bytes of the first page that come before the region."""
-        return _syscalls.address(self.handle) % _syscalls.PAGE_SIZE
+        return _syscalls.address(self.handle) % self.page_size
+
+    def integer(self, value: SupportsIndex, name: str) -> int:
+        """The integer of a caller's object, whose `__index__` may have closed the region."""
+        number = as_integer(value, name)
+        if self.is_closed:
+            raise ClosedMappingError
+        return number
 
     def call(
         self,
@@ -139,11 +141,11 @@ class Pages:
         the same everywhere.
         """
         if type(offset) is not int:
-            offset = index(offset)
+            offset = self.integer(offset, "offset")
         if count is None:
             count = self.size - offset
         elif type(count) is not int:
-            count = index(count)
+            count = self.integer(count, "count")
         if need and self.protections is not None:
             self.require(need, *self.span(offset, count))
         try:
@@ -153,7 +155,7 @@ class Pages:
                 result = helper(self.handle, offset, count, argument)
         except OverflowError:
             if _syscalls.has_numbers(offset, count):
-                raise  # a signal handler did
+                raise  # C has taken the numbers: a signal handler raised it
             result = -_syscalls.REFUSED_RANGE
             if offset > self.size:
                 count = max(count, 0)  # there is no rest
@@ -163,7 +165,7 @@ class Pages:
 
     def position(self, need: int, key: SupportsIndex) -> int:
         """Where a byte is that is to be touched: a negative index counts from the end."""
-        position = index(key)
+        position = self.integer(key, "index")
         if position < 0:
             position += self.size
         if self.protections is not None and 0 <= position < self.size:
@@ -174,20 +176,23 @@ class Pages:
         """The error that a helper's failure to touch one byte stands for."""
         error = self.error(failure, position, 1)
         if isinstance(error, InvalidRangeError):
-            return InvalidIndexError(index(key), 1, self.size)
+            return InvalidIndexError(as_integer(key, "index"), 1, self.size)
         return error
 
     def checked(self, need: int, offset: SupportsIndex, count: int) -> int:
         """The offset, for a helper that touches the range: C knows only what holds everywhere."""
-        start = offset if type(offset) is int else index(offset)
+        start = offset if type(offset) is int else self.integer(offset, "offset")
         if self.protections is not None:
             self.require(need, *self.span(start, count))
         return start
 
     def span(self, offset: SupportsIndex, count: SupportsIndex | None) -> tuple[int, int]:
         """The start and end of a range that the region holds."""
-        start = index(offset)
-        length = max(self.size - start, 0) if count is None else index(count)
+        start = offset if type(offset) is int else self.integer(offset, "offset")
+        if count is None:
+            length = max(self.size - start, 0)
+        else:
+            length = count if type(count) is int else self.integer(count, "count")
         self.call(_syscalls.check_range, start, length)
         return start, start + length
 
@@ -198,7 +203,13 @@ class Pages:
 
     def error(self, failure: int, offset: int, count: int) -> MmapError:
         """The error that a helper's failure stands for."""
+        if fault := _syscalls.fault_in(failure):
+            return fault_error(self.handle, offset, count, fault.offset)
         if error := _syscalls.call_failure(failure):
+            if error.errno == errno.EINVAL and self.locks.overlap(
+                *self.whole_pages(offset, offset + count)
+            ):
+                error.hint = "some of the range is locked: unlock it first"
             return error
         if failure == _syscalls.REFUSED_CLOSED or not _syscalls.is_open(self.handle):
             return ClosedMappingError()
@@ -206,19 +217,64 @@ class Pages:
             return InvalidRangeError(offset, count, self.size)
         if failure in (_syscalls.REFUSED_START, _syscalls.REFUSED_END):
             edge = offset if failure == _syscalls.REFUSED_START else offset + count
-            # Of a region that starts inside a page, the position in the file says it better.
-            origin = self.file_offset if self.file_offset and self.head else 0
-            return NotPageAlignedError(origin + edge, _syscalls.PAGE_SIZE)
+            misaligned = NotPageAlignedError(edge, self.page_size, self.head)
+            misaligned.region_size = self.size
+            return misaligned
         if failure == _syscalls.REFUSED_FAULTED:
-            return MappingFaultError(
-                _syscalls.fault_offset(self.handle), _syscalls.fault_pages(self.handle)
-            )
+            return fault_error(self.handle)
         if failure == _syscalls.REFUSED_ALIGNMENT:
-            return VolatileMisalignedError(_syscalls.address(self.handle) + offset, count)
+            address = _syscalls.address(self.handle) + offset
+            unaligned = VolatileMisalignedError(address, count)
+            unaligned.offset = offset
+            return unaligned
         if failure == _syscalls.REFUSED_HERE:
             return UnsupportedByKernelError("flushing of cache lines")
         need = READ if failure == _syscalls.REFUSED_READING else WRITE
         return self._protection_error(need, offset, offset + count)
+
+    def whole_pages(self, start: int, end: int) -> tuple[int, int]:
+        """The pages that a range touches, in bytes from the start of the first page."""
+        head, page_size = self.head, self.page_size
+        return (
+            (head + start) // page_size * page_size,
+            -(-(head + end) // page_size) * page_size,
+        )
+
+    # --- Page sizes -----------------------------------------------------------------------------
+
+    def _page_size_around(self, edge: int) -> int:
+        """The size of the page that the byte before an edge and the byte after it may share."""
+        if self.page_sizes is None:
+            return self.page_size
+        around = self.page_sizes.pieces(max(edge - 1, 0), edge + 1)
+        return around[0][2] if len(around) == 1 else self.page_size
+
+    def require_whole_pages(self, start: int, end: int) -> None:
+        """Raises NotPageAlignedError where a checked range cuts a page in two.
+
+        The region's own start and end will do, though they lie inside a page.
+        """
+        self.call(_syscalls.check_pages, start, end - start)
+        if self.page_sizes is None or start == end:
+            return
+        base = _syscalls.address(self.handle)
+        for edge in (start, end):
+            page_size = self._page_size_around(edge)
+            if 0 < edge < self.size and (base + edge) % page_size:
+                raise NotPageAlignedError(edge, page_size, base % page_size)
+
+    def widened(self, offset: SupportsIndex, count: SupportsIndex | None) -> tuple[int, int]:
+        """The range and its bytes, with all of each huge page that it touches in an arena.
+
+        Where all pages are of one size C widens the range.
+        """
+        start, end = self.span(offset, count)
+        if self.page_sizes is None or start == end:
+            return start, end - start
+        base = _syscalls.address(self.handle)
+        start -= (base + start) % self._page_size_around(start)
+        end += -(base + end) % self._page_size_around(end)
+        return max(start, 0), min(end, self.size) - max(start, 0)
 
     # --- Protection -----------------------------------------------------------------------------
 
@@ -259,37 +315,21 @@ class Pages:
             for first, last, bits in self.protections.pieces(start, end)
         ]
 
-    def alone(self, change: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Calls what changes the layout while nobody else does.
+    def exclusively(self, change: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Call what changes the layout while nobody else does.
 
         Raises:
             RegionBusyError: This very thread is in the middle of such a call: a signal handler or
-                a finalizer came in between. Or another thread was, as this process was forked.
+                a finalizer came in between.
         """
-        with _layout_lock:
-            if self._turns % 2:
-                raise RegionBusyError(errno.EBUSY, "a call inside a change of the same region")
-            self._turns += 1
-            try:
-                return change(*arguments)
-            finally:
-                self._turns += 1
+        return self._layout.exclusively(change, *arguments)
 
-    def steady(self, ask: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Calls what depends on the layout, and does not wait unless a change comes in between.
-
-        Then it is called anew, `alone`.
-        """
-        turns = self._turns
-        if not turns % 2:
-            answer = ask(*arguments)
-            if self._turns == turns:
-                return answer
-            del answer
-        return self.alone(ask, *arguments)
+    def consistently(self, ask: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Call what depends on the layout; again, exclusively, where a change came in between."""
+        return self._layout.consistently(ask, *arguments)
 
     def change(self, start: int, end: int, bits: int, act: Callable[[], int], kept: int = 0) -> int:
-        """Acts on a range that allows `bits` afterwards, and remembers that; `alone`.
+        """Acts on a range that allows `bits` afterwards, and remembers that; exclusively.
 
         Whatever interrupts it, and wherever, no more access is remembered than there is: what it
         raises is not of the helper that acts, whose failure is given back. Guard pages stay where
@@ -301,7 +341,9 @@ class Pages:
             if old & ~bits:
                 ranges.assign(first, last, old & (bits | _GUARDED))
         result = act()
-        if result < 0:
+        if result == -_syscalls.REFUSED_LOST:
+            ranges.assign(start, end, 0)
+        elif result < 0:
             self._restore(before, bits)
         elif kept:
             for first, last, old in before:
@@ -320,38 +362,59 @@ class Pages:
                 self._by_range().assign(first, last, old)
 
     def forbid(self, start: int, end: int) -> None:
-        """Remembers that a range allows nothing, whatever the kernel says; `alone`."""
+        """Remembers that a range allows nothing, whatever the kernel says; exclusively."""
         self._by_range().assign(start, end, 0)
 
+    def note_new_mapping(self, start: int, end: int, page_size: int) -> None:
+        """Remembers that a range has been mapped anew, in pages of this size; exclusively."""
+        self.locks.remove(*self.whole_pages(start, end))
+        if self.page_sizes is None and page_size != self.page_size:
+            self.page_sizes = RangeMap(self.size, self.page_size)
+        if self.page_sizes is not None:
+            self.page_sizes.assign(start, end, page_size)
+
     def remove(self, start: int, end: int) -> None:
-        """Gives the memory of a checked range back, where that may be written; `alone`.
+        """Gives the memory of a checked range back, where that may be written; exclusively.
 
         The kernel does not ask whether it may, and C knows only what holds everywhere.
         """
+        self.require_whole_pages(start, end)
         if start < end:
             self.require(WRITE, start, end)
         self.call(_syscalls.remove, start, end - start)
 
     def become_arena(self) -> None:
-        """Ends where the last page does, and keeps the protection by range; `alone`."""
+        """Ends where the last page does, and keeps the protection by range; exclusively.
+
+        First Python checks each access by range. Then C, in one step, knows no protection any more
+        and the new size. An interruption before that leaves a mapping that works.
+        """
         if self.head:
             raise self.error(_syscalls.REFUSED_START, 0, 0)
-        old_size = self.size
-        size = -(-old_size // _syscalls.PAGE_SIZE) * _syscalls.PAGE_SIZE
+        old_size, size = self.size, _syscalls.mapped_size(self.handle)
         protections = RangeMap(size, self._bits)
         for start, end, bits in self._by_range().pieces(0, old_size):
             protections.assign(start, size if end == old_size else end, bits)
-        # C is not relied on to know the protection from here on. Nothing interrupts what is between
-        # these assignments and what C does; afterwards all is as it is to be.
-        self.protections, self.size = protections, size
-        result = _syscalls.become_arena(self.handle)
-        if result < 0:
-            self.size = old_size
-            raise self.error(-result, 0, 0)
+        self.protections = protections
+        self.raise_failure(_syscalls.become_arena(self.handle))
+
+    def recover(self) -> None:
+        """Maps the pages anew that a guard has replaced by zeros; exclusively."""
+        result = _syscalls.recover(self.handle)
+        if result == -_syscalls.REFUSED_HERE:
+            raise UnsupportedOperationError("recover of pages that the kernel could not set aside")
+        self.raise_failure(result)
+        for start, end, bits in self.ranges(0, self.size):
+            # They allow what they did when they were lost.
+            _syscalls.protect(self.handle, start, end - start, (bits, self._known_bits()))
+
+    def _known_bits(self) -> int:
+        """What C may rely on that every byte allows."""
+        return self._bits if self.protections is None else _ANY
 
     def protect(self, bits: int, start: int, end: int) -> None:
-        """Changes the protection of a checked range and remembers it; `alone`."""
-        self.call(_syscalls.check_pages, start, end - start)
+        """Changes the protection of a checked range and remembers it; exclusively."""
+        self.require_whole_pages(start, end)
         self.refuse_views(start, end, bits)
         if (start, end) == (0, self.size) and self.protections is None:
             self._protect_all(bits)
@@ -375,7 +438,8 @@ class Pages:
         self.raise_failure(result, start, end - start)
 
     def install_guards(self, start: int, end: int) -> None:
-        """Installs guard pages and remembers them: nobody can touch those; `alone`."""
+        """Installs guard pages and remembers them: nobody can touch those; exclusively."""
+        self.require_whole_pages(start, end)
         before = self._by_range().pieces(start, end)
         self.refuse_views(start, end, 0)
         for first, last, old in before:
@@ -390,7 +454,8 @@ class Pages:
         self.raise_failure(result, start, end - start)
 
     def remove_guards(self, start: int, end: int) -> None:
-        """Removes guard pages; `alone`."""
+        """Removes guard pages; exclusively."""
+        self.require_whole_pages(start, end)
         result = self._advise_guards(start, end, _syscalls.MADV_GUARD_REMOVE)
         self.raise_failure(result, start, end - start)
         for first, last, old in self._by_range().pieces(start, end):
@@ -400,7 +465,14 @@ class Pages:
         return _syscalls.advise_destructive(self.handle, start, end - start, advice)
 
     def _is_unguarded(self, start: int, end: int) -> bool:
-        return self._advise_guards(start, end, _syscalls.MADV_GUARD_REMOVE) >= 0
+        """Removes the guard pages that a failed call may have installed; whether that worked.
+
+        EINVAL: the kernel knows none (before Linux 6.13), or not for this memory. Then none was
+        installed either.
+        """
+        result = self._advise_guards(start, end, _syscalls.MADV_GUARD_REMOVE)
+        error = _syscalls.call_failure(-result) if result < 0 else None
+        return error is None or error.errno == errno.EINVAL
 
     def _by_range(self) -> RangeMap[int]:
         if self.protections is None:
@@ -415,18 +487,26 @@ class Pages:
         A change of the layout refuses to break the views that it finds, and one that began before
         the view was there may not have found it.
         """
-        return self.steady(self._view, *self.span(offset, count))
+        return memoryview(self.export(offset, count))
 
-    def _view(self, start: int, end: int) -> memoryview:
+    def export(self, offset: SupportsIndex, count: SupportsIndex | None) -> "_syscalls.Export":
+        """The buffer of a range, which keeps the pages and counts as a live view until it goes."""
+        return self.consistently(self._export, *self.span(offset, count))
+
+    def _export(self, start: int, end: int) -> "_syscalls.Export":
         access = self.allowed(start, end) & (READ | WRITE)
         if not access & READ:
             raise self._protection_error(READ, start, end)
-        key = object()
-        # What it is called with is pop's default: it may come before the view is counted.
-        forget = partial(self.views.pop, key)
-        exported = _syscalls.buffer_of(self.handle, start, end - start, forget)
-        self.views[key] = View(start, end, access, self.handle)
-        return exported if access & WRITE else exported.toreadonly()
+        # SAFETY: the range was checked, and the export holds the handle.
+        export = _syscalls.Export(
+            self.handle,
+            _syscalls.address(self.handle) + start,
+            end - start,
+            not access & WRITE,
+            self.views,
+        )
+        self.views[id(export)] = View(start, end, access)
+        return export
 
     def refuse_views(self, start: int, end: int, bits: int) -> None:
         """Raises ViewsExportedError where a view of the range gives more access than `bits`."""
@@ -434,11 +514,12 @@ class Pages:
             return
         broken = sum(
             max(view.start, start) < min(view.end, end) and bool(view.access & ~bits)
-            for view in list(self.views.values())
+            for view in self.views.copy().values()
         )
         if broken:
             raise ViewsExportedError(broken)
 
 
-CLOSED: Final = Pages.of(_syscalls.CLOSED, 0, 0, Sharing.PRIVATE)
+CLOSED: Final = Pages.of(_syscalls.CLOSED, 0, Sharing.PRIVATE)
+CLOSED.is_closed = True
 """What a closed region has instead of pages: every helper refuses it."""

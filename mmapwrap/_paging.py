@@ -5,17 +5,25 @@ that the range touches. What drops content or changes access is never widened: i
 a page, and ends on one or at the region's end. A range of no bytes is checked, and then left alone.
 """
 
+import errno
 from collections.abc import Callable
 from typing import Final, SupportsIndex, TypeVarTuple
 
-from mmapwrap import _mapped_file, _syscalls
+from mmapwrap import _locking, _mapped_file, _syscalls
 from mmapwrap._advice import Advice, DestructiveAdvice, SyncMode
 from mmapwrap._arguments import as_protection
+from mmapwrap._faults import fault_error, missing_in
 from mmapwrap._ownership import READ, WRITE, Pages
 from mmapwrap._protection import Protection
 from mmapwrap._region_base import RegionBase
 from mmapwrap._residency import Residency
-from mmapwrap.errors import ClosedMappingError, UnsupportedByKernelError, shown
+from mmapwrap.errors import (
+    ClosedMappingError,
+    OperationNotPermittedError,
+    UnsupportedByKernelError,
+    hinted,
+    shown,
+)
 
 Ts = TypeVarTuple("Ts")
 
@@ -27,6 +35,19 @@ class PagedRegion(RegionBase):
     """A region whose pages the kernel keeps as it is told."""
 
     __slots__ = ()
+
+    def _on_touched(
+        self,
+        helper: Callable[..., int],
+        offset: SupportsIndex,
+        count: SupportsIndex | None,
+        argument: int,
+    ) -> None:
+        """Run a helper that widens its range to the pages that it touches."""
+        pages = self._pages
+        if pages.page_sizes is not None:  # an arena, which may hold huge pages
+            offset, count = pages.widened(offset, count)
+        pages.call(helper, offset, count, argument)
 
     # --- Advice ---------------------------------------------------------------------------------
 
@@ -52,7 +73,7 @@ class PagedRegion(RegionBase):
         """
         if type(advice) is not Advice:
             raise TypeError(f"advice must be an Advice, not {shown(advice)}")
-        self._pages.call(_syscalls.advise, offset, count, advice)
+        self._on_touched(_syscalls.advise, offset, count, advice)
 
     def advise_destructive(
         self,
@@ -88,7 +109,9 @@ class PagedRegion(RegionBase):
         elif advice is DestructiveAdvice.GUARD_REMOVE:
             self._change(pages, pages.remove_guards, *pages.span(offset, count))
         else:
-            pages.call(_syscalls.advise_destructive, offset, count, advice)
+            start, end = pages.span(offset, count)
+            pages.require_whole_pages(start, end)
+            pages.call(_syscalls.advise_destructive, start, end - start, advice)
 
     def use_dontfork(self) -> None:
         """Keeps the region out of children: in them it is closed. madvise(MADV_DONTFORK).
@@ -120,7 +143,7 @@ class PagedRegion(RegionBase):
             InvalidRangeError: The range is not inside the region.
             SystemCallError: The kernel refused.
         """
-        self._pages.call(_syscalls.advise, mem_offset, count, Advice.WILLNEED)
+        self._on_touched(_syscalls.advise, mem_offset, count, Advice.WILLNEED)
 
     # --- Content that goes ------------------------------------------------------------------------
 
@@ -140,8 +163,7 @@ class PagedRegion(RegionBase):
             NotPageAlignedError: The range is not of whole pages.
             InvalidSystemCallError: Some of the range is locked.
         """
-        advice = DestructiveAdvice.DONTNEED
-        self._pages.call(_syscalls.advise_destructive, mem_offset, count, advice)
+        self.advise_destructive(DestructiveAdvice.DONTNEED, mem_offset, count)
 
     def remove_range(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
         """Gives the range's memory and file blocks back: it reads as zeros. madvise(MADV_REMOVE).
@@ -188,7 +210,7 @@ class PagedRegion(RegionBase):
         """
         pages = self._pages
         start, end = pages.span(offset, count)
-        pages.call(_syscalls.check_pages, start, end - start)
+        pages.require_whole_pages(start, end)
         base = _syscalls.address(pages.handle)
         for file in _mapped_file.shared_files(base + start, base + end):
             first, last = max(file.start, base + start), min(file.end, base + end)
@@ -230,7 +252,7 @@ class PagedRegion(RegionBase):
         if type(mode) is not SyncMode:
             raise TypeError(f"mode must be a SyncMode, not {shown(mode)}")
         flags = mode | _syscalls.MS_INVALIDATE if invalidate else mode
-        self._pages.call(_syscalls.msync, offset, count, flags)
+        self._on_touched(_syscalls.msync, offset, count, flags)
 
     def protect(
         self, prot: Protection, offset: SupportsIndex = 0, count: SupportsIndex | None = None
@@ -265,7 +287,7 @@ class PagedRegion(RegionBase):
                 raise ClosedMappingError
             change(*arguments)
 
-        pages.alone(change_what_is_open)
+        pages.exclusively(change_what_is_open)
 
     def lock(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
         """Reads the range in and keeps it in memory. mlock(2).
@@ -281,7 +303,7 @@ class PagedRegion(RegionBase):
             OperationNotPermittedError: RLIMIT_MEMLOCK is 0.
             LockLimitError: Some of the range could not be locked.
         """
-        self._pages.call(_syscalls.lock, offset, count, 0)
+        self._lock(offset, count, 0)
 
     def lock_on_fault(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
         """Keeps each page of the range in memory once it is there. MLOCK_ONFAULT, Linux 4.4.
@@ -295,11 +317,16 @@ class PagedRegion(RegionBase):
         Raises:
             The errors of `lock`.
         """
-        self._pages.call(_syscalls.lock, mem_offset, count, _syscalls.MLOCK_ONFAULT)
+        self._lock(mem_offset, count, _syscalls.MLOCK_ONFAULT)
 
     def lock_all(self) -> None:
         """Locks the whole region, as `lock` does, with its errors."""
-        self._pages.call(_syscalls.lock, 0, None, 0)
+        self._lock(0, None, 0)
+
+    def _lock(self, offset: SupportsIndex, count: SupportsIndex | None, flags: int) -> None:
+        pages = self._pages
+        start, size = pages.widened(offset, count)
+        _locking.lock(pages, start, size, flags)
 
     def unlock(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
         """Takes the locks of the range back, however often it was locked. munlock(2).
@@ -313,11 +340,13 @@ class PagedRegion(RegionBase):
             InvalidRangeError: The range is not inside the region.
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
         """
-        self._pages.call(_syscalls.unlock, mem_offset, count)
+        pages = self._pages
+        _locking.unlock(pages, *pages.widened(mem_offset, count))
 
     def unlock_all(self) -> None:
         """Unlocks the whole region, as `unlock` does, with its errors."""
-        self._pages.call(_syscalls.unlock, 0, None)
+        pages = self._pages
+        _locking.unlock(pages, *pages.widened(0, None))
 
     # --- CPU caches -----------------------------------------------------------------------------
 
@@ -363,7 +392,7 @@ class PagedRegion(RegionBase):
             ClosedMappingError: The region is closed, maybe by `progress`.
             InvalidRangeError: The range is not inside the region.
             ProtectionError: Some of the range cannot be read, or with `write` not be written.
-            BadAddressError: A page could not be read in: the file is shorter, or its disk failed.
+            MappingFaultError: A page could not be read in: the file is shorter, or its disk failed.
             OutOfMemoryError: Memory ran out.
             UnsupportedByKernelError: The kernel is older than Linux 5.14.
         """
@@ -371,20 +400,33 @@ class PagedRegion(RegionBase):
         if not advice.is_supported():
             raise UnsupportedByKernelError(f"MADV_{advice.name}")
         pages = self._pages
-        start, end = pages.span(offset, count)
+        start, size = pages.widened(offset, count)
+        end = start + size
         need = WRITE if write else READ
         pages.require(need, start, end)
         for window in range(start, end, POPULATE_WINDOW):
             done = min(window + POPULATE_WINDOW, end)
-            self._pages.call(_syscalls.populate, window, done - window, write, need)
+            self._populate(window, done - window, bool(write))
             if progress is not None:
                 progress(done - start, end - start)
+
+    def _populate(self, start: int, size: int, write: bool) -> None:
+        pages = self._pages
+        result = _syscalls.populate(pages.handle, start, size, write)
+        if result >= 0:
+            return
+        error = _syscalls.call_failure(-result)
+        if error is not None and error.errno == errno.EFAULT:
+            missing = missing_in(pages.handle, start, size, write=write)
+            if missing is not None:
+                raise fault_error(pages.handle, missing, 0, missing)
+        raise pages.error(-result, start, size)
 
     def residency(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> Residency:
         """Says which pages of the range are in memory now. mincore(2).
 
-        Of a file these are the pages in the page cache, whoever read them. The kernel tells the
-        truth only to those who own the file or may write it; to others all pages seem resident.
+        Of a file these are the pages in the page cache, whoever read them. The kernel tells this
+        only to those who own the file or may write it.
 
         Args:
             offset: The first byte of the range, which is widened to whole pages.
@@ -393,13 +435,36 @@ class PagedRegion(RegionBase):
         Raises:
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
+            OperationNotPermittedError: The kernel does not tell this user. An arena shows what the
+                kernel says: all pages of such a file.
         """
         pages = self._pages
         start, end = pages.span(offset, count)
         page = _syscalls.PAGE_SIZE
-        head = pages.head
+        head = _syscalls.address(pages.handle) % page
         first = (head + start) // page
         total = -(-(head + end) // page) - first if end > start else 0
         flags, memory = _syscalls.new_bytes(total)
         pages.call(_syscalls.residency, start, end - start, memory)
-        return Residency(first * page - head, page, flags)
+        found = Residency(first * page - head, page, flags)
+        # To whom it does not tell, the kernel calls every page resident.
+        if 0 < found.total == found.resident and pages.file_offset is not None:
+            self._require_true_residency(pages, start, end)
+        return found
+
+    def _require_true_residency(self, pages: Pages, start: int, end: int) -> None:
+        base = _syscalls.address(pages.handle)
+        tells = _syscalls.tells_residency(pages.handle, start, end - start)
+        failure = _syscalls.call_failure(-tells) if tells < 0 else None
+        if failure is not None and failure.errno not in (errno.EINVAL, errno.ENOMEM):
+            raise failure
+        if failure is not None:  # a private mapping cannot be duplicated, nor without addresses
+            tells = all(
+                _mapped_file.tells_residency(file)
+                for file in _mapped_file.files_between(base + start, base + end)
+            )
+        if not tells:
+            raise hinted(
+                OperationNotPermittedError(errno.EPERM, "mincore"),
+                "the kernel tells this only to the file's owner and to users who may write it",
+            )

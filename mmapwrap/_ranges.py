@@ -139,5 +139,10 @@ class RangeMap(Generic[T]):
                 return found
 
     def _index(self, position: int) -> int:
-        # Tuples, and not a key: comparing them creates nothing, so no finalizer comes in between.
-        return bisect_right(self._ranges, (position, _PAST_ALL)) - 1
+        while True:
+            try:
+                # Tuples, and not a key: comparing them creates nothing, so no finalizer comes in
+                # between.
+                return bisect_right(self._ranges, (position, _PAST_ALL)) - 1
+            except IndexError:  # without a GIL the list may become shorter meanwhile
+                continue

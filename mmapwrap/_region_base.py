@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex, TypeVar
 
 from mmapwrap import _ownership, _syscalls
+from mmapwrap._arguments import as_integer
 from mmapwrap._guard import FaultGuard
 from mmapwrap._ownership import Pages, View
 from mmapwrap._ranges import range_end
@@ -13,13 +14,19 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class RegionBase:
+_ANY_CONTIGUOUS: Final = 0x80
+"""PyBUF_ANY_CONTIGUOUS without the flags that it shares with others."""
+
+
+class RegionBase(_syscalls.Exporter):
     """A region's pages while it is open, and what looks at them."""
 
-    __slots__ = ("__weakref__", "_pages", "_views")
+    __slots__ = ("__weakref__", "_kept", "_pages", "_views")
 
     _pages: Pages
-    _views: dict[object, View]
+    _views: dict[int, View]
+    _kept: "tuple[_syscalls.Export, ...]"
+    """Exports that live as long as the region; see `_export`."""
 
     # --- Place and size -------------------------------------------------------------------------
 
@@ -64,7 +71,8 @@ class RegionBase:
                 2**64 are not.
             ClosedMappingError: The region is closed.
         """
-        return range_end(offset, count, self.size)
+        start, length = as_integer(offset, "offset"), as_integer(count, "count")
+        return range_end(start, length, self.size)
 
     # --- Lifetime -------------------------------------------------------------------------------
 
@@ -87,7 +95,8 @@ class RegionBase:
         The pages are unmapped (munmap(2)) at once, or with the last view, slice or call in another
         thread that still uses them. Closing never fails and may be repeated.
         """
-        self._pages = _ownership.CLOSED
+        pages, self._pages = self._pages, _ownership.CLOSED
+        pages.is_closed = True
 
     def __enter__(self) -> "Self":
         self._open_pages()
@@ -113,15 +122,31 @@ class RegionBase:
     def fault_guard(self) -> FaultGuard:
         """Makes a block in which views of the region cannot kill the process.
 
-        Inside `with region.fault_guard():`, pages that cannot be read in (the file was cut short,
+        Inside `with region.fault_guard():`, pages that cannot be read in (the file was truncated,
         its disk failed) read as zeros, in every thread. The block then ends with a
-        MappingFaultError, and so does every later use of the region until it is closed.
+        MappingFaultError, and so does every later use of the region until `recover`.
 
         The block raises:
             ClosedMappingError: The region is closed.
             MappingFaultError: Pages could not be read in, in the block or before it.
         """
         return FaultGuard(self._pages)
+
+    def recover(self) -> None:
+        """Map the file's pages anew that a guard has replaced by zeros. mremap(2), Linux 5.13.
+
+        The region can be used again, and shows what the file has now; what was written to the
+        zeros is lost. Where the file is still too short, the next access is a MappingFaultError.
+        A region in which no page was replaced stays as it is.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            UnsupportedOperationError: The kernel could not set a page aside, because it is older
+                than Linux 5.13 or the process was at its limit of mappings. Map the file anew.
+            OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
+        """
+        pages = self._open_pages()
+        pages.exclusively(pages.recover)
 
     # --- Views ----------------------------------------------------------------------------------
 
@@ -148,8 +173,24 @@ class RegionBase:
         """
         return self._pages.view(offset, count)
 
-    def __buffer__(self, flags: int) -> memoryview:
-        return self._pages.view(0, None)
+    if TYPE_CHECKING:
+
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+    def _export(self, flags: int) -> "_syscalls.Export":
+        """The buffer that `csrc/exporter.c` gives to whoever asks the region for one.
+
+        `numpy.ndarray(buffer=region)`, which alone asks for any contiguous buffer, releases it at
+        once and keeps the region instead, so the region keeps the export.
+        """
+        export = self._pages.export(0, None)
+        if flags & _ANY_CONTIGUOUS:
+            wanted = self._views[id(export)]
+            for kept in self._kept:
+                if self._views[id(kept)] == wanted:
+                    return kept
+            self._kept += (export,)
+        return export
 
     # NumPy passes both by position or by name.
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:  # noqa: FBT001
@@ -179,4 +220,5 @@ def region_of(kind: type[R], pages: Pages) -> R:
     region = _new(kind)
     region._pages = pages  # pyright: ignore[reportPrivateUsage]
     region._views = pages.views  # pyright: ignore[reportPrivateUsage]
+    region._kept = ()  # pyright: ignore[reportPrivateUsage]
     return region

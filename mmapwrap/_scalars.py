@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from operator import index
 from typing import (
     TYPE_CHECKING,
     Final,
@@ -16,6 +15,7 @@ from typing import (
 )
 
 from mmapwrap import _syscalls
+from mmapwrap._arguments import as_integer
 from mmapwrap.errors import InvalidArgumentError, in_digits, shown
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Scalar(Generic[N]):
             value = self._load(pages.handle, offset, mode)
         except OverflowError:
             if _syscalls.has_numbers(offset):
-                raise  # a signal handler did
+                raise  # C has taken the number: a signal handler raised it
             raise pages.error(_syscalls.REFUSED_RANGE, offset, self.size) from None
         if value == self._failed:
             # Not by errno: a signal handler in between may have made a call of its own.
@@ -97,18 +97,23 @@ class Scalar(Generic[N]):
         pages.call(_syscalls.read_new, offset, self.size, memory, _syscalls.PROT_READ)
         return self._decode(content)
 
+    def plain(self, value: N) -> N:
+        """The value as an int or a float of Python's; what its own code raises comes through."""
+        return value if type(value) is self._kind else self._as_value(value)
+
     def store(self, pages: "Pages", value: N, offset: SupportsIndex, mode: int) -> None:
-        """Writes the number, with the errors of the pages. `mode`: the scalar's own or volatile."""
-        if type(value) is not self._kind:
-            value = self._as_value(value)
+        """Writes a plain number, with the errors of the pages.
+
+        `mode`: the scalar's own or volatile.
+        """
         if pages.protections is not None or type(offset) is not int:
             offset = pages.checked(_syscalls.PROT_WRITE, offset, self.size)
         try:
             result = self._store(pages.handle, offset, mode, value)
         except OverflowError:
-            self._as_value(value)  # which of the two is it?
+            self._as_value(value)  # raises where it is the value that C has no number for
             if _syscalls.has_numbers(offset):
-                raise  # a signal handler did
+                raise  # C has taken the number: a signal handler raised it
             result = -_syscalls.REFUSED_RANGE
         if result < 0:
             if result == -_syscalls.REFUSED_VALUE:
@@ -119,7 +124,7 @@ class Scalar(Generic[N]):
 
 def not_a_scalar(scalar: object) -> TypeError:
     """What to say of the name of a scalar, or of a type of another library."""
-    return TypeError(f"a scalar such as mmapwrap.u32 is needed, not {shown(scalar)}")
+    return TypeError(f"scalar must be one such as mmapwrap.u32, not {shown(scalar)}")
 
 
 def _mode(size: int, order: ByteOrder) -> int:
@@ -133,7 +138,7 @@ def _integer(
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
     def as_value(value: int) -> int:
-        number = index(value)
+        number = as_integer(value, "value")
         if not low <= number <= high:
             raise InvalidArgumentError(
                 f"{in_digits(number)} is not between {low} and {high}, as {name} is"
@@ -152,17 +157,29 @@ def _integer(
     return Scalar(name, _mode(size, order), as_value, load, store, failed, decode)
 
 
+def _is_past_floats(value: object) -> bool:
+    """Whether an integer or a fraction is one that rounds to no float."""
+    numerator = getattr(value, "numerator", None)
+    if not isinstance(numerator, int):
+        return False
+    denominator: int = getattr(value, "denominator", 1)
+    return abs(numerator) >= _PAST_FLOATS * denominator
+
+
+_PAST_FLOATS: Final = 2**1024 - 2**970
+"""Halfway between the largest float and the next that there would be."""
+
+
 def _float(name: str, size: int, order: ByteOrder = sys.byteorder) -> Scalar[float]:
     def as_value(value: SupportsFloat) -> float:
         if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
-            raise TypeError(f"{name} is a number, and not a {type(value).__name__}")
-        try:
-            return float(value)
-        except OverflowError as error:
-            if _syscalls.is_of_a_handler(error):
-                raise
+            raise TypeError(f"value must be a number, as {name} is, not {type(value).__name__}")
+        if _is_past_floats(value):
             number = in_digits(value) if isinstance(value, int) else f"the {type(value).__name__}"
-            raise InvalidArgumentError(f"{number} is too large for {name}") from error
+            raise InvalidArgumentError(f"{number} is too large for {name}")
+        if getattr(value, "is_snan", bool)():
+            raise InvalidArgumentError(f"{value} is a signaling NaN, which no {name} is made of")
+        return float(value)
 
     code: Literal["f", "d"] = "f" if size == 4 else "d"
 

@@ -1,10 +1,9 @@
 """Looking through a region, without a copy and without the GIL."""
 
-from operator import index
 from typing import TYPE_CHECKING, SupportsIndex, cast
 
 from mmapwrap import _syscalls
-from mmapwrap._arguments import ReadableBuffer, as_byte
+from mmapwrap._arguments import ReadableBuffer, as_byte, as_integer
 from mmapwrap._ownership import READ
 from mmapwrap._region_base import RegionBase
 
@@ -63,10 +62,12 @@ class SearchableRegion(RegionBase):
         start: SupportsIndex | None,
         end: SupportsIndex | None,
     ) -> int:
-        wanted = _syscalls.bytes_in(needle)
+        wanted = _syscalls.bytes_in(needle, "needle")
+        begin = 0 if start is None else as_integer(start, "start")
+        stop = None if end is None else as_integer(end, "end")
         size = len(self)
-        first, last, _ = slice(start, end).indices(size)
-        if (start is not None and index(start) > size) or first > last:
+        first, last, _ = slice(begin, stop).indices(size)
+        if begin > size or first > last:
             return -1
         return self._pages.call(helper, first, last - first, (wanted, len(wanted)), READ) - 1
 

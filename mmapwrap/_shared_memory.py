@@ -4,8 +4,9 @@ import enum
 import errno
 import os
 import stat
+from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, final
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, TypeAlias, final
 
 from mmapwrap import _syscalls
 from mmapwrap._arguments import Descriptor, as_descriptor, as_file_offset, as_size
@@ -143,17 +144,38 @@ class SharedMemory:
             NotMappableError: It is no regular file.
             TooManyFilesError: RLIMIT_NOFILE is reached.
         """
-        number = as_descriptor(fd)
-        status = _syscalls.file_status(number)
-        if not stat.S_ISREG(status.st_mode):
+        wanted = None if size is None else as_size(size)
+        required = _as_seals(required_seals, "required_seals")
+        return cls._holding(_syscalls.duplicate(as_descriptor(fd)), wanted, required)
+
+    @classmethod
+    def _holding(
+        cls, descriptor: _syscalls.OwnedDescriptor, size: int | None, required: MemfdSeals
+    ) -> "SharedMemory":
+        """Check a descriptor and take it over.
+
+        The seals come first: a sender may change the length until it is sealed, and what is sealed
+        against it stays as it is.
+        """
+        fd, owner = descriptor
+        try:
+            length = cls._checked_length(fd, size, required)
+        except BaseException:
+            _syscalls.close_file(owner)  # now, not when the error goes, whose frames hold it
+            raise
+        return cls.owning(descriptor, length, _name_of(fd))
+
+    @staticmethod
+    def _checked_length(fd: int, size: int | None, required: MemfdSeals) -> int:
+        if not stat.S_ISREG(_syscalls.file_status(fd).mode):
             raise system_call_error(errno.ENODEV, "mmap")
-        length = status.st_size if size is None else as_size(size)
-        if not 0 < length <= status.st_size:
-            raise PastEndOfFileError(0, length, status.st_size)
-        if _as_seals(required_seals):
-            _require_seals(number, required_seals)
-        name = _name_of(number)
-        return cls.owning(_syscalls.duplicate(number), length, name)
+        if required:
+            _require_seals(fd, required)
+        file_size = _syscalls.file_status(fd).size
+        length = file_size if size is None else size
+        if not 0 < length <= file_size:
+            raise PastEndOfFileError(0, length, file_size)
+        return length
 
     @classmethod
     def from_file(cls, file: Descriptor) -> "SharedMemory":
@@ -218,12 +240,13 @@ class SharedMemory:
         state = ", closed" if self.closed else ""
         return f"<SharedMemory {self._name!r} of {self._size} bytes{state}>"
 
-    def __reduce__(self) -> "tuple[Callable[..., SharedMemory], tuple[object, int, str]]":
+    def __reduce__(self) -> "tuple[Callable[..., SharedMemory], tuple[object, int, str, _Token]]":
         """Passes the descriptor, as `multiprocessing` does with its own connections."""
         from multiprocessing import reduction  # noqa: PLC0415  # only who passes it pays for it
 
         fd, _owner = self._open_descriptor()
-        return _received, (reduction.DupFd(fd), self._size, self._name)
+        token = os.getpid(), next(_passed)
+        return _received, (reduction.DupFd(fd), self._size, self._name, token)
 
     def _open_descriptor(self) -> _syscalls.OwnedDescriptor:
         descriptor = self._descriptor
@@ -280,19 +303,35 @@ class SharedMemory:
             PastEndOfFileError: The memory does not have these bytes.
             OperationNotPermittedError: It is sealed against writing, and `prot` allows that.
         """
-        fd, _owner = self._open_descriptor()
         start = as_file_offset(offset)
         length = max(self._size - start, 0) if size is None else as_size(size)
+        fd, _owner = self._open_descriptor()
         if length == 0 or start + length > self._size:
             raise PastEndOfFileError(start, length, self._size)
         pages = map_file_range(fd, length, start, prot, Sharing.SHARED)
         return region_of(MemoryMapping, pages)
 
 
-def _received(descriptor: "_Duplicate", size: int, name: str) -> SharedMemory:
+_Token: TypeAlias = tuple[int, int]
+"""One passing of shared memory: the process that passes it, and a number that it counts."""
+
+_passed: Final = count()
+_loaded: Final[dict[_Token, None]] = {}
+"""The last passings that this process has loaded: their senders have closed the descriptor."""
+_REMEMBERED: Final = 4096
+
+
+def _received(descriptor: "_Duplicate", size: int, name: str, token: _Token) -> SharedMemory:
+    if token in _loaded:
+        raise InvalidArgumentError("this pickle of a SharedMemory was loaded before: pickle anew")
+    _loaded[token] = None
+    if len(_loaded) > _REMEMBERED:
+        _loaded.pop(next(iter(_loaded)), None)
     owned = _syscalls.own_descriptor(descriptor.detach)
     _syscalls.close_on_exec(owned[0])  # as every descriptor that Python makes
-    return SharedMemory.owning(owned, size, name)
+    memory = SharedMemory._holding(owned, size, NO_SEALS)  # pyright: ignore[reportPrivateUsage]
+    memory._name = name  # pyright: ignore[reportPrivateUsage]
+    return memory
 
 
 def _as_name(name: object) -> bytes:
@@ -304,9 +343,9 @@ def _as_name(name: object) -> bytes:
         raise InvalidArgumentError(f"debug_name {name!r}: {error}") from None
 
 
-def _as_seals(seals: MemfdSeals) -> MemfdSeals:
+def _as_seals(seals: MemfdSeals, name: str = "seals") -> MemfdSeals:
     if type(seals) is not MemfdSeals:
-        raise TypeError(f"seals must be MemfdSeals, not {shown(seals)}")
+        raise TypeError(f"{name} must be MemfdSeals, not {shown(seals)}")
     return seals
 
 
@@ -323,10 +362,7 @@ def _require_seals(fd: int, required: MemfdSeals) -> None:
 
 
 def _name_of(fd: int) -> str:
-    try:
-        path = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115  # pathlib takes long to import
-    except OSError as error:
-        if not _syscalls.is_from_c(error):
-            raise  # a signal handler did
+    target = _syscalls.link_target(f"/proc/self/fd/{fd}")
+    if target is None:
         return ""  # without /proc nobody knows the name, which is only for people
-    return path.removeprefix("/memfd:").removesuffix(" (deleted)")
+    return os.fsdecode(target).removeprefix("/memfd:").removesuffix(" (deleted)")

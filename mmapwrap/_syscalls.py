@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from mmapwrap._mman import ffi, lib
 from mmapwrap.errors import (
@@ -18,6 +18,7 @@ from mmapwrap.errors import (
     MmapError,
     PastEndOfFileError,
     SystemCallError,
+    hinted,
     system_call_error,
 )
 
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from mmapwrap import _mman
     from mmapwrap._mman import CData
+
+Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 Handle: TypeAlias = "CData"
 """A `mmw_pages *` whose destructor unmaps, or CLOSED."""
@@ -94,6 +98,7 @@ REFUSED_WRITING: Final = lib.MMW_NOT_WRITABLE
 REFUSED_ALIGNMENT: Final = lib.MMW_MISALIGNED
 REFUSED_VALUE: Final = lib.MMW_NO_SUCH_VALUE
 REFUSED_HERE: Final = lib.MMW_NOT_HERE
+REFUSED_LOST: Final = lib.MMW_CONTENT_LOST
 
 MODE_VOLATILE: Final = lib.MMW_VOLATILE
 MODE_SWAPPED: Final = lib.MMW_SWAPPED
@@ -129,6 +134,7 @@ lock: Final = lib.mmw_lock
 unlock: Final = lib.mmw_unlock
 populate: Final = lib.mmw_populate
 residency: Final = lib.mmw_residency
+tells_residency: Final = lib.mmw_tells_residency
 evict: Final = _with_arguments(lib.mmw_evict)
 check_range: Final = lib.mmw_check_range
 check_pages: Final = lib.mmw_check_pages
@@ -177,10 +183,34 @@ address: Final = lib.mmw_address
 size: Final = lib.mmw_size
 is_open: Final = lib.mmw_is_open
 become_arena: Final = lib.mmw_become_arena
+page_size_of: Final = lib.mmw_page_size_of
+mapped_size: Final = lib.mmw_mapped_size
 guard_enter: Final = lib.mmw_guard_enter
 guard_leave: Final = lib.mmw_guard_leave
+recover: Final = lib.mmw_recover
 fault_offset: Final = lib.mmw_fault_offset
 fault_pages: Final = lib.mmw_fault_pages
+fault_address: Final = lib.mmw_fault_address
+
+file_page_size: Final = lib.mmw_file_page_size
+
+
+def new_guard() -> "CData":
+    """A guard that can be entered once; one that is not left is left as it goes."""
+    return _gc(_new_guard(), _free_guard)
+
+
+_new_guard: Final = lib.mmw_new_guard
+_free_guard: Final = lib.mmw_free_guard
+
+
+def _python_types() -> list[type]:
+    """The types that are written in C: Exporter, Export, SequenceLock."""
+    types: list[type] = []
+    # SAFETY: the list lives as long as the call, and nobody else knows of it.
+    _checked(lib.mmw_python_types(id(types)))
+    return types
+
 
 _CALLS: Final = {
     lib.MMW_CALL_MMAP: "mmap",
@@ -208,7 +238,28 @@ _CALLS: Final = {
     lib.MMW_CALL_FSTAT: "fstat",
     lib.MMW_CALL_OPEN: "open",
     lib.MMW_CALL_CLOSE: "close",
+    lib.MMW_CALL_READLINK: "readlink",
 }
+
+_FAULT_FLAG: Final = 1 << 62
+_PARTNER_FLAG: Final = 1 << 61
+
+
+class Fault(NamedTuple):
+    """A page that could not be read in or written to, as a helper reports it."""
+
+    offset: int
+    """Of its first byte in its region."""
+    is_of_partner: bool
+    """Whether the region is the other one of a copy between two."""
+
+
+def fault_in(failure: int) -> Fault | None:
+    """The page that a helper failed at, None where it failed for another reason."""
+    if not failure & _FAULT_FLAG:
+        return None
+    offset = failure & ~(_FAULT_FLAG | _PARTNER_FLAG)
+    return Fault(offset, is_of_partner=bool(failure & _PARTNER_FLAG))
 
 
 def call_failure(failure: int) -> SystemCallError | None:
@@ -220,27 +271,6 @@ def call_failure(failure: int) -> SystemCallError | None:
 def has_numbers(*numbers: int) -> bool:
     """Whether C has unsigned integers of these values: then no helper overflows over them."""
     return all(0 <= number < ADDRESS_SPACE for number in numbers)
-
-
-def is_from_c(error: BaseException) -> bool:
-    """Whether a function of C raised the error, asked where that is caught, by who called it.
-
-    Otherwise Python code did that C called, or that ran beside it: a signal's handler.
-    """
-    return error.__traceback__ is None or error.__traceback__.tb_next is None
-
-
-def is_of_a_handler(error: BaseException) -> bool:
-    """Whether a signal's handler raised the error, in the middle of Python code of others."""
-    import signal  # noqa: PLC0415  # only for the error's sake
-
-    handlers = {
-        getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()
-    }
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_code not in handlers:
-        traceback = traceback.tb_next
-    return traceback is not None
 
 
 def page_size() -> int:
@@ -262,26 +292,58 @@ def map_pages(
     fd: int,
     file_offset: int,
     mapping: int,
+    path: "Path | None" = None,
 ) -> Handle:
     """mmap(2) and what belongs to it, in one crossing; the handle unmaps when nobody holds it."""
     handle = _gc(_new(), _release)
     result = _map(handle, address, size, align, prot, flags, fd, file_offset, mapping)
     if result < 0:
-        raise _failed_mapping(-result, size, align, fd, file_offset)
+        raise _of_path(_failed_mapping(-result, size, align, flags, fd, file_offset), path)
     return handle
 
 
-def _failed_mapping(failure: int, size: int, align: int, fd: int, file_offset: int) -> MmapError:
+def _of_path(error: MmapError, path: Path | None) -> MmapError:
+    if path is not None and isinstance(error, (SystemCallError, PastEndOfFileError)):
+        error.filename = os.fspath(path)
+    return error
+
+
+def _failed_mapping(
+    failure: int, size: int, align: int, flags: int, fd: int, file_offset: int
+) -> MmapError:
     if error := call_failure(failure):
-        return error
+        if error.errno == errno.ENODEV and fd >= 0 and stat.S_ISDIR(file_status(fd).mode):
+            return system_call_error(errno.EISDIR, "mmap")
+        is_shared_file = fd >= 0 and bool(flags & MAP_SHARED)
+        is_refused_so = is_shared_file and error.errno in (errno.ENODEV, errno.EACCES)
+        return hinted(error, _why_not_shared(fd)) if is_refused_so else error
     if failure == lib.MMW_PAST_END:  # of what the file has now: maybe more than it had
-        return PastEndOfFileError(file_offset, size, file_status(fd).st_size)
+        return PastEndOfFileError(file_offset, size, file_status(fd).size)
     if failure == lib.MMW_NO_SIZE:
-        kind = file_status(fd).st_mode
-        if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
-            return InvalidArgumentError("size is needed: a device has no length of its own")
-        return system_call_error(errno.ENODEV, "mmap")
+        return _no_length(file_status(fd).mode)
     return InvalidArgumentError(f"size {size} with align {align} goes past 2**64")
+
+
+def _why_not_shared(fd: int) -> str | None:
+    if try_to_map(PAGE_SIZE, MAP_PRIVATE | MAP_NORESERVE, fd) is None:
+        return "this file or its driver cannot be mapped"
+    return "this file or its driver cannot be mapped shared; sharing=Sharing.PRIVATE may work"
+
+
+def _no_length(mode: int) -> MmapError:
+    if stat.S_ISDIR(mode):
+        return system_call_error(errno.EISDIR, "mmap")
+    if stat.S_ISCHR(mode):
+        return InvalidArgumentError("size is needed: a device has no length of its own")
+    if stat.S_IFMT(mode) == 0:  # an anonymous inode: eventfd, io_uring, perf ...
+        return InvalidArgumentError("size is needed: the file of this descriptor has no length")
+    return system_call_error(errno.ENODEV, "mmap")
+
+
+def try_to_map(size: int, flags: int, fd: int) -> "CData | None":
+    """A mapping of a file's start that allows nothing, None where the kernel refuses."""
+    handle = _gc(_new(), _release)
+    return handle if _map(handle, 0, size, PAGE_SIZE, 0, flags, fd, 0, 0) >= 0 else None
 
 
 def unmap(handle: Handle) -> None:
@@ -327,9 +389,7 @@ def _new_owner() -> "CData":
     return _gc(lib.mmw_new_descriptor(), lib.mmw_close_descriptor)
 
 
-def open_file(
-    path: "str | bytes | os.PathLike[str] | os.PathLike[bytes]", flags: int
-) -> OwnedDescriptor:
+def open_file(path: Path, flags: int) -> OwnedDescriptor:
     """open(2), close-on-exec; never waits for the other end of a FIFO."""
     fd, owner = try_to_open(path, flags)
     if fd < 0:
@@ -337,9 +397,7 @@ def open_file(
     return fd, owner
 
 
-def try_to_open(
-    path: "str | bytes | os.PathLike[str] | os.PathLike[bytes]", flags: int
-) -> OwnedDescriptor:
+def try_to_open(path: Path, flags: int) -> OwnedDescriptor:
     """As `open_file`, but instead of a descriptor it may give the error number, negative."""
     try:
         name = os.fsencode(path)
@@ -412,42 +470,64 @@ def name_pages(handle: Handle, name: bytes) -> int:
     return lib.mmw_name(handle, name)
 
 
-def buffer_of(
-    handle: Handle, offset: int, count: int, forget: "Callable[[Handle], object]"
-) -> memoryview:
-    """A writable view of a checked range; calls `forget` when nothing exports it any more."""
-    # SAFETY: each memoryview holds the buffer, the buffer the pointer, the pointer `forget`, and
-    # that the handle and so the pages.
-    pointer = ffi.gc(lib.mmw_base(handle) + offset, forget)
-    return memoryview(ffi.buffer(pointer, count))
+# --- Buffers of callers -----------------------------------------------------------------------
 
 
-def bytes_in(buffer: "Buffer") -> "CData":
-    """A buffer's bytes for a helper to read; TypeError where it has none in one piece."""
-    try:
-        return _from_buffer(_BYTES, buffer)
-    except (BufferError, ValueError) as error:
-        if isinstance(error, MmapError) or is_of_a_handler(error):
-            raise
-        raise _not_contiguous(buffer, "a") from error
+def bytes_in(buffer: "Buffer", name: str = "data") -> "CData":
+    """A buffer's bytes for a helper to read.
+
+    Raises:
+        TypeError: It is no buffer, or not contiguous.
+        InvalidArgumentError: It holds Python objects.
+    """
+    if type(buffer) is not bytes:
+        buffer = _as_plain(buffer, name, is_filled=False)
+    return _from_buffer(_BYTES, buffer)
 
 
-def bytes_to_fill(buffer: "Buffer") -> "CData":
-    """A buffer's bytes for a helper to write; TypeError where it is read-only."""
-    try:
-        return _from_buffer(_BYTES, buffer, True)  # noqa: FBT003  # faster than by its name
-    except (BufferError, ValueError) as error:
-        if isinstance(error, MmapError) or is_of_a_handler(error):
-            raise
-        raise _not_contiguous(buffer, "a writable") from error
+def bytes_to_fill(buffer: "Buffer", name: str = "buffer") -> "CData":
+    """A buffer's bytes for a helper to write.
+
+    Raises:
+        TypeError: It is no buffer, read-only, or not contiguous.
+        InvalidArgumentError: It holds Python objects.
+    """
+    if type(buffer) is not bytearray:
+        buffer = _as_plain(buffer, name, is_filled=True)
+    return _from_buffer(_BYTES, buffer, True)  # noqa: FBT003  # faster than by its name
 
 
 _from_buffer: Final = ffi.from_buffer
 _BYTES: Final = ffi.typeof("char[]")
 
 
-def _not_contiguous(buffer: "Buffer", kind: str) -> TypeError:
-    return TypeError(f"{kind} contiguous bytes-like object is needed, not {type(buffer).__name__}")
+def _as_plain(buffer: "Buffer", name: str, *, is_filled: bool) -> "Buffer":
+    """The buffer, whose bytes are contiguous and are not the addresses of Python objects."""
+    kind = "a writable" if is_filled else "a"
+    if isinstance(buffer, str):
+        raise TypeError(f"{name} must be {kind} bytes-like object: bytes are needed, not str")
+    if sys.version_info >= (3, 12) and not hasattr(type(buffer), "__buffer__"):
+        raise TypeError(f"{name} must be {kind} bytes-like object, not {type(buffer).__name__}")
+    dtype: Any = getattr(buffer, "dtype", None)
+    if hasattr(dtype, "hasobject"):  # NumPy describes not every item type to a memoryview
+        flags: Any = getattr(buffer, "flags")  # noqa: B009  # NumPy's types are not known here
+        is_plain, item = not dtype.hasobject, str(dtype)
+        is_contiguous, is_writable = bool(flags.c_contiguous), bool(flags.writeable)
+    else:
+        view = memoryview(buffer)
+        buffer, item = view, view.format
+        is_plain = not _holds_objects(item)
+        is_contiguous, is_writable = view.c_contiguous, not view.readonly
+    if not is_contiguous or (is_filled and not is_writable):
+        raise TypeError(f"{name} must be {kind} contiguous bytes-like object")
+    if not is_plain:
+        raise InvalidArgumentError(f"{name} holds Python objects (format {item!r}), not bytes")
+    return buffer
+
+
+def _holds_objects(item: str) -> bool:
+    """Whether a buffer's item has a Python object in it: `O`, outside of the names of fields."""
+    return "O" in item and any("O" in codes for codes in item.split(":")[::2])
 
 
 def new_bytes(count: int) -> "tuple[bytes, CData]":
@@ -465,29 +545,60 @@ def new_bytes(count: int) -> "tuple[bytes, CData]":
 _LONG_TO_CLEAR: Final = 1 << 16
 
 
-def lines_of(path: str) -> "Iterator[bytes]":
-    """The lines of a file such as those of /proc, one at a time: there may be many."""
-    try:
-        file = open(path, "rb")  # noqa: SIM115  # to tell its errors from those of reading
-    except OSError as error:
-        raise _translated(error, "open", path) from None
-    with file:
-        try:
-            yield from file
-        except OSError as error:
-            raise _translated(error, "read", path) from None
+# --- Files --------------------------------------------------------------------------------------
 
 
-def file_status(fd: int) -> os.stat_result:
+class FileStatus(NamedTuple):
+    """What fstat(2) says of a file; the length of a block device is that of the device."""
+
+    size: int
+    device: int
+    inode: int
+    mode: int
+
+
+def file_status(fd: int) -> FileStatus:
     """fstat(2)."""
+    status = ffi.new("mmw_file_status *")
+    _checked(lib.mmw_fstat(fd, status))
+    return FileStatus(status.size, status.device, status.inode, status.mode)
+
+
+def lines_of(path: str) -> "Iterator[bytes]":
+    """The lines of a file such as those of /proc, which have no length: there may be many."""
+    fd, owner = open_file(path, os.O_RDONLY)
+    rest = b""
     try:
-        return os.fstat(fd)
-    except OSError as error:
-        raise _translated(error, "fstat") from None
+        room = ffi.new("char[]", _PART)
+        while count := _finish_reading(fd, room, path):
+            *lines, rest = (rest + bytes(ffi.buffer(room, count))).split(b"\n")
+            yield from lines
+    finally:
+        close_file(owner)
 
 
-def _translated(error: OSError, syscall: str, filename: str | None = None) -> OSError:
-    """The library's error of a system call; what a signal handler raised stays as it is."""
-    if error.errno is None or not is_from_c(error):
-        return error
-    return system_call_error(error.errno, syscall, filename)
+_PART: Final = 1 << 13
+
+
+def _finish_reading(fd: int, room: "CData", path: str) -> int:
+    result = _finished(lib.mmw_read_file, fd, room, _PART)
+    if result < 0:
+        raise system_call_error(-result & 0xFFF, "read", path)
+    return result
+
+
+def link_target(path: str) -> bytes | None:
+    """Where a symbolic link leads, at most 4096 bytes; None where there is none. readlink(2)."""
+    room = ffi.new("char[]", _LONGEST_PATH)
+    length: int = lib.mmw_readlink(os.fsencode(path), room, _LONGEST_PATH)
+    return bytes(ffi.buffer(room, length)) if length >= 0 else None
+
+
+_LONGEST_PATH: Final = 4096
+
+if TYPE_CHECKING:
+    Exporter = _mman.Exporter
+    Export = _mman.Export
+    SequenceLock = _mman.SequenceLock
+else:
+    Exporter, Export, SequenceLock = _python_types()

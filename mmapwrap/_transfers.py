@@ -7,7 +7,7 @@ from typing import Final, SupportsIndex
 from mmapwrap import _syscalls
 from mmapwrap._arguments import Descriptor, as_descriptor, as_file_offset
 from mmapwrap._ownership import READ, WRITE, Pages
-from mmapwrap.errors import ReadToMemoryError, SystemCallError, WriteFromMemoryError
+from mmapwrap.errors import ReadToMemoryError, WriteFromMemoryError
 
 _AT_POSITION: Final = -1
 
@@ -41,13 +41,8 @@ def _transfer(
     file_offset: SupportsIndex | None,
     failed: type[ReadToMemoryError] | type[WriteFromMemoryError],
 ) -> int:
-    try:
-        number = as_descriptor(fd)
-    except SystemCallError as error:
-        if _syscalls.is_of_a_handler(error):
-            raise
-        raise failed(error.errno) from error
-    position = _AT_POSITION if file_offset is None else as_file_offset(file_offset)
+    number = as_descriptor(fd)
+    position = _AT_POSITION if file_offset is None else as_file_offset(file_offset, "file_offset")
     done = 0
     while done < count:
         where = position if position == _AT_POSITION else position + done

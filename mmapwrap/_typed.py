@@ -1,8 +1,8 @@
 """Numbers in a region, and slices of it that others change meanwhile."""
 
-from operator import index
 from typing import SupportsIndex, TypeVar
 
+from mmapwrap._arguments import as_integer
 from mmapwrap._region_base import RegionBase
 from mmapwrap._scalars import Scalar, not_a_scalar
 from mmapwrap._volatile import VolatileSlice, volatile_end
@@ -51,6 +51,7 @@ class TypedRegion(RegionBase):
         """
         if type(scalar) is not Scalar:
             raise not_a_scalar(scalar)
+        value = scalar.plain(value)
         scalar.store(self._pages, value, offset, scalar.mode)
 
     def read_obj_volatile(self, scalar: Scalar[N], offset: SupportsIndex) -> N:
@@ -73,6 +74,7 @@ class TypedRegion(RegionBase):
         """
         if type(scalar) is not Scalar:
             raise not_a_scalar(scalar)
+        value = scalar.plain(value)
         scalar.store(self._pages, value, offset, scalar.volatile_mode)
 
     def get_slice(self, offset: SupportsIndex, count: SupportsIndex) -> VolatileSlice:
@@ -83,6 +85,7 @@ class TypedRegion(RegionBase):
             VolatileOutOfBoundsError: The range is not inside the region.
             VolatileOverflowError: The range ends past 2**64.
         """
-        pages, start = self._open_pages(), index(offset)
-        end = volatile_end(start, index(count), pages.size)
+        start, size = as_integer(offset, "offset"), as_integer(count, "count")
+        pages = self._open_pages()
+        end = volatile_end(start, size, pages.size)
         return VolatileSlice.of(pages, start, end - start)

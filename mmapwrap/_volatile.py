@@ -1,10 +1,9 @@
 """VolatileSlice: a range of memory that others change while it is looked at."""
 
-from operator import index
 from typing import TYPE_CHECKING, NoReturn, SupportsIndex, TypeVar, final
 
 from mmapwrap import _syscalls, _transfers
-from mmapwrap._arguments import Descriptor, ReadableBuffer, WritableBuffer, as_byte
+from mmapwrap._arguments import Descriptor, ReadableBuffer, WritableBuffer, as_byte, as_integer
 from mmapwrap._ownership import READ, WRITE, Pages
 from mmapwrap._scalars import Scalar, not_a_scalar
 from mmapwrap.errors import BadAddressError, VolatileOutOfBoundsError, VolatileOverflowError
@@ -24,12 +23,18 @@ def volatile_end(offset: int, count: int, size: int) -> int:
     """
     end = offset + count
     if offset < 0 or count < 0:
-        raise VolatileOutOfBoundsError(min(offset, end))
+        raise _out_of_bounds(min(offset, end), offset, count, size)
     if end >= _syscalls.ADDRESS_SPACE:
         raise VolatileOverflowError(offset, count)
     if end > size:
-        raise VolatileOutOfBoundsError(end)
+        raise _out_of_bounds(end, offset, count, size)
     return end
+
+
+def _out_of_bounds(addr: int, offset: int, count: int, size: int) -> VolatileOutOfBoundsError:
+    error = VolatileOutOfBoundsError(addr)
+    error.range = offset, count, size
+    return error
 
 
 @final
@@ -87,7 +92,7 @@ class VolatileSlice:
         (start, size), (other_start, other_size) = self._range, other._range
         if size != other_size:
             return False
-        return self._with(start, size, other._pages, other_start, READ, _syscalls.equals) == 1
+        return self._on_both(start, size, other._pages, other_start, READ, _syscalls.equals) == 1
 
     # Content changes, and so would a hash.
     __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
@@ -101,9 +106,9 @@ class VolatileSlice:
             VolatileOutOfBoundsError: They are not all in this slice.
             VolatileOverflowError: They end past 2**64.
         """
-        skipped = index(offset)
+        skipped = as_integer(offset, "offset")
         start, size = self._range
-        end = volatile_end(skipped, index(count), size)
+        end = volatile_end(skipped, as_integer(count, "count"), size)
         return VolatileSlice.of(self._pages, start + skipped, end - skipped)
 
     def offset(self, count: SupportsIndex) -> "VolatileSlice":
@@ -113,14 +118,14 @@ class VolatileSlice:
             VolatileOutOfBoundsError: The slice has fewer.
             VolatileOverflowError: They end past 2**64.
         """
-        wanted = index(count)
+        wanted = as_integer(count, "count")
         start, size = self._range
         skipped = volatile_end(0, wanted, size)
         return VolatileSlice.of(self._pages, start + skipped, size - skipped)
 
     def advance(self, count: SupportsIndex) -> None:
         """Drops the first `count` bytes from this slice, with the errors of `offset`."""
-        wanted = index(count)
+        wanted = as_integer(count, "count")
         start, size = self._range
         skipped = volatile_end(0, wanted, size)
         self._range = start + skipped, size - skipped
@@ -131,7 +136,7 @@ class VolatileSlice:
         Raises:
             VolatileOutOfBoundsError: `len` is negative.
         """
-        kept = index(len)
+        kept = as_integer(len, "len")
         if kept < 0:
             raise VolatileOutOfBoundsError(kept)
         start, size = self._range
@@ -160,14 +165,14 @@ class VolatileSlice:
             InvalidArgumentError: The scalar cannot hold the value.
         """
         place = self._place_of(scalar, offset)
-        scalar.store(self._pages, value, place, scalar.volatile_mode)
+        scalar.store(self._pages, scalar.plain(value), place, scalar.volatile_mode)
 
     def _place_of(self, scalar: Scalar[N], offset: SupportsIndex) -> int:
         """Where in the region a number of the slice is."""
         if type(scalar) is not Scalar:
             raise not_a_scalar(scalar)
         if type(offset) is not int:
-            offset = index(offset)
+            offset = as_integer(offset, "offset")
         start, size = self._range
         if not 0 <= offset <= size - scalar.size:
             volatile_end(offset, scalar.size, size)
@@ -197,12 +202,12 @@ class VolatileSlice:
     def copy_to_volatile_slice(self, slice: "VolatileSlice") -> int:  # noqa: A002
         """Copies to another slice; returns the bytes: those that both have. They may overlap."""
         if type(slice) is not VolatileSlice:
-            raise TypeError(f"a VolatileSlice is needed, not {type(slice).__name__}")
+            raise TypeError(f"slice must be a VolatileSlice, not {type(slice).__name__}")
         (start, size), (other_start, other_size) = self._range, slice._range
         count = min(size, other_size)
-        return self._with(start, count, slice._pages, other_start, WRITE, _syscalls.copy)
+        return self._on_both(start, count, slice._pages, other_start, WRITE, _syscalls.copy)
 
-    def _with(
+    def _on_both(
         self,
         start: int,
         count: int,
@@ -211,14 +216,24 @@ class VolatileSlice:
         need: int,
         helper: "Callable[..., int]",
     ) -> int:
-        """Calls a helper that reads from here and accesses as many bytes of other pages."""
+        """Call a helper that reads from here and accesses as many bytes of other pages.
+
+        Where it is the other pages that fail, the error is theirs, with their offsets.
+        """
         other.require(need, *other.span(other_start, count))
-        try:
-            return self._pages.call(helper, start, count, (other.handle, other_start), READ)
-        except BadAddressError:
-            # Says so where it was the other's file that was cut short, or its access that went.
-            other.require(need, *other.span(other_start, count))
-            raise
+        pages = self._pages
+        if pages.protections is not None:
+            pages.require(READ, *pages.span(start, count))
+        result = helper(pages.handle, start, count, (other.handle, other_start))
+        if result < 0:
+            fault = _syscalls.fault_in(-result)
+            if fault is not None and fault.is_of_partner:
+                raise other.error(-result, other_start, count)
+            if isinstance(pages.error(-result, start, count), BadAddressError):
+                # The access to the other pages has been taken away meanwhile.
+                other.require(need, *other.span(other_start, count))
+            raise pages.error(-result, start, count)
+        return result
 
     def is_all_zero(self) -> bool:
         """Whether every byte is 0."""
@@ -248,7 +263,7 @@ class VolatileSlice:
             ReadToMemoryError: Nothing was read, because of this errno.
             VolatileOutOfBoundsError: The slice has fewer bytes than `count`.
         """
-        wanted = None if count is None else index(count)
+        wanted = None if count is None else as_integer(count, "count")
         start, size = self._range
         moved = size if wanted is None else volatile_end(0, wanted, size)
         return _transfers.read_from_fd(self._pages, start, moved, fd, file_offset)
@@ -273,7 +288,7 @@ class VolatileSlice:
             WriteFromMemoryError: Nothing was written, because of this errno.
             VolatileOutOfBoundsError: The slice has fewer bytes than `count`.
         """
-        wanted = None if count is None else index(count)
+        wanted = None if count is None else as_integer(count, "count")
         start, size = self._range
         moved = size if wanted is None else volatile_end(0, wanted, size)
         return _transfers.write_to_fd(self._pages, start, moved, fd, file_offset)

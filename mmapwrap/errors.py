@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno as codes
 import os
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -217,18 +217,34 @@ class NotPageAlignedError(MmapError, ValueError):
     """An address, or a start or end of a range, that must be on a page and is not.
 
     Attributes:
-        value: the address or offset in bytes.
+        value: the address or offset in bytes, as it was given.
         page_size: the size in bytes of the pages that it must fit.
+        lead_in: how far inside a page the region starts, in bytes: its pages are at multiples of
+            the page size less this.
     """
 
     __match_args__ = ("value", "page_size")
 
-    def __init__(self, value: int, page_size: int) -> None:
+    region_size: int | None = None
+    """The size of the region in bytes, where the value is an offset in one."""
+
+    def __init__(self, value: int, page_size: int, lead_in: int = 0) -> None:
         super().__init__(value, page_size)
-        self.value, self.page_size = value, page_size
+        self.value, self.page_size, self.lead_in = value, page_size, lead_in
 
     def __str__(self) -> str:
-        return f"{self.value} is not a multiple of the page size {self.page_size}"
+        size = "huge page size" if self.page_size > os.sysconf("SC_PAGESIZE") else "page size"
+        if not self.lead_in:
+            return f"{in_digits(self.value)} is not a multiple of the {size} {self.page_size}"
+        below = self.value - (self.value + self.lead_in) % self.page_size
+        end = self.region_size if self.region_size is not None else below + self.page_size
+        edges = (below, below + self.page_size)
+        nearest = " and ".join(str(edge) for edge in edges if 0 < edge <= end)
+        return (
+            f"{in_digits(self.value)} is not on a page: the region starts {self.lead_in} bytes "
+            f"inside a page, and the {size} is {self.page_size}; the nearest offsets on a page: "
+            f"{nearest or 'none in this region'}"
+        )
 
 
 class PastEndOfFileError(MmapError, ValueError):
@@ -242,17 +258,21 @@ class PastEndOfFileError(MmapError, ValueError):
 
     __match_args__ = ("offset", "count", "file_size")
 
+    filename: _Filename | None = None
+    """The path that was given, or None where there was none."""
+
     def __init__(self, offset: int, count: int, file_size: int) -> None:
         super().__init__(offset, count, file_size)
         self.offset, self.count, self.file_size = offset, count, file_size
 
     def __str__(self) -> str:
         file_size = _counted(self.file_size, "byte")
+        file = "the file" if self.filename is None else f"the file {self.filename!r}"
         if self.count == 0:
-            return f"there is nothing to map at offset {self.offset}: the file has {file_size}"
+            return f"there is nothing to map at offset {self.offset}: {file} has {file_size}"
         return (
             f"the range of {_counted(self.count, 'byte')} at offset {self.offset} ends at "
-            f"{self.offset + self.count}, but the file has {file_size}"
+            f"{self.offset + self.count}, but {file} has {file_size}"
         )
 
 
@@ -390,12 +410,17 @@ class VolatileOutOfBoundsError(VolatileMemoryError):
 
     __match_args__ = ("addr",)
 
+    range: tuple[int, int, int] | None = None
+    """The offset, the count and the size of the memory, in bytes, where they are known."""
+
     def __init__(self, addr: int) -> None:
         super().__init__(addr)
         self.addr = addr
 
     def __str__(self) -> str:
-        return f"the range ends at {self.addr:#x}, which is past the end of the memory"
+        if self.range is None:
+            return f"the range ends at {self.addr:#x}, which is past the end of the memory"
+        return str(InvalidRangeError(*self.range))
 
 
 class VolatileOverflowError(VolatileMemoryError):
@@ -430,8 +455,13 @@ class VolatileMisalignedError(VolatileMemoryError):
         super().__init__(addr, alignment)
         self.addr, self.alignment = addr, alignment
 
+    offset: int | None = None
+    """The offset in the region, in bytes, where it is known."""
+
     def __str__(self) -> str:
-        return f"the address {self.addr:#x} is not a multiple of {self.alignment}"
+        if self.offset is None:
+            return f"the address {self.addr:#x} is not a multiple of {self.alignment}"
+        return f"the address of offset {self.offset} is not a multiple of {self.alignment}"
 
 
 # --- What the system reports -------------------------------------------------------------------
@@ -446,6 +476,8 @@ class _ErrnoError(MmapError, OSError):
     # that also is a builtin OSError inherits both declarations, which pyright then reports again.
     errno: int  # pyright: ignore[reportIncompatibleVariableOverride]
     filename: _Filename | None
+    hint: str | None = None
+    """Why the system said so, or what may work instead, where the library knows."""
 
     def __init__(self, errno: int) -> None:
         super().__init__(errno, os.strerror(errno))
@@ -458,24 +490,39 @@ class _ErrnoError(MmapError, OSError):
 
     def _report(self, failed: str) -> str:
         report = f"[Errno {self.errno}] {failed}: {self.strerror}"
-        return report if self.filename is None else f"{report}: {self.filename!r}"
+        if self.filename is not None:
+            report += f": {self.filename!r}"
+        return report if self.hint is None else f"{report}; {self.hint}"
+
+
+E = TypeVar("E", bound=_ErrnoError)
+
+
+def hinted(error: E, hint: str | None) -> E:
+    """The error, which says why, or what may work instead."""
+    error.hint = hint
+    return error
 
 
 class MappingFaultError(_ErrnoError):
-    """Pages that could not be read in: the file was truncated under the mapping, or I/O failed.
+    """Pages that could not be read in or written to.
+
+    The file was truncated under the mapping, its device is full, or memory or a disk failed.
 
     Attributes:
         errno: always EIO.
         offset: where in the region the first such page starts, in bytes.
-        pages: how many pages read as zeros instead.
+        pages: 1 for a call that met such a page; after a guard, how many it replaced by zeros.
+        hint: which of the causes it was, where the kernel tells; None where it does not.
     """
 
     __match_args__ = ("offset", "pages")
 
-    def __init__(self, offset: int, pages: int) -> None:
+    def __init__(self, offset: int, pages: int, hint: str | None = None) -> None:
         super().__init__(codes.EIO)
         self.offset = offset
         self.pages = pages
+        self.hint = hint
 
     def __str__(self) -> str:
         pages = _counted(self.pages, "page")

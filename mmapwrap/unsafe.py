@@ -94,4 +94,4 @@ def from_raw_parts(
     address = as_address(addr, length)
     bits = as_protection(prot).bits
     handle = _syscalls.borrow_pages(address, length, bits, owner)
-    return region_of(ExternalMapping, Pages.of(handle, length, bits, Sharing.SHARED))
+    return region_of(ExternalMapping, Pages.of(handle, bits, Sharing.SHARED))

@@ -61,8 +61,7 @@ def interrupted_at(moment: int, call: Callable[[], object], exception: type[Base
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal lines
-        # No signal is handled at the edges of a `with` or `finally`, though their lines are traced.
-        if "mmapwrap" not in frame.f_code.co_filename or frame.f_code.co_name == "alone":
+        if "mmapwrap" not in frame.f_code.co_filename:
             return None
         lines += event == "line"
         if lines > moment:
@@ -94,7 +93,7 @@ def changing(region: MemoryMapping | MemoryMappingArena) -> Generator[None]:
         begun.set()
         waited.append(over.wait(20))
 
-    thread = threading.Thread(target=pages_of(region).alone, args=(change,))
+    thread = threading.Thread(target=pages_of(region).exclusively, args=(change,))
     thread.start()
     begun.wait()
     try:

@@ -852,12 +852,28 @@ def test_into_arena_of_pages_that_could_not_be_read_in_is_refused(
     call: Callable[[MemoryMapping], MemoryMappingArena], known_file: KnownFile
 ) -> None:
     with MemoryMapping.from_file(known_file.path) as mapping:
+        view = mapping.view()
         os.truncate(known_file.path, 0)
-        with pytest.raises(MappingFaultError):
-            _ = mapping[0]
+        with pytest.raises(MappingFaultError), mapping.fault_guard():
+            assert view[0] == 0
         with pytest.raises(MappingFaultError):
             call(mapping)
         assert not mapping.closed
+
+
+@over(TAKE_OVER)
+def test_into_arena_after_a_failed_read_takes_the_pages_over(
+    call: Callable[[MemoryMapping], MemoryMappingArena], known_file: KnownFile
+) -> None:
+    with MemoryMapping.from_file(known_file.path) as mapping:
+        os.truncate(known_file.path, PAGE)
+        with pytest.raises(MappingFaultError):
+            _ = mapping[PAGE]
+        with call(mapping) as arena:
+            assert arena[:PAGE] == known_file.content[:PAGE]
+            with pytest.raises(MappingFaultError) as caught:
+                _ = arena[PAGE]
+            assert (caught.value.offset, caught.value.pages) == (PAGE, 1)
 
 
 @pytest.mark.parametrize("wrong", [None, 0, b"", "mapping", MemoryMapping])

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -326,7 +325,6 @@ def test_view_over_a_hole_is_refused(known_file: KnownFile) -> None:
         assert arena.live_views == 0
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="__buffer__ came with Python 3.12")
 def test_memoryview_of_an_arena_is_its_view() -> None:
     with MemoryMappingArena.new(2 * PAGE) as arena:
         arena.add_anon(0, PAGE)

@@ -155,7 +155,7 @@ BAD_DESCRIPTORS: dict[str, tuple[Made, Protection, Errors]] = {
     "never opened": (lambda path: just(2**20), RW, BadDescriptorError),
     "past an int": (lambda path: just(2**31), RW, BadDescriptorError),
     "closed": (closed_descriptor, RW, BadDescriptorError),
-    "closed file": (closed_file, RW, BadDescriptorError),
+    "closed file": (closed_file, RW, ValueError),
     "read-only, to write": (lambda path: opened(path, os.O_RDONLY), RW, AccessDeniedError),
     "read-only, only to write": (lambda path: opened(path, os.O_RDONLY), WRITE, AccessDeniedError),
     "write-only": (lambda path: opened(path, os.O_WRONLY), RW, AccessDeniedError),
@@ -234,6 +234,9 @@ BAD_RANGES: list[tuple[Any, Any, Errors]] = [
     (PAGE, 2**64 - PAGE, InvalidRangeError),
     (PAGE, 2**64, (InvalidRangeError, InvalidArgumentError)),
     (1, PAGE, NotPageAlignedError),
+    (SIZE + 1, PAGE, NotPageAlignedError),
+    (-1, PAGE, NotPageAlignedError),
+    (SIZE - PAGE, PAGE + 1, InvalidRangeError),
     (PAGE // 2, PAGE // 2, NotPageAlignedError),
     (PAGE - 1, 1, NotPageAlignedError),
     (0, 0, InvalidArgumentError),
@@ -274,6 +277,10 @@ def test_error_of_a_range_tells_its_numbers(arena: MemoryMappingArena) -> None:
         arena.add_anon(SIZE - PAGE, 2 * PAGE)
     error = outside.value
     assert (error.offset, error.count, error.region_size) == (SIZE - PAGE, 2 * PAGE, SIZE)
+    with pytest.raises(InvalidRangeError) as outside:
+        arena.remove(SIZE - PAGE, PAGE + 1)
+    error = outside.value
+    assert (error.offset, error.count, error.region_size) == (SIZE - PAGE, PAGE + 1, SIZE)
     with pytest.raises(NotPageAlignedError) as unaligned:
         arena.remove(PAGE + 5, PAGE)
     assert (unaligned.value.value, unaligned.value.page_size) == (PAGE + 5, PAGE)

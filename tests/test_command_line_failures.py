@@ -85,9 +85,8 @@ def test_other_kinds_of_files_met_in_a_walk_are_passed_by(disk_path: Path) -> No
 
 
 @needs_root
-def test_unreadable_files_and_directories_are_reported(disk_path: Path) -> None:
+def test_directories_that_the_user_may_not_read_are_failures(disk_path: Path) -> None:
     disk_path.chmod(0o755)
-    write_out(disk_path / "closed", PAGE).chmod(0)
     write_out(disk_path / "open", PAGE).chmod(0o666)
     for name, mode in (("unlisted", 0o311), ("unentered", 0o744)):
         (disk_path / name).mkdir()
@@ -98,12 +97,68 @@ def test_unreadable_files_and_directories_are_reported(disk_path: Path) -> None:
 
     assert ended.status == 1
     assert ended.err.splitlines() == [
-        "mmapwrap: ./closed: Permission denied",
         "mmapwrap: ./unentered/file: Permission denied",
         "mmapwrap: ./unlisted: Permission denied",
     ]
     assert "./open" in ended.out
-    assert ended.lines[-1].startswith("total: 1 file, 3 failed; ")
+    assert ended.lines[-1].startswith("total: 1 file, 2 failed; ")
+
+
+@pytest.fixture
+def closed_files(disk_path: Path) -> Path:
+    """Files of root's that others may not read, and one that others may read and write."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    disk_path.chmod(0o755)
+    write_out(disk_path / "closed", 3 * PAGE).chmod(0o600)
+    write_out(disk_path / "open", PAGE).chmod(0o666)
+    (disk_path / "below").mkdir()
+    write_out(disk_path / "below" / "closed", 2 * PAGE).chmod(0)
+    return disk_path
+
+
+@pytest.mark.parametrize("command", ["residency", "prefetch", "evict"])
+def test_directory_with_unreadable_files_sums_them_up_in_one_line(
+    command: str, closed_files: Path
+) -> None:
+    ended = run(command, closed_files, command=AS_NOBODY)
+
+    assert (ended.status, ended.err) == (0, "")
+    _, file, left_out, total = ended.lines
+    assert file.endswith(f" {closed_files / 'open'}")
+    size = f"{5 * PAGE / 1024:.1f} KiB"
+    assert left_out == f"left out: 2 files, {size}; permission denied"
+    assert total.startswith("total: 1 file; ")
+
+
+@pytest.mark.parametrize("command", ["residency", "prefetch", "evict"])
+def test_document_of_unreadable_files_lists_them_apart_from_errors(
+    command: str, closed_files: Path
+) -> None:
+    ended = run(command, "--json", ".", command=AS_NOBODY, cwd=closed_files)
+
+    document = ended.document
+    assert (ended.status, ended.err, document["errors"]) == (0, "", [])
+    assert document["left_out"] == [
+        {
+            "path": path,
+            "size": size,
+            "error": "UnreadableFileError",
+            "message": "permission denied",
+        }
+        for path, size in (("./closed", 3 * PAGE), ("./below/closed", 2 * PAGE))
+    ]
+    total = document["total"]
+    assert (total["files"], total["failed"], total["size"]) == (1, 0, PAGE)
+    assert (total["left_out_files"], total["left_out_bytes"]) == (2, 5 * PAGE)
+
+
+@pytest.mark.parametrize("command", ["residency", "prefetch", "evict"])
+def test_named_unreadable_file_is_a_failure_with_its_name(command: str, closed_files: Path) -> None:
+    ended = run(command, "closed", "open", command=AS_NOBODY, cwd=closed_files)
+
+    assert (ended.status, ended.err) == (1, "mmapwrap: closed: Permission denied\n")
+    assert ended.lines[-1].startswith("total: 1 file, 1 failed; ")
 
 
 def test_a_file_that_cannot_be_mapped_fails_with_the_library_s_error() -> None:
@@ -122,10 +177,10 @@ def test_a_file_that_cannot_be_mapped_fails_with_the_library_s_error() -> None:
 def test_what_took_a_file_s_place_is_not_opened_as_one(disk_path: Path) -> None:
     os.mkfifo(disk_path / "fifo")
     (disk_path / "link").symlink_to("fifo")
-    found = FoundFile(os.fspath(disk_path / "fifo"), 0, follow=True)
+    found = FoundFile(os.fspath(disk_path / "fifo"), 0, named=True)
     with pytest.raises(NotRegularFileError, match="is a fifo"), opened(found):
         pass
-    found = FoundFile(os.fspath(disk_path / "link"), 0, follow=False)
+    found = FoundFile(os.fspath(disk_path / "link"), 0, named=False)
     with pytest.raises(OSError, match="symbolic links"), opened(found):
         pass
 
@@ -149,21 +204,64 @@ def others_files(disk_path: Path) -> Path:
     return disk_path
 
 
-def test_figures_that_the_kernel_withholds_are_an_error(others_files: Path) -> None:
+WITHHELD = (
+    "the kernel shows which pages of a file are resident only to its owner, to users who may write "
+    "the file, and to root"
+)
+
+
+def test_directory_with_withheld_files_sums_them_up_in_one_line(others_files: Path) -> None:
+    write_out(others_files / "closed", PAGE).chmod(0o600)
+
+    ended = run("residency", ".", command=AS_NOBODY, cwd=others_files)
+
+    assert (ended.status, ended.err) == (0, "")
+    size = f"{8 * PAGE / 1024:.1f} KiB"
+    assert ended.lines[-3:-1] == [
+        f"left out: 1 file, {PAGE / 1024:.1f} KiB; permission denied",
+        f"left out: 2 files, {size}; {WITHHELD}",
+    ]
+    assert ended.lines[-1].startswith("total: 2 files; 4 of 8 pages resident, ")
+    assert len(ended.lines) == 6
+
+
+def test_document_of_withheld_files_lists_them_apart_from_errors(others_files: Path) -> None:
     ended = run("residency", "--json", ".", command=AS_NOBODY, cwd=others_files)
 
     document = ended.document
-    assert ended.status == 1
+    assert (ended.status, ended.err, document["errors"]) == (0, "", [])
     assert {file["path"]: file["resident_pages"] for file in document["files"]} == {
         "./own": 4,
         "./writable": 0,
     }
-    assert [(error["path"], error["error"]) for error in document["errors"]] == [
-        ("./hidden", "FiguresWithheldError"),
-        ("./hidden too", "FiguresWithheldError"),
+    assert document["left_out"] == [
+        {"path": path, "size": 4 * PAGE, "error": "FiguresWithheldError", "message": WITHHELD}
+        for path in ("./hidden", "./hidden too")
     ]
-    assert ended.err.startswith("mmapwrap: ./hidden: the kernel tells what is resident only to ")
+    total = document["total"]
+    assert (total["files"], total["pages"]) == (2, 8)
+    assert (total["left_out_files"], total["left_out_bytes"]) == (2, 8 * PAGE)
     assert resident_pages(others_files / "hidden") == 0
+
+
+def test_directory_of_withheld_files_alone_is_no_failure(others_files: Path) -> None:
+    for name in ("own", "writable"):
+        (others_files / name).unlink()
+
+    ended = run("residency", others_files, command=AS_NOBODY)
+
+    assert (ended.status, ended.err) == (0, "")
+    assert [line.split(";")[0] for line in ended.lines[1:]] == [
+        f"left out: 2 files, {8 * PAGE / 1024:.1f} KiB",
+        "total: 0 files",
+    ]
+
+
+def test_named_withheld_file_is_a_failure_with_its_name(others_files: Path) -> None:
+    ended = run("residency", "hidden", "own", command=AS_NOBODY, cwd=others_files)
+
+    assert (ended.status, ended.err) == (1, f"mmapwrap: hidden: {WITHHELD}\n")
+    assert ended.lines[-1].startswith("total: 1 file, 1 failed; 4 of 4 pages resident, ")
 
 
 def test_prefetch_of_another_s_file_does_not_make_figures_up(others_files: Path) -> None:

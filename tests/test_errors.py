@@ -9,7 +9,7 @@ import os
 import pickle
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_type
+from typing import TYPE_CHECKING, Any, assert_type
 
 import pytest
 from attrs import Factory, frozen
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 READ = Protection.read()
 READ_WRITE = Protection.read_write()
+PAGE = os.sysconf("SC_PAGESIZE")
 
 
 @frozen
@@ -402,6 +403,31 @@ def test_error_text_says_what_was_wrong(case: Case) -> None:
         ),
         (errors.ViewsExportedError(1), "1 live view must be released first"),
         (
+            errors.NotPageAlignedError(PAGE, PAGE, 5),
+            (
+                f"{PAGE} is not on a page: the region starts 5 bytes inside a page, and the page "
+                f"size is {PAGE}; the nearest offsets on a page: {PAGE - 5} and {2 * PAGE - 5}"
+            ),
+        ),
+        (
+            errors.NotPageAlignedError(1, PAGE, 5),
+            (
+                "1 is not on a page: the region starts 5 bytes inside a page, and the page size "
+                f"is {PAGE}; the nearest offsets on a page: {PAGE - 5}"
+            ),
+        ),
+        (
+            errors.NotPageAlignedError(PAGE, 512 * PAGE),
+            f"{PAGE} is not a multiple of the huge page size {512 * PAGE}",
+        ),
+        (
+            MappingFaultError(0, 1, "the file has 5 bytes now"),
+            (
+                "[Errno 5] 1 page at offset 0 could not be read in: Input/output error; "
+                "the file has 5 bytes now"
+            ),
+        ),
+        (
             MappingFaultError(0, 1),
             "[Errno 5] 1 page at offset 0 could not be read in: Input/output error",
         ),
@@ -418,6 +444,16 @@ def test_system_call_error_with_filename_text_ends_with_it(
     error = SystemCallError(codes.ENOMEM, "open", filename)
     assert error.filename == filename
     assert str(error) == f"[Errno 12] open: Cannot allocate memory: {filename!r}"
+
+
+@every_os_case
+def test_os_error_with_a_hint_text_ends_with_it(case: Case) -> None:
+    error: Any = case.make()
+    assert error.hint is None
+    error.hint = "try again later"
+    assert str(error) == f"{case.text}; try again later"
+    error.filename = "data.bin"
+    assert str(error) == f"{case.text}: 'data.bin'; try again later"
 
 
 # --- Copies ------------------------------------------------------------------------------------
@@ -446,6 +482,39 @@ def test_system_call_error_cloned_keeps_filename(
     assert isinstance(again, errors.NoSuchFileError)
     assert again.filename == "data.bin"
     assert str(again) == "[Errno 2] open: No such file or directory: 'data.bin'"
+
+
+@every_clone
+@every_os_case
+def test_os_error_hint_is_cloned(case: Case, clone: Callable[[MmapError], MmapError]) -> None:
+    error: Any = case.make()
+    error.hint = "try again later"
+    again: Any = clone(error)
+    assert again.hint == "try again later"
+    assert str(again) == str(error)
+
+
+@every_clone
+def test_not_page_aligned_error_cloned_keeps_lead_in(
+    clone: Callable[[MmapError], MmapError],
+) -> None:
+    error = errors.NotPageAlignedError(PAGE, PAGE, 5)
+    again = clone(error)
+    assert isinstance(again, errors.NotPageAlignedError)
+    assert (again.value, again.page_size, again.lead_in) == (PAGE, PAGE, 5)
+    assert str(again) == str(error)
+
+
+@every_clone
+def test_past_end_of_file_error_filename_is_cloned(
+    clone: Callable[[MmapError], MmapError],
+) -> None:
+    error = PastEndOfFileError(8, 1, 5)
+    error.filename = "data.bin"
+    again = clone(error)
+    assert isinstance(again, PastEndOfFileError)
+    assert again.filename == "data.bin"
+    assert "'data.bin'" in str(again)
 
 
 @every_clone

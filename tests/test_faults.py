@@ -53,6 +53,17 @@ def fault_of(call: Callable[[], object]) -> MappingFaultError:
     return caught.value
 
 
+def touch_in_guard(m: MappedRegion, offset: int) -> None:
+    """Read a byte of a view under a guard."""
+    with m.fault_guard(), m.view() as view:
+        assert view[offset] == 0
+
+
+def touch_after_truncating(m: MappedRegion, path: Path) -> None:
+    os.truncate(path, END)
+    touch_in_guard(m, 9 * PAGE)
+
+
 # The library's own calls
 
 
@@ -64,41 +75,41 @@ def _assign(m: MappedRegion, key: Any, value: Any) -> None:
     m[key] = value
 
 
-# Each call, the first lost page that it meets, and how many it meets.
-USES: dict[str, tuple[Callable[[MemoryMapping], object], int, int]] = {
-    "index": (lambda m: m[9 * PAGE + 7], 9, 1),
-    "index from the end": (lambda m: m[-1], 15, 1),
-    "slice": (lambda m: m[:], 8, 8),
-    "slice of a page": (lambda m: m[10 * PAGE : 11 * PAGE], 10, 1),
-    "slice with steps": (lambda m: m[7 * PAGE :: 2 * PAGE], 9, 8),
-    "assign to an index": (lambda m: _assign(m, 9 * PAGE, 1), 9, 1),
-    "assign to a slice": (lambda m: _assign(m, slice(END - 1, END + 1), b"ab"), 8, 1),
-    "read_slice": (lambda m: m.read_slice(bytearray(3 * PAGE), 7 * PAGE), 8, 2),
-    "write_slice": (lambda m: m.write_slice(b"a" * 3 * PAGE, 7 * PAGE), 8, 2),
-    "read_obj": (lambda m: m.read_obj(mmapwrap.u32, 12 * PAGE + 1), 12, 1),
-    "read_obj across": (lambda m: m.read_obj(mmapwrap.be_f64, END - 4), 8, 1),
-    "read_obj across two": (lambda m: m.read_obj(mmapwrap.i64, 9 * PAGE - 1), 8, 2),
-    "write_obj": (lambda m: m.write_obj(mmapwrap.u8, 1, END), 8, 1),
-    "write_obj across": (lambda m: m.write_obj(mmapwrap.f32, 1.0, END - 2), 8, 1),
-    "read_obj_volatile": (lambda m: m.read_obj_volatile(mmapwrap.u64, 9 * PAGE), 9, 1),
-    "read_obj_volatile f32": (lambda m: m.read_obj_volatile(mmapwrap.f32, 9 * PAGE), 9, 1),
-    "write_obj_volatile": (lambda m: m.write_obj_volatile(mmapwrap.i16, 1, 9 * PAGE), 9, 1),
-    "find": (lambda m: m.find(b"\xff"), 8, 8),
-    "find where it is not": (lambda m: m.find(b"\xff", 0, 9 * PAGE), 8, 1),
-    "find of zeros": (lambda m: m.find(b"\0\0"), 8, 1),
-    "rfind": (lambda m: m.rfind(b"\xff"), 8, 8),
-    "is_all_zero": (lambda m: m.is_all_zero(END), 8, 8),
-    "is_all_zero of a page": (lambda m: m.is_all_zero(9 * PAGE + 5, 100), 9, 1),
-    "load": (lambda m: _slice(m, 9).load(mmapwrap.u16, 8), 9, 1),
-    "store": (lambda m: _slice(m, 9).store(mmapwrap.u16, 1, 8), 9, 1),
-    "write_bytes": (lambda m: _slice(m, 7, 3).write_bytes(1), 8, 2),
-    "copy_to": (lambda m: _slice(m, 7, 3).copy_to(bytearray(9 * PAGE)), 8, 2),
-    "copy_from": (lambda m: _slice(m, 7, 3).copy_from(b"a" * 9 * PAGE), 8, 2),
-    "is_all_zero of a slice": (lambda m: _slice(m, 8, 2).is_all_zero(), 8, 2),
-    "compared": (lambda m: _slice(m, 8, 2) == _slice(m, 10, 2), 8, 4),
-    "array copied": (lambda m: m.__array__(copy=True), 8, 8),
-    "array of another type": (lambda m: m.__array__(np.uint16), 8, 8),
-    "copy between": (lambda m: _slice(m, 0, 2).copy_to_volatile_slice(_slice(m, 10, 2)), 10, 2),
+# Each call, and the first lost page that it meets.
+USES: dict[str, tuple[Callable[[MemoryMapping], object], int]] = {
+    "index": (lambda m: m[9 * PAGE + 7], 9),
+    "index from the end": (lambda m: m[-1], 15),
+    "slice": (lambda m: m[:], 8),
+    "slice of a page": (lambda m: m[10 * PAGE : 11 * PAGE], 10),
+    "slice with steps": (lambda m: m[7 * PAGE :: 2 * PAGE], 9),
+    "assign to an index": (lambda m: _assign(m, 9 * PAGE, 1), 9),
+    "assign to a slice": (lambda m: _assign(m, slice(END - 1, END + 1), b"ab"), 8),
+    "read_slice": (lambda m: m.read_slice(bytearray(3 * PAGE), 7 * PAGE), 8),
+    "write_slice": (lambda m: m.write_slice(b"a" * 3 * PAGE, 7 * PAGE), 8),
+    "read_obj": (lambda m: m.read_obj(mmapwrap.u32, 12 * PAGE + 1), 12),
+    "read_obj across": (lambda m: m.read_obj(mmapwrap.be_f64, END - 4), 8),
+    "read_obj across two": (lambda m: m.read_obj(mmapwrap.i64, 9 * PAGE - 1), 8),
+    "write_obj": (lambda m: m.write_obj(mmapwrap.u8, 1, END), 8),
+    "write_obj across": (lambda m: m.write_obj(mmapwrap.f32, 1.0, END - 2), 8),
+    "read_obj_volatile": (lambda m: m.read_obj_volatile(mmapwrap.u64, 9 * PAGE), 9),
+    "read_obj_volatile f32": (lambda m: m.read_obj_volatile(mmapwrap.f32, 9 * PAGE), 9),
+    "write_obj_volatile": (lambda m: m.write_obj_volatile(mmapwrap.i16, 1, 9 * PAGE), 9),
+    "find": (lambda m: m.find(b"\xff"), 8),
+    "find where it is not": (lambda m: m.find(b"\xff", 0, 9 * PAGE), 8),
+    "find of zeros": (lambda m: m.find(b"\0\0"), 8),
+    "rfind": (lambda m: m.rfind(b"\xff"), 8),
+    "is_all_zero": (lambda m: m.is_all_zero(END), 8),
+    "is_all_zero of a page": (lambda m: m.is_all_zero(9 * PAGE + 5, 100), 9),
+    "load": (lambda m: _slice(m, 9).load(mmapwrap.u16, 8), 9),
+    "store": (lambda m: _slice(m, 9).store(mmapwrap.u16, 1, 8), 9),
+    "write_bytes": (lambda m: _slice(m, 7, 3).write_bytes(1), 8),
+    "copy_to": (lambda m: _slice(m, 7, 3).copy_to(bytearray(9 * PAGE)), 8),
+    "copy_from": (lambda m: _slice(m, 7, 3).copy_from(b"a" * 9 * PAGE), 8),
+    "is_all_zero of a slice": (lambda m: _slice(m, 8, 2).is_all_zero(), 8),
+    "compared": (lambda m: _slice(m, 8, 2) == _slice(m, 10, 2), 10),
+    "array copied": (lambda m: m.__array__(copy=True), 8),
+    "array of another type": (lambda m: m.__array__(np.uint16), 8),
+    "copy between": (lambda m: _slice(m, 0, 2).copy_to_volatile_slice(_slice(m, 10, 2)), 10),
 }
 
 every_use = pytest.mark.parametrize("use", list(USES))
@@ -106,12 +117,25 @@ every_use = pytest.mark.parametrize("use", list(USES))
 
 @every_use
 def test_lost_page_is_an_error_with_its_place_and_number(use: str, lost: MemoryMapping) -> None:
-    call, first, count = USES[use]
+    call, first = USES[use]
     error = fault_of(lambda: call(lost))
+    assert error.pages == (1 if not use.startswith("array") else 8)
     if use not in {"compared", "slice with steps"}:  # how far these look is their own affair
-        assert (error.offset, error.pages) == (first * PAGE, count)
+        assert error.offset == first * PAGE
     assert END <= error.offset <= first * PAGE
-    assert 1 <= error.pages <= count
+
+
+@every_use
+def test_call_that_met_a_lost_page_works_when_the_file_has_grown_again(
+    use: str, lost: MemoryMapping, known_file: KnownFile
+) -> None:
+    call, _ = USES[use]
+    if use.startswith("array"):
+        pytest.skip("an array is copied in a guard, which the region has to recover from")
+    fault_of(lambda: call(lost))
+    assert lost[0] == known_file.content[0]
+    os.truncate(known_file.path, 16 * PAGE)
+    call(lost)
 
 
 @every_use
@@ -119,13 +143,13 @@ def test_lost_page_is_an_error_where_protection_differs_by_range(
     use: str, lost: MemoryMapping
 ) -> None:
     lost.protect(Protection.read(), PAGE, PAGE)
-    call, first, _ = USES[use]
+    call, first = USES[use]
     assert END <= fault_of(lambda: call(lost)).offset <= first * PAGE
 
 
 def test_lost_page_changes_nothing_of_the_file(lost: MemoryMapping, known_file: KnownFile) -> None:
     error = fault_of(lambda: lost.write_slice(b"\xff" * 3 * PAGE, 7 * PAGE))
-    assert (error.offset, error.pages) == (END, 2)
+    assert (error.offset, error.pages) == (END, 1)
     assert known_file.path.stat().st_size == END
     expected = known_file.content[: 7 * PAGE] + b"\xff" * PAGE
     assert known_file.path.read_bytes() == expected
@@ -169,14 +193,14 @@ def test_fault_far_into_a_large_region_is_told_from_its_start(disk_path: Path) -
     with MemoryMapping.from_file(path) as m:
         os.truncate(path, 0)
         error = fault_of(lambda: m[size - PAGE - 1 : size - PAGE + 1])
-        assert (error.offset, error.pages) == (size - 2 * PAGE, 2)
+        assert (error.offset, error.pages) == (size - 2 * PAGE, 1)
 
 
-def test_fault_is_for_ever_until_the_region_is_closed(
+def test_fault_in_a_guard_is_every_calls_until_the_region_recovers(
     lost: MemoryMapping, known_file: KnownFile
 ) -> None:
     part = lost.get_slice(0, 16)
-    first = fault_of(lambda: lost[9 * PAGE])
+    first = fault_of(lambda: touch_in_guard(lost, 9 * PAGE))
     os.truncate(known_file.path, 16 * PAGE)
     calls: list[Callable[[], object]] = [
         lambda: lost[0],
@@ -218,9 +242,15 @@ def test_fault_is_for_ever_until_the_region_is_closed(
         error = fault_of(call)
         assert (error.offset, error.pages) == (first.offset, first.pages) == (9 * PAGE, 1)
     assert (lost.size, lost.closed, lost.live_views) == (16 * PAGE, False, 0)
+    lost.recover()
+    assert lost[:END] == known_file.content[:END]
+    assert lost.is_all_zero(END)
+    fault_of(lambda: touch_after_truncating(lost, known_file.path))
     lost.close()
     with pytest.raises(ClosedMappingError):
         lost[0]
+    with pytest.raises(ClosedMappingError):
+        lost.recover()
     assert fault_of(part.is_all_zero).offset == 9 * PAGE
 
 
@@ -260,33 +290,33 @@ def test_fault_of_an_arena_is_told_from_the_arenas_start(known_file: KnownFile) 
 # Two regions
 
 
-def test_copy_out_of_lost_pages_faults_their_region(lost: MemoryMapping) -> None:
+def test_copy_out_of_lost_pages_is_an_error_with_their_place(lost: MemoryMapping) -> None:
     with MemoryMapping.new(16 * PAGE) as sound:
         source, target = lost.get_slice(7 * PAGE, 3 * PAGE), sound.get_slice(0, 16 * PAGE)
         error = fault_of(lambda: source.copy_to_volatile_slice(target))
-        assert (error.offset, error.pages) == (END, 2)
-        assert fault_of(lambda: lost[0]).offset == END
+        assert (error.offset, error.pages) == (END, 1)
+        assert lost[:PAGE] == known_bytes(PAGE)
         assert sound[-1] == 0
-        # Again, now that it is known:
         error = fault_of(lambda: source.copy_to_volatile_slice(target))
-        assert (error.offset, error.pages) == (END, 2)
+        assert (error.offset, error.pages) == (END, 1)
 
 
-def test_copy_into_lost_pages_faults_their_region(lost: MemoryMapping) -> None:
+def test_copy_into_lost_pages_is_an_error_with_their_place(lost: MemoryMapping) -> None:
     with MemoryMapping.new(16 * PAGE) as sound:
         source, target = sound.get_slice(PAGE, 3 * PAGE), lost.get_slice(7 * PAGE, 16)
         assert source.copy_to_volatile_slice(target) == 16
         target = lost.get_slice(7 * PAGE, 3 * PAGE)
         error = fault_of(lambda: source.copy_to_volatile_slice(target))
-        assert (error.offset, error.pages) == (END, 2)
-        assert fault_of(lambda: lost[0]).offset == END
+        assert (error.offset, error.pages) == (END, 1)
         assert sound.is_all_zero()
         error = fault_of(lambda: source.copy_to_volatile_slice(target))
-        assert (error.offset, error.pages) == (END, 2)
+        assert (error.offset, error.pages) == (END, 1)
 
 
 @pytest.mark.parametrize("first", ["lost", "sound"])
-def test_comparison_with_lost_pages_faults_their_region(first: str, lost: MemoryMapping) -> None:
+def test_comparison_with_lost_pages_is_an_error_with_their_place(
+    first: str, lost: MemoryMapping
+) -> None:
     with MemoryMapping.new(PAGE) as sound:
         pair = [lost.get_slice(9 * PAGE, PAGE), sound.get_slice(0, PAGE)]
         left, right = pair if first == "lost" else reversed(pair)
@@ -570,7 +600,7 @@ def test_write_of_lost_pages_to_a_file_is_a_fault(lost: MemoryMapping, disk_path
     part = lost.get_slice(0, len(lost))
     with (disk_path / "written").open("wb", buffering=0) as file:
         error = fault_of(lambda: part.write_to_fd(file))
-    assert (error.offset, error.pages) == (END, (len(lost) - END) // PAGE)
+    assert (error.offset, error.pages) == (END, 1)
 
 
 def test_guard_of_an_arena_covers_what_it_holds(known_file: KnownFile) -> None:
@@ -596,7 +626,8 @@ def test_hole_of_a_file_that_cannot_be_filled_is_a_fault(small_filesystem: Path)
     content = path.read_bytes()
     pages = [content[start : start + PAGE] for start in range(0, size, PAGE)]
     lost = [number for number, page in enumerate(pages) if page == bytes(PAGE)]
-    assert (error.offset, error.pages) == (lost[0] * PAGE, len(lost))
+    assert error.pages == 1
+    assert error.offset // PAGE in lost
     # What there was room for was written, from whichever end the copy started.
     assert pages.count(b"a" * PAGE) == len(pages) - len(lost)
     assert 0 < len(pages) - len(lost) <= 64 * 1024 // PAGE
@@ -605,7 +636,7 @@ def test_hole_of_a_file_that_cannot_be_filled_is_a_fault(small_filesystem: Path)
 # Other handlers of the signal, each in a process of its own
 
 PREAMBLE = """
-    import faulthandler, os, signal, sys
+    import faulthandler, os, signal, sys, time
     import numpy as np
     from kernel_view import PAGE
     from mmapwrap import MappingFaultError, MemoryMapping
@@ -666,8 +697,8 @@ def test_guard_that_is_never_left_goes_with_its_region(known_file: KnownFile) ->
     program = """
         def forget():
             m = lost()
-            view = m.view()
-            m.fault_guard().__enter__()
+            view, guard = m.view(), m.fault_guard()
+            guard.__enter__()
             assert view[9 * PAGE] == 0
             return m.as_ptr()
 
@@ -688,6 +719,7 @@ def test_faulthandler_enabled_before_stays_quiet_until_a_real_crash(
 ) -> None:
     program = """
         faulthandler.enable()
+        time.sleep(0.02)  # more than a tick
         fault(lambda: lost()[:])
         fault(lambda: guarded(lost()))
         print(flush=True)
@@ -695,7 +727,7 @@ def test_faulthandler_enabled_before_stays_quiet_until_a_real_crash(
         lost().view()[9 * PAGE]
     """
     ended = run(program, known_file)
-    assert ended.output == "8 8\n9 1\n\n"
+    assert ended.output == "8 1\n9 1\n\n"
     assert ended.killed_by == "SIGBUS"
     assert ended.errors.startswith("no crash yet\nFatal Python error: Bus error")
 
@@ -706,6 +738,7 @@ def test_faulthandler_enabled_afterwards_is_quiet_in_long_copies_and_guards(
     program = """
         fault(lambda: lost()[9 * PAGE])
         faulthandler.enable()
+        time.sleep(0.02)  # more than a tick
         fault(lambda: lost()[:])
         fault(lambda: guarded(lost()))
         print(flush=True)
@@ -713,7 +746,7 @@ def test_faulthandler_enabled_afterwards_is_quiet_in_long_copies_and_guards(
         lost().view()[9 * PAGE]
     """
     ended = run(program, known_file)
-    assert ended.output == "9 1\n8 8\n9 1\n\n"
+    assert ended.output == "9 1\n8 1\n9 1\n\n"
     assert ended.killed_by == "SIGBUS"
     assert ended.errors.startswith("no crash yet\nFatal Python error: Bus error")
 
@@ -731,7 +764,7 @@ def test_faulthandler_enabled_afterwards_lets_short_accesses_go_on(
         lost().view()[9 * PAGE]
     """
     ended = run(program, known_file)
-    assert ended.output == "8 8\n9 1\n9 1\n\n"
+    assert ended.output == "8 1\n9 1\n9 1\n\n"
     assert ended.killed_by == "SIGBUS"
 
 
@@ -751,7 +784,7 @@ def test_pythons_handler_installed_before_hears_only_what_is_sent(known_file: Kn
         assert heard == ["bus", "segv"], heard
     """
     ended = run(program, known_file)
-    assert ended.succeeded() == "9 1\n8 8\n9 1\n9 1\n"
+    assert ended.succeeded() == "9 1\n8 1\n9 1\n9 1\n"
     assert ended.errors == ""
 
 
@@ -768,6 +801,7 @@ AFTERWARDS = """
     fault(lambda: lost()[9 * PAGE])
     for use in uses:
         {handler}
+        time.sleep(0.02)  # more than a tick
         signal.alarm(5)
         m = lost()
         fault(lambda: use(m))
@@ -787,7 +821,7 @@ def test_handler_installed_afterwards_leaves_guards_and_long_copies_to_the_libra
         ]
     """
     ended = run(dedent(uses) + dedent(AFTERWARDS).format(handler=handler), known_file)
-    assert ended.succeeded() == "9 1\n9 1\n" + 5 * "8 8\n"
+    assert ended.succeeded() == "9 1\n9 1\n" + 5 * "8 1\n"
 
 
 @later_handlers
@@ -798,7 +832,7 @@ def test_handler_installed_afterwards_leaves_long_searches_to_the_library(
         uses = [lambda m: m.find(b"\xff"), lambda m: m.rfind(b"\xff")]
     """
     ended = run(dedent(uses) + dedent(AFTERWARDS).format(handler=handler), known_file)
-    assert ended.succeeded() == "9 1\n" + 2 * "8 8\n"
+    assert ended.succeeded() == "9 1\n" + 2 * "8 1\n"
 
 
 @later_handlers

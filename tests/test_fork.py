@@ -14,15 +14,16 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kernel_view import PAGE, child, is_mapped, perms, vm_flags
-from meanwhile import Interruption, changing
+from meanwhile import changing
 
 from mmapwrap import (
     Advice,
@@ -33,8 +34,10 @@ from mmapwrap import (
     MemoryMappingArena,
     MmapError,
     Protection,
+    ProtectionError,
     SharedMemory,
     Sharing,
+    _syscalls,
     u64,
 )
 
@@ -685,31 +688,137 @@ def test_fork_of_the_c_library_closes_what_stays_behind() -> None:
     in_process(other_forks)
 
 
-def fork_that_is_interrupted() -> None:
-    """A handler raises while the fork waits for a change of layout; Python forks all the same."""
+Helper = Callable[..., int]
+
+
+@contextmanager
+def in_the_middle_of(helper: str, change: Callable[[], None], *, acts: bool) -> Generator[None]:
+    """While another thread is inside a change: its helper has acted, or is just about to."""
+    begun, over = threading.Event(), threading.Event()
+    real: Helper = getattr(_syscalls, helper)
+
+    def halfway(*arguments: Any) -> int:
+        result = real(*arguments) if acts else 0
+        setattr(_syscalls, helper, real)  # for all that is done meanwhile
+        begun.set()
+        assert over.wait(20)
+        return result if acts else real(*arguments)
+
+    setattr(_syscalls, helper, halfway)
+    thread = threading.Thread(target=change)
+    thread.start()
+    assert begun.wait(20)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+ACTS = [True, False]
+
+
+def fork_in_a_protect() -> None:
+    for acts in ACTS:
+        mapping = MemoryMapping.new(2 * PAGE)
+        mapping.protect(RW, 0, PAGE)  # its protection is known by range now
+
+        def work(mapping: MemoryMapping = mapping) -> None:
+            view = mapping.view(0, PAGE)
+            assert view.readonly
+            with pytest.raises(ProtectionError):
+                mapping[0] = 1
+            view.release()
+            mapping[PAGE] = 1
+            mapping.protect(RW)
+            in_another_thread(lambda: mapping.protect(RW, 0, PAGE))
+            mapping[0] = 2
+            assert not mapping.view().readonly
+            run_forked(lambda: mapping.protect(Protection.read()))
+
+        change = partial(mapping.protect, Protection.read(), 0, PAGE)
+        with in_the_middle_of("protect", change, acts=acts):
+            run_forked(work)
+        assert mapping.view().readonly
+        assert (mapping[0], mapping[PAGE]) == (2, 1)
+
+
+def fork_in_an_add() -> None:
+    for acts in ACTS:
+        arena = MemoryMappingArena.new(SIZE)
+        arena.add_anon(0, 3 * PAGE)
+
+        def work(arena: MemoryMappingArena = arena) -> None:
+            kept = [(0, PAGE), (2 * PAGE, PAGE)]
+            assert [(segment.offset, segment.size) for segment in arena.segments()] == kept
+            with pytest.raises(ProtectionError):
+                arena[PAGE] = 1
+            with pytest.raises(ProtectionError):
+                arena.protect(RW)
+            arena[0] = 1
+            arena.add_anon(PAGE, PAGE)
+            arena[PAGE] = 2
+            in_another_thread(lambda: arena.remove(0, SIZE))
+            assert arena.segments() == ()
+            run_forked(lambda: arena.add_anon(0, SIZE))
+
+        change = partial(arena.add_anon_protection, PAGE, PAGE, Protection.read())
+        with in_the_middle_of("place", change, acts=acts):
+            run_forked(work)
+        assert [segment.prot for segment in arena.segments()] == [RW, Protection.read(), RW]
+        assert (arena[0], arena[PAGE]) == (1, 0)
+
+
+def fork_in_a_remove() -> None:
+    for acts in ACTS:
+        arena = MemoryMappingArena.new(SIZE)
+        arena.add_anon(0, SIZE)
+
+        def work(arena: MemoryMappingArena = arena) -> None:
+            assert [segment.offset for segment in arena.segments()] == [PAGE]
+            with pytest.raises(ProtectionError):
+                arena.view(0, PAGE)
+            arena.remove(0, PAGE)
+            arena.add_anon(0, PAGE)
+            assert arena[0] == 0
+
+        with in_the_middle_of("reserve", partial(arena.remove, 0, PAGE), acts=acts):
+            run_forked(work)
+        assert [segment.offset for segment in arena.segments()] == [PAGE]
+
+
+@pytest.mark.parametrize("change", [fork_in_a_protect, fork_in_an_add, fork_in_a_remove])
+def test_child_forked_in_the_middle_of_a_change_goes_on(change: Callable[[], None]) -> None:
+    in_process(change)
+
+
+def fork_beside_waiting_threads() -> None:
+    """Threads wait for a change: the child has neither them nor the lock that they wait for."""
     changed, other = MemoryMappingArena.new(SIZE), MemoryMappingArena.new(SIZE)
 
-    def interrupt(*_: object) -> None:
-        raise Interruption
-
     def work() -> None:
-        other.add_anon(0, PAGE)
-        other[0] = 1
-        run_forked(lambda: other.remove(0, PAGE))
+        for arena in (changed, other):
+            arena.add_anon(0, PAGE)
+            arena[0] = 1
+            arena.view(0, PAGE).release()
+            run_forked(partial(arena.remove, 0, PAGE))
 
-    told: list[object] = []
-    sys.unraisablehook = lambda failure: told.append(failure.exc_type)
-    signal.signal(signal.SIGALRM, interrupt)
+    waiting = [threading.Thread(target=changed.remove, args=(0, PAGE)) for _ in range(3)]
     with changing(changed):
-        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        for thread in waiting:
+            thread.start()
+        started = time.monotonic()
         run_forked(work)
-    assert Interruption in told
-    changed.add_anon(0, PAGE)
+        assert time.monotonic() - started < 10
+        assert all(thread.is_alive() for thread in waiting)
+    for thread in waiting:
+        thread.join(20)
+        assert not thread.is_alive()
     run_forked(work)
 
 
-def test_fork_whose_wait_is_interrupted_leaves_the_child_nothing_locked() -> None:
-    in_process(fork_that_is_interrupted)
+def test_fork_does_not_wait_for_a_change_and_leaves_the_child_nothing_locked() -> None:
+    in_process(fork_beside_waiting_threads)
 
 
 def test_fixed_place_of_a_region_left_behind_can_be_mapped_by_the_child() -> None:

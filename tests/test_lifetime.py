@@ -937,6 +937,21 @@ ENDINGS = {
             raise AssertionError
         view = mapping
     """,
+    "a guarded fault before": """
+        import os, tempfile, mmapwrap
+        file = tempfile.TemporaryFile()
+        file.truncate(8192)
+        mapping = mmapwrap.MemoryMapping.from_file(file)
+        view = mapping.view()
+        file.truncate(0)
+        try:
+            with mapping.fault_guard():
+                view[0]
+        except mmapwrap.MappingFaultError:
+            pass
+        else:
+            raise AssertionError
+    """,
 }
 
 

@@ -206,6 +206,7 @@ NEED_ADDRESSES: Final = {
     "anonymous name",
     "arena new",
     "shared memory map",
+    "residency",
     # Beside what is to be replaced, for a moment.
     "arena add_anon over",
     "arena add_fd over",
@@ -263,13 +264,13 @@ SPLITTING: Final[dict[str, Prepare]] = {
 MAPPING: Final[dict[str, Prepare]] = {
     name: OPERATIONS[name]
     for name in NEED_ADDRESSES
-    if not name.startswith("arena add") and not name.endswith("_fixed")
+    # At the limit Python has no memory of its own left to look for the files of a region in.
+    if not name.startswith("arena add") and not name.endswith("_fixed") and name != "residency"
 }
 NEITHER: Final[dict[str, Prepare]] = {
     name: OPERATIONS[name]
     for name in (
         "msync",
-        "residency",
         "populate write",
         "remove_range",
         "drop_page_cache",
@@ -280,8 +281,7 @@ NEITHER: Final[dict[str, Prepare]] = {
         "evict",
         "close",
         "close of the last view",
-        "read_slice of a cut file",
-        "write_slice of a cut file",
+        "fault_guard of a cut file",
     )
 }
 
@@ -666,9 +666,10 @@ def use_a_full_filesystem(folder: str) -> None:
                 assert 0 <= error.offset < HOLE
                 assert error.offset % PAGE == 0
                 assert error.pages > 0
-                for later in (partial(m.find, b"x"), m.view, m.msync, m.residency):
+                for later in (m.view, m.msync, m.residency):
                     again = call(later).error
-                    assert isinstance(again, MappingFaultError), f"{name}: {again!r}"
+                    expected = MappingFaultError if name == "guard" else type(None)
+                    assert isinstance(again, expected), f"{name}: {again!r}"
             other[:3] = name[:3].encode()  # the other region of a copy is sound
             assert other[:3] == name[:3].encode()
         assert sparse.stat().st_blocks == 0
@@ -690,13 +691,11 @@ def ask_a_full_filesystem(folder: str) -> None:
         error = call(lambda: MemoryMapping.from_file(sparse, populate=True)).error
         assert isinstance(error, BadAddressError), error
         with process_unchanged(), memory.map() as m:
-            for act in (m.populate, lambda: m.populate(write=True)):
+            for act in (m.populate, lambda: m.populate(write=True), m.lock_all):
                 error = call(act).error
-                assert isinstance(error, BadAddressError), error
-                assert (error.errno, error.syscall) == (errno.EFAULT, "madvise")
-            error = call(m.lock_all).error
-            assert isinstance(error, OutOfMemoryError), error
-            m.unlock_all()
+                assert isinstance(error, MappingFaultError), error
+                assert (error.offset, error.pages) == (0, 1)
+                assert error.hint == "no space is left on its device"
             assert not is_locked(m)
             with ballast.open("rb") as file:
                 error = call(lambda: m.get_slice(0, PAGE).read_from_fd(file)).error

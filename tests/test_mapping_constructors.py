@@ -45,6 +45,7 @@ from mmapwrap import (
     IsDirectoryError,
     MappingFaultError,
     MemoryMapping,
+    MmapError,
     NoSuchFileError,
     NotDirectoryError,
     NotMappableError,
@@ -646,13 +647,14 @@ def test_descriptor_out_of_range_is_refused(make: ByDescriptor, fd: int) -> None
 
 
 @over(WITH_DESCRIPTOR)
-def test_descriptor_of_a_closed_file_object_is_refused(
+def test_descriptor_of_a_closed_file_object_is_the_files_own_error(
     make: ByDescriptor, known_file: KnownFile
 ) -> None:
     file = known_file.path.open("r+b")
     file.close()
-    with refused(BadDescriptorError, InvalidArgumentError):
+    with process_unchanged(), pytest.raises(ValueError, match="closed file") as caught:
         make(file, PAGE, 0, RW)
+    assert not isinstance(caught.value, MmapError)
 
 
 @pytest.mark.parametrize("name", WITH_DESCRIPTOR)

@@ -5,7 +5,6 @@ import gc
 import hashlib
 import io
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,10 +36,6 @@ from mmapwrap import (
 
 RW = Protection.read_write()
 READ = Protection.read()
-
-needs_buffer_protocol = pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="a Python class can export a buffer from Python 3.12 on"
-)
 
 
 @pytest.fixture
@@ -436,13 +431,13 @@ def test_bytes_from_a_strided_buffer_are_refused(kind: Any, mapping: MemoryMappi
     def assign() -> None:
         mapping[:4] = strided
 
-    for take in (
-        lambda: mapping.write_slice(strided, 0),
-        assign,
-        lambda: mapping.find(strided),
-        lambda: volatile.copy_from(strided),
+    for name, take in (
+        ("data", lambda: mapping.write_slice(strided, 0)),
+        ("data", assign),
+        ("needle", lambda: mapping.find(strided)),
+        ("data", lambda: volatile.copy_from(strided)),
     ):
-        with pytest.raises(TypeError, match="contiguous bytes-like object is needed"):
+        with pytest.raises(TypeError, match=f"^{name} must be a contiguous bytes-like object$"):
             take()
     assert mapping[:] == known_bytes(mapping.size)
 
@@ -526,7 +521,6 @@ def test_numpy_asarray_of_a_closed_mapping_is_refused(mapping: MemoryMapping) ->
         np.asarray(mapping)
 
 
-@needs_buffer_protocol
 def test_buffer_memoryview_is_the_memory_itself(mapping: MemoryMapping) -> None:
     view = memoryview(mapping)
     assert (view.format, view.nbytes, view.readonly) == ("B", mapping.size, False)
@@ -537,14 +531,36 @@ def test_buffer_memoryview_is_the_memory_itself(mapping: MemoryMapping) -> None:
     assert mapping.live_views == 0
 
 
-@needs_buffer_protocol
+def test_object_of_a_view_gives_the_same_view_again(
+    mapping: MemoryMapping, read_only: MemoryMapping
+) -> None:
+    for region, is_readonly in ((mapping, False), (read_only, True)):
+        for view in (memoryview(region), region.view(), region.view(3, 5)):
+            count = region.live_views
+            with memoryview(view.obj) as again:
+                assert again == view
+                assert again.readonly == view.readonly == is_readonly
+                assert region.live_views == count
+
+
+def test_object_of_a_view_keeps_the_pages_after_close(mapping: MemoryMapping) -> None:
+    address, exported = mapping.as_ptr(), mapping.view(0, 9).obj
+    assert mapping.live_views == 1
+    mapping.close()
+    gc.collect()
+    assert is_mapped(address)
+    assert memoryview(exported) == known_bytes(9)
+    del exported
+    gc.collect()
+    assert not is_mapped(address)
+
+
 def test_buffer_numpy_frombuffer_is_zero_copy(mapping: MemoryMapping) -> None:
     whole = np.frombuffer(mapping, dtype=np.uint8)
     assert whole.ctypes.data == mapping.as_ptr()
     assert whole.size == mapping.size
 
 
-@needs_buffer_protocol
 def test_buffer_keeps_the_pages_after_close(mapping: MemoryMapping) -> None:
     address = mapping.as_ptr()
     view = memoryview(mapping)
@@ -555,7 +571,6 @@ def test_buffer_keeps_the_pages_after_close(mapping: MemoryMapping) -> None:
     assert not is_mapped(address)
 
 
-@needs_buffer_protocol
 def test_buffer_of_a_read_only_mapping_is_read_only(
     read_only: MemoryMapping, known_file: KnownFile
 ) -> None:
@@ -569,7 +584,6 @@ def test_buffer_of_a_read_only_mapping_is_read_only(
     assert read_only.live_views == 0
 
 
-@needs_buffer_protocol
 def test_buffer_is_taken_by_whoever_takes_buffers(mapping: MemoryMapping) -> None:
     assert hashlib.sha256(mapping).digest() == hashlib.sha256(known_bytes(mapping.size)).digest()
     assert io.BytesIO(b"abc").readinto(mapping) == 3
@@ -577,7 +591,6 @@ def test_buffer_is_taken_by_whoever_takes_buffers(mapping: MemoryMapping) -> Non
     assert mapping.live_views == 0
 
 
-@needs_buffer_protocol
 def test_buffer_of_a_closed_or_unreadable_mapping_is_refused(mapping: MemoryMapping) -> None:
     mapping.close()
     with pytest.raises(ClosedMappingError):
@@ -589,7 +602,6 @@ def test_buffer_of_a_closed_or_unreadable_mapping_is_refused(mapping: MemoryMapp
         memoryview(m)
 
 
-@needs_buffer_protocol
 def test_closed_mapping_as_the_buffer_of_a_call_says_so(mapping: MemoryMapping) -> None:
     with MemoryMapping.new(PAGE) as other:
         mapping.close()
@@ -601,13 +613,6 @@ def test_closed_mapping_as_the_buffer_of_a_call_says_so(mapping: MemoryMapping) 
         for call in calls:
             with pytest.raises(ClosedMappingError):
                 call()
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python classes export buffers here")
-def test_buffer_before_python_3_12_is_a_type_error(mapping: MemoryMapping) -> None:
-    with pytest.raises(TypeError):
-        memoryview(mapping)
-    assert mapping.view() == known_bytes(mapping.size)
 
 
 # Protection

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import pytest
 from kernel_view import PAGE, KnownFile, child
-from meanwhile import changing, interrupted_after, pages_of
+from meanwhile import changing, interrupted_after, interrupted_at, pages_of
 
 import mmapwrap
 from mmapwrap import (
@@ -34,11 +34,9 @@ from mmapwrap import (
     ProtectionError,
     RegionBusyError,
     SharedMemory,
-    SystemCallError,
     UnsupportedByKernelError,
     _arguments,
     _mapped_file,
-    _ownership,
     _syscalls,
     _transfers,
     attempt,
@@ -62,7 +60,7 @@ def test_change_in_the_middle_of_a_change_is_refused_and_changes_nothing() -> No
                 mapping.view()
             return 0
 
-        pages.alone(pages.change, 0, 4 * PAGE, READ.bits, handler)
+        pages.exclusively(pages.change, 0, 4 * PAGE, READ.bits, handler)
         assert refused == [
             "[Errno 16] a call inside a change of the same region: Device or resource busy"
         ]
@@ -114,15 +112,15 @@ def test_remove_range_waits_for_a_change() -> None:
 
 
 def test_view_that_a_change_came_in_between_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    buffer_of = _syscalls.buffer_of
+    export = _syscalls.Export
 
-    def after_a_change(*arguments: Any) -> memoryview:
+    def after_a_change(*arguments: Any) -> _syscalls.Export:
         monkeypatch.undo()
         mapping.protect(READ)
-        return buffer_of(*arguments)
+        return export(*arguments)
 
     with MemoryMapping.new(PAGE) as mapping:
-        monkeypatch.setattr(_syscalls, "buffer_of", after_a_change)
+        monkeypatch.setattr(_syscalls, "Export", after_a_change)
         view = mapping.view()
         assert view.readonly
         assert mapping.live_views == 1
@@ -130,11 +128,32 @@ def test_view_that_a_change_came_in_between_is_made_anew(monkeypatch: pytest.Mon
             mapping.protect(NONE)
 
 
-def test_child_of_a_fork_that_did_not_wait_for_the_lock_can_take_it() -> None:
-    _ownership._after_fork_in_child()  # pyright: ignore[reportPrivateUsage]
+def test_wait_for_a_change_ends_with_what_a_signal_handler_raises() -> None:
     with MemoryMapping.new(PAGE) as mapping:
-        mapping.protect(READ)
-        mapping.protect(RW)
+        for call in (mapping.view, lambda: mapping.protect(READ)):
+            with changing(mapping):
+                assert interrupted_after(0.05, call)
+            assert mapping.live_views == 0
+            mapping.view().release()
+        mapping[0] = 1
+
+
+def test_change_that_raises_lets_the_next_one_in() -> None:
+    class Expected(Exception):  # noqa: N818
+        pass
+
+    def fail() -> None:
+        raise Expected
+
+    with MemoryMapping.new(PAGE) as mapping:
+        pages = pages_of(mapping)
+        for lock in (pages.exclusively, pages.consistently):
+            with pytest.raises(Expected):
+                lock(fail)
+            thread = threading.Thread(target=mapping.protect, args=(RW,))
+            thread.start()
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 def test_segments_that_a_change_came_in_between_are_listed_anew(
@@ -152,9 +171,8 @@ def test_segments_that_a_change_came_in_between_are_listed_anew(
         arena.add_anon(PAGE, PAGE)
         monkeypatch.setattr(Pages, "ranges", after_a_change)
         assert [segment.offset for segment in arena.segments()] == [0]
-        pages = arena._pages  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(RegionBusyError):
-            pages.alone(arena.segments)
+            pages_of(arena).exclusively(arena.segments)
 
 
 def destructive(advice: mmapwrap.DestructiveAdvice) -> Callable[[MemoryMapping, Any], None]:
@@ -187,6 +205,35 @@ def test_change_of_what_has_become_an_arena_is_refused(change: str, known_file: 
     with arenas[0] as arena:
         assert arena.segments()[0].prot == RW
         assert arena[:] == known_file.content[:PAGE] == known_file.path.read_bytes()[:PAGE]
+
+
+@pytest.mark.parametrize("bits", [READ, RW])
+def test_mapping_whose_way_to_an_arena_is_interrupted_anywhere_can_be_used(
+    bits: Protection, known_file: KnownFile
+) -> None:
+    before, after = 2 * PAGE - 5, 2 * PAGE
+    sizes: list[int] = []
+    is_interrupted = True
+    while is_interrupted:
+        with MemoryMapping.from_file(known_file.path, before) as mapping:
+            mapping.protect(bits)
+            is_interrupted = interrupted_at(len(sizes), mapping.into_arena, KeyboardInterrupt)
+            if not mapping.closed:
+                size = mapping.size
+                sizes.append(size)
+                view = mapping.view()
+                assert (view.nbytes, view.readonly) == (size, bits == READ)
+                view.release()
+                assert mapping[:] == known_file.content[:size]
+                mapping.protect(NONE)
+                mapping.protect(READ)
+                with mapping.into_arena() as arena:
+                    assert arena[:] == known_file.content[:after]
+            elif is_interrupted:
+                sizes.append(after)
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (before, after)
+    assert len(sizes) > 5
 
 
 def test_read_only_mapping_stays_so_where_its_way_to_an_arena_is_interrupted(
@@ -253,22 +300,22 @@ class Number(float):
 
 Raised = Callable[[], BaseException]
 Use = Callable[[MemoryMapping, SharedMemory], object]
+
+
+def take(_: MemoryMapping, memory: SharedMemory) -> object:
+    return SharedMemory.from_fd(memory)
+
+
 TAKE_BUFFERS: dict[str, Use] = {
     "find": lambda mapping, _: mapping.find(b"a"),
     "read_slice": lambda mapping, _: mapping.read_slice(bytearray(1), 0),
 }
 BESIDE: dict[str, tuple[object, str, Raised, Use]] = {
-    "evict, fstat": (os, "fstat", numbered, lambda mapping, _: mapping.evict()),
     "evict, open": (_syscalls, "try_to_open", busy, lambda mapping, _: mapping.evict()),
-    "evict, maps": (_syscalls, "open", numbered, lambda mapping, _: mapping.evict()),
-    "from_fd, fstat": (os, "fstat", AlarmError, lambda _, memory: SharedMemory.from_fd(memory)),
-    "from_fd, name": (os, "readlink", numbered, lambda _, memory: SharedMemory.from_fd(memory)),
-    "from_fd, fileno": (
-        _arguments,
-        "index",
-        ClosedMappingError,
-        lambda _, memory: SharedMemory.from_fd(memory),
-    ),
+    "evict, maps": (_syscalls, "lines_of", numbered, lambda mapping, _: mapping.evict()),
+    "from_fd, fstat": (_syscalls, "file_status", AlarmError, take),
+    "from_fd, name": (_syscalls, "link_target", numbered, take),
+    "from_fd, fileno": (_arguments, "index", ClosedMappingError, take),
     "from_fd, seals": (
         _syscalls,
         "_fcntl",
@@ -362,6 +409,11 @@ def test_what_a_signal_handler_raises_as_a_guard_is_left_comes_out(
         assert caught.value is raised
 
 
+def read_what_is_missing(mapping: MemoryMapping, _: SharedMemory) -> None:
+    with suppress(mmapwrap.MappingFaultError):
+        mapping[0]
+
+
 SOONER_OR_LATER: dict[str, tuple[Raised, Use]] = {
     "from_fd": (numbered, lambda _, memory: SharedMemory.from_fd(memory.fileno())),
     "from_file": (AlarmError, lambda _, memory: MemoryMapping.from_file(memory).close()),
@@ -369,6 +421,8 @@ SOONER_OR_LATER: dict[str, tuple[Raised, Use]] = {
     "a byte": (OverflowError, lambda mapping, _: mapping[5]),
     "find": (exported, lambda mapping, _: mapping.find(b"abc")),
     "evict": (busy, lambda mapping, _: mapping.evict()),
+    "evict, an error of a call": (numbered, lambda mapping, _: mapping.evict()),
+    "reason of a fault": (numbered, read_what_is_missing),
     "protect": (ClosedMappingError, lambda mapping, _: mapping.protect(RW)),
 }
 
@@ -379,10 +433,14 @@ def interrupt_anywhere(name: str) -> None:
     interruptions, end = 0, time.monotonic() + 1
     with SharedMemory.new("interrupted", PAGE) as memory, memory.map() as mapping:
         path = f"/proc/self/fd/{memory.fileno()}"
-        with MemoryMapping.from_file(path) if name == "evict" else mapping as used:
+        is_of_file = name.startswith(("evict", "reason"))
+        with MemoryMapping.from_file(path) if is_of_file else mapping as used:
+            if name.startswith("reason"):
+                os.ftruncate(memory.fileno(), 0)
 
             def use_again_and_again() -> None:
-                while True:
+                give_up = time.monotonic() + 5
+                while time.monotonic() < give_up:
                     use(used, memory)
 
             started = time.monotonic()
@@ -464,7 +522,7 @@ def test_change_that_is_interrupted_remembers_no_more_than_both_allow() -> None:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            pages.alone(pages.change, 0, PAGE, READ.bits, interrupt)
+            pages.exclusively(pages.change, 0, PAGE, READ.bits, interrupt)
         assert pages.ranges(0, 2 * PAGE) == [(0, PAGE, READ.bits), (PAGE, 2 * PAGE, RW.bits)]
         mapping.protect(RW)
         assert pages.ranges(0, 2 * PAGE) == [(0, 2 * PAGE, RW.bits)]
@@ -505,7 +563,7 @@ def test_guard_pages_are_remembered_through_an_interrupted_change() -> None:
 
         for act in (interrupt, lambda: 0):
             with suppress(KeyboardInterrupt):
-                pages.alone(pages.change, 0, 2 * PAGE, READ.bits, act, 1 << 16)
+                pages.exclusively(pages.change, 0, 2 * PAGE, READ.bits, act, 1 << 16)
             assert pages.ranges(0, PAGE) == [(0, PAGE, 0)]
             with pytest.raises(ProtectionError):
                 mapping.view(0, PAGE)
@@ -553,13 +611,68 @@ def test_populate_without_any_access_is_refused() -> None:
 
 
 class Broken:
+    def __init__(self, raised: Exception) -> None:
+        self.raised = raised
+
     def fileno(self) -> int:
-        raise OSError(errno.ENXIO, "gone")
+        raise self.raised
+
+    def __index__(self) -> int:
+        raise self.raised
+
+    def __float__(self) -> float:
+        raise self.raised
 
 
-class Nested:
+class Nested(Broken):
     def fileno(self) -> int:
-        return Broken().fileno()
+        return Broken(self.raised).fileno()
+
+
+ERRORS: list[Exception] = [
+    OSError(errno.ENXIO, "gone"),
+    OSError("without a number"),
+    OverflowError("far"),
+    ValueError("not that"),
+    TypeError("not so"),
+    AttributeError("nothing there"),
+    ClosedMappingError(),
+    RegionBusyError(errno.EBUSY, "mmap"),
+]
+
+
+def byte_at(mapping: MemoryMapping, index: SupportsIndex) -> int:
+    return mapping[index]
+
+
+TAKE_OBJECTS: dict[str, Callable[[MemoryMapping, Any], object]] = {
+    "from_fd": lambda _, given: MemoryMapping.from_fd(given, PAGE),
+    "from_file": lambda _, given: MemoryMapping.from_file(given),
+    "shared memory": lambda _, given: SharedMemory.from_fd(given),
+    "read_from_fd": lambda mapping, given: mapping.get_slice(0, 1).read_from_fd(given),
+    "write_to_fd": lambda mapping, given: mapping.get_slice(0, 1).write_to_fd(given),
+    "size": lambda _, given: MemoryMapping.new(given),
+    "align": lambda _, given: MemoryMapping.anonymous(PAGE, align=given),
+    "index": byte_at,
+    "slice": lambda mapping, given: mapping[given:],
+    "byte": lambda mapping, given: mapping.__setitem__(0, given),
+    "offset": lambda mapping, given: mapping.view(given),
+    "count": lambda mapping, given: mapping.view(0, given),
+    "number": lambda mapping, given: mapping.write_obj(mmapwrap.u64, given, 0),
+    "float": lambda mapping, given: mapping.write_obj(mmapwrap.f64, given, 0),
+    "needle": lambda mapping, given: given in mapping,
+}
+
+
+@pytest.mark.parametrize("raised", ERRORS, ids=repr)
+@pytest.mark.parametrize("name", TAKE_OBJECTS)
+def test_what_a_callers_object_raises_comes_out_untouched(name: str, raised: Exception) -> None:
+    for kind in (Broken, Nested):
+        with MemoryMapping.new(PAGE) as mapping, pytest.raises(type(raised)) as caught:
+            TAKE_OBJECTS[name](mapping, kind(raised))
+        assert caught.value is raised
+        assert (raised.__cause__, raised.__context__) == (None, None)
+        raised.__traceback__ = None
 
 
 def closed(file: Any) -> Any:
@@ -579,24 +692,25 @@ def closed_end_of_a_pipe() -> Any:
     return closed(one)
 
 
-WITHOUT: dict[str, tuple[Callable[[], Any], int]] = {
-    "error": (Broken, errno.ENXIO),
-    "nested error": (Nested, errno.ENXIO),
-    "memory": (io.BytesIO, errno.EBADF),
-    "file": (lambda: closed(open(os.devnull)), errno.EBADF),  # noqa: SIM115
-    "bz2": (lambda: closed(bz2.open(os.devnull)), errno.EBADF),  # noqa: SIM115
-    "socket": (closed_text_of_a_socket, errno.EBADF),
-    "pipe": (closed_end_of_a_pipe, errno.EBADF),
-    "shared memory": (lambda: closed(SharedMemory.new("closed", PAGE)), errno.EBADF),
+WITHOUT: dict[str, tuple[Callable[[], Any], type[Exception]]] = {
+    "memory": (io.BytesIO, io.UnsupportedOperation),
+    "file": (lambda: closed(open(os.devnull)), ValueError),  # noqa: SIM115
+    "bz2": (lambda: closed(bz2.open(os.devnull)), ValueError),  # noqa: SIM115
+    "socket": (closed_text_of_a_socket, ValueError),
+    "pipe": (closed_end_of_a_pipe, OSError),
+    "shared memory": (lambda: closed(SharedMemory.new("closed", PAGE)), ClosedMappingError),
 }
 
 
 @pytest.mark.parametrize("name", WITHOUT)
-def test_descriptor_of_what_has_none_is_an_error_of_the_library(name: str) -> None:
-    make, number = WITHOUT[name]
-    with pytest.raises(SystemCallError) as caught:
-        MemoryMapping.from_fd(make(), PAGE)
-    assert (caught.value.errno, caught.value.syscall) == (number, "fileno")
+def test_descriptor_of_what_has_none_is_the_objects_own_error(name: str) -> None:
+    make, kind = WITHOUT[name]
+    file = make()
+    calls: list[Callable[[], object]] = [lambda: MemoryMapping.from_fd(file, PAGE), file.fileno]
+    for take_file in calls:
+        with pytest.raises(Exception) as caught:  # noqa: PT011  # its type is looked at
+            take_file()
+        assert type(caught.value) is kind
 
 
 class Lying(int):

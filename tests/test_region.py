@@ -813,14 +813,38 @@ def test_evict_reaches_every_file_of_an_arena(disk_path: Path) -> None:
 
 
 @of_each_kind
-def test_region_of_a_mapping_fault_stays_closed_to_all_but_close(
+def test_region_of_a_guarded_fault_stays_closed_to_all_but_close(
     make: Callable[[Path], MappedRegion], known_file: KnownFile
 ) -> None:
     region = make(known_file.path)
+    view = region.view()
     os.truncate(known_file.path, 0)
+    with pytest.raises(MappingFaultError), region.fault_guard():
+        assert view[0] == 0
+    os.truncate(known_file.path, len(known_file.content))
     with pytest.raises(MappingFaultError):
         region.read_slice(bytearray(1), 0)
     with pytest.raises(MappingFaultError):
         region.write_slice(b"x", 8 * PAGE)
     region.close()
     assert region.closed
+
+
+@of_each_kind
+def test_region_whose_copies_failed_has_what_the_file_has(
+    make: Callable[[Path], MappedRegion], known_file: KnownFile
+) -> None:
+    with make(known_file.path) as region:
+        os.truncate(known_file.path, 4 * PAGE)
+        calls: list[Callable[[], int]] = [
+            lambda: region[5 * PAGE],
+            lambda: region.read_slice(bytearray(5 * PAGE), 0),
+            lambda: region.write_slice(b"x", 8 * PAGE),
+        ]
+        for call in calls:
+            with pytest.raises(MappingFaultError):
+                call()
+            assert region[: 4 * PAGE] == known_file.content[: 4 * PAGE]
+        os.truncate(known_file.path, len(known_file.content))
+        assert region.write_slice(b"x", 8 * PAGE) == 1
+        assert region[4 * PAGE : 8 * PAGE + 2] == bytes(4 * PAGE) + b"x\0"

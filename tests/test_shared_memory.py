@@ -386,13 +386,20 @@ def test_from_fd_of_what_is_no_file_is_refused(tmp_path: Path) -> None:
 def test_from_fd_of_a_closed_descriptor_is_refused(known_file: KnownFile) -> None:
     number = os.open("/dev/null", os.O_RDONLY)
     os.close(number)
+    for fd in (number, -1, 2**31):
+        for make in (SharedMemory.from_fd, SharedMemory.from_file):
+            with nothing_left(), pytest.raises(BadDescriptorError) as caught:
+                make(fd)
+            assert fd != number or caught.value.syscall == "fcntl"
+
+
+def test_from_fd_of_a_closed_file_object_is_the_files_own_error(known_file: KnownFile) -> None:
     file = known_file.path.open("rb")
     file.close()
-    fd: Any
-    for fd in (number, -1, 2**31, file):
-        for make in (SharedMemory.from_fd, SharedMemory.from_file):
-            with nothing_left(), pytest.raises(BadDescriptorError):
-                make(fd)
+    for make in (SharedMemory.from_fd, SharedMemory.from_file):
+        with nothing_left(), pytest.raises(ValueError, match="closed file") as caught:
+            make(file)
+        assert not isinstance(caught.value, MmapError)
 
 
 @pytest.mark.parametrize("fd", [None, "0", 1.0, b"0", object()])
@@ -404,7 +411,7 @@ def test_from_fd_of_what_has_no_descriptor_is_refused(fd: Any) -> None:
 
 def test_from_fd_of_a_closed_shared_memory_is_refused(memory: SharedMemory) -> None:
     memory.close()
-    with pytest.raises((ClosedMappingError, BadDescriptorError)):
+    with pytest.raises(ClosedMappingError):
         SharedMemory.from_fd(memory)
 
 
@@ -442,6 +449,21 @@ def test_from_fd_without_a_required_seal_is_refused(memory: SharedMemory) -> Non
     assert "SHRINK" in str(caught.value)
     assert "GROW" not in str(caught.value)
     assert isinstance(caught.value, MmapError)
+
+
+def test_from_fd_looks_at_the_seals_before_the_length(memory: SharedMemory) -> None:
+    with nothing_left(), pytest.raises(MissingSealsError):
+        SharedMemory.from_fd(memory, memory.size + 1, required_seals=MemfdSeals.SHRINK)
+    memory.add_seals(MemfdSeals.SHRINK)
+    with nothing_left(), pytest.raises(PastEndOfFileError):
+        SharedMemory.from_fd(memory, memory.size + 1, required_seals=MemfdSeals.SHRINK)
+
+
+def test_from_fd_of_what_is_no_file_has_no_seals_to_look_at(tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    with nothing_left(), pytest.raises(NotMappableError):
+        SharedMemory.from_fd(directory, required_seals=MemfdSeals.SHRINK)
+    os.close(directory)
 
 
 def test_from_fd_of_a_plain_file_has_no_seals(known_file: KnownFile) -> None:

@@ -28,8 +28,8 @@ from mmapwrap import (
     InvalidAddressError,
     InvalidArgumentError,
     InvalidOffsetError,
+    IsDirectoryError,
     MemoryMapping,
-    NotMappableError,
     NotPageAlignedError,
     OffsetOverflowError,
     OutOfMemoryError,
@@ -243,7 +243,7 @@ def _write_only(path: Path) -> int:
 BAD_FILES: list[tuple[Callable[[Path], Any], Any, Any, Errors]] = [
     (lambda path: -1, 0, RW, BadDescriptorError),
     (lambda path: 2**20, 0, RW, BadDescriptorError),
-    (_directory, 0, READ, NotMappableError),
+    (_directory, 0, READ, IsDirectoryError),
     (_read_only, 0, RW, AccessDeniedError),
     (_write_only, 0, RW, AccessDeniedError),
     (_read_only, -PAGE, READ, InvalidOffsetError),

@@ -65,6 +65,40 @@ CASES: dict[str, dict[str, str | None]] = {
                 a.sum()
             """,
     },
+    "one byte is read after the file was cut short, and again once it has grown": {
+        "": """
+            os.truncate(file, 0)
+            try:
+                m[SIZE // 2]
+            except OSError:
+                pass
+            os.truncate(file, SIZE)
+            m[SIZE // 2]
+            """,
+    },
+    "NumPy sums it after the file was cut short, and again once it has grown (mmapwrap: inside a "
+    "guard, and after `recover()`)": {
+        "": """
+            import numpy
+            a = numpy.frombuffer(m, "u1")
+            os.truncate(file, 0)
+            a.sum()
+            os.truncate(file, SIZE)
+            a.sum()
+            """,
+        "mmapwrap": """
+            import numpy
+            a = numpy.frombuffer(m, "u1")
+            os.truncate(file, 0)
+            try:
+                with m.fault_guard():
+                    a.sum()
+            except MappingFaultError:
+                os.truncate(file, SIZE)
+                m.recover()
+            a.sum()
+            """,
+    },
     "memory without any access is read": {
         "": None,
         "mmap": "mmap.mmap(-1, SIZE, prot=0)[0]",
@@ -99,6 +133,36 @@ CASES: dict[str, dict[str, str | None]] = {
         "numpy.memmap": "v = memoryview(m); m._mmap.close(); v[0]",
         "shared_memory": "import numpy; v = numpy.frombuffer(m, 'u1'); block.close(); v[0]",
         "mmapwrap": "v = m.view(); m.close(); v[0]",
+    },
+    "it is closed, and then an array made by `numpy.frombuffer` is read": {
+        "": "import numpy; a = numpy.frombuffer(m, 'u1'); m.close(); a[SIZE // 2]",
+        "numpy.memmap": """
+            import numpy
+            a = numpy.frombuffer(m, "u1")
+            m._mmap.close()
+            a[SIZE // 2]
+            """,
+        "shared_memory": """
+            import numpy
+            a = numpy.frombuffer(m, "u1")
+            block.close()
+            a[SIZE // 2]
+            """,
+    },
+    "it is closed, and then an array made by `numpy.ndarray(buffer=)` is read": {
+        "": "import numpy; a = numpy.ndarray((SIZE,), 'u1', buffer=m); m.close(); a[SIZE // 2]",
+        "numpy.memmap": """
+            import numpy
+            a = numpy.ndarray((SIZE,), "u1", buffer=m)
+            m._mmap.close()
+            a[SIZE // 2]
+            """,
+        "shared_memory": """
+            import numpy
+            a = numpy.ndarray((SIZE,), "u1", buffer=m)
+            block.close()
+            a[SIZE // 2]
+            """,
     },
     "a child uses memory that it did not inherit": {
         "": None,

@@ -93,6 +93,20 @@ def volatile_store(bench: Bench, *, of_file: bool) -> Generator[tuple[Measure, .
         )
 
 
+@contextmanager
+def beside_memory(bench: Bench, statement: str) -> Generator[tuple[Measure, ...]]:
+    """The same small access to a file and to memory."""
+    with (
+        regions(bench, of_file=True) as (of_file, _),
+        regions(bench, of_file=False) as (of_memory, _),
+    ):
+        part_of_file, part_of_memory = of_file.get_slice(0, 4096), of_memory.get_slice(0, 4096)
+        yield (
+            bench.timed(statement, m=of_file, part=part_of_file, u32=u32, u64=u64),
+            bench.timed(statement, m=of_memory, part=part_of_memory, u32=u32, u64=u64),
+        )
+
+
 # The same object to the interpreter, and so the same time; a twentieth is what rounds differ by.
 VIEW = (Peer("memoryview(mmap)", times(1.05)),)
 UNPACK = Peer("struct.unpack_from on mmap", times(3))
@@ -123,5 +137,13 @@ CASES = (
         volatile_store,
         BARE,
         Peer("struct.pack_into on mmap", times()),
+    ),
+    *(
+        Case(
+            f"{statement}, of a file",
+            partial(beside_memory, statement=statement),
+            (Peer("the same of memory", times(1.3)),),
+        )
+        for statement in ("m[1025]", "m.read_obj(u64, 1032)", "part.load(u32, 1024)")
     ),
 )

@@ -58,6 +58,14 @@ def sliced(bench: Bench, size: int) -> Generator[tuple[Measure, ...]]:
 
 
 @contextmanager
+def whole(bench: Bench, statement: str, size: int) -> Generator[tuple[Measure, ...]]:
+    """Something that takes all of a region, or all of a mmap object."""
+    with MemoryMapping.new(size) as m, mmap.mmap(-1, size) as peer:
+        m[:] = peer[:] = bytes(range(256)) * (size // 256)
+        yield bench.timed(statement, m=m), bench.timed(statement, m=peer)
+
+
+@contextmanager
 def guard(bench: Bench) -> Generator[tuple[Measure, ...]]:
     """Enter and leave a guard, in which nothing faults."""
     with bench.file(MIB) as path, MemoryMapping.from_file(path) as m:
@@ -92,6 +100,26 @@ CASES = (
     Case("copy 256 MiB in", partial(copy_in, size=256 * MIB), (Peer(C_COPY, speed(0.9)),)),
     Case("4 KiB as new bytes", partial(sliced, size=4 * KIB), (Peer("mmap[a:b]", speed()),)),
     Case("1 MiB as new bytes", partial(sliced, size=MIB), (Peer("mmap[a:b]", speed()),)),
+    Case(
+        "bytes(region) of 256 MiB",
+        partial(whole, statement="bytes(m)", size=256 * MIB),
+        (Peer("bytes(mmap)", times(1.2)),),
+    ),
+    Case(
+        "bytearray(region) of 256 MiB",
+        partial(whole, statement="bytearray(m)", size=256 * MIB),
+        (Peer("bytearray(mmap)", times(1.2)),),
+    ),
+    Case(
+        "a loop over the bytes of 1 MiB",
+        partial(whole, statement="for _ in m: pass", size=MIB),
+        (Peer("a loop over a mmap object", times(1.2)),),
+    ),
+    Case(
+        "memoryview(region)",
+        partial(whole, statement="memoryview(m)", size=MIB),
+        (Peer("memoryview(mmap)", times()),),
+    ),
 )
 
 READ_SLICE = Peer("read_slice, always guarded", times())

@@ -9,6 +9,7 @@ from mmapwrap._cli.files import (
     FoundFile,
     NotRegularFileError,
     OpenedFile,
+    UnreadableFileError,
     find_files,
     opened,
 )
@@ -90,11 +91,20 @@ def change(
 
 
 def _work(file: FoundFile, act: Callable[[OpenedFile], Result], report: Report[Result]) -> None:
-    """Do something with one file, and report what came of it."""
+    """Do something with one file, and report what came of it.
+
+    A file that this user may not read, or not ask about, is a failure where it was named. Where a
+    walk found it, the report leaves it out.
+    """
     try:
         with opened(file) as handle:
             size, result = handle.size, act(handle)
-    except (OSError, MmapError, NotRegularFileError, FiguresWithheldError) as error:
+    except (UnreadableFileError, FiguresWithheldError) as error:
+        if file.named:
+            report.add_failure(FailedPath(file.path, error))
+        else:
+            report.leave_out(file, error)
+    except (OSError, MmapError, NotRegularFileError) as error:
         report.add_failure(FailedPath(file.path, error))
     else:
         report.add(file.path, size, result)

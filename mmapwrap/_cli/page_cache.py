@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from mmapwrap import MemoryMapping, Protection, page_size
+from mmapwrap import MemoryMapping, OperationNotPermittedError, Protection, page_size
 from mmapwrap._cli.files import OpenedFile
 
 CELLS = 32
@@ -19,10 +19,6 @@ _MEASURE_WINDOW = 16 << 30
 # size never cuts one in two (the kernel keeps a page of which only a part is to go).
 _EVICT_WINDOW = 128 << 20
 
-# Where the probe page lies beyond the end of a file: a multiple of every page size, and so far out
-# that no file grows to there in the meantime.
-_PROBE_DISTANCE = 1 << 30
-
 Progress: TypeAlias = Callable[[int], None]
 """Called with the bytes of the file that are done; may raise to stop."""
 
@@ -32,8 +28,8 @@ class FiguresWithheldError(Exception):
 
     def __init__(self) -> None:
         super().__init__(
-            "the kernel tells what is resident only to the file's owner, to who may write it, "
-            "or to root"
+            "the kernel shows which pages of a file are resident only to its owner, to users who "
+            "may write the file, and to root"
         )
 
 
@@ -139,7 +135,10 @@ def _measure_mapped(mapping: MemoryMapping, file: OpenedFile) -> Measurement | N
     last_resident = 0
     cell = 0
     for start in range(0, file.size, _MEASURE_WINDOW):
-        seen = mapping.residency(start, min(_MEASURE_WINDOW, file.size - start)).pages
+        try:
+            seen = mapping.residency(start, min(_MEASURE_WINDOW, file.size - start)).pages
+        except OperationNotPermittedError:
+            return None
         first = start // page
         end = first + len(seen)
         # Counted by bytes.count, a cell at a time: no Python object for a page.
@@ -151,26 +150,8 @@ def _measure_mapped(mapping: MemoryMapping, file: OpenedFile) -> Measurement | N
             cell += 1
         last_resident = seen[-1]
     resident = sum(cells)
-    # To whom it does not tell, the kernel calls every page resident: another answer is true.
-    if resident == pages and not _tells_the_truth(file):
-        return None
     resident_bytes = resident * page - last_resident * (pages * page - file.size)
     return Measurement(pages, resident, resident_bytes, tuple(cells))
-
-
-def _tells_the_truth(file: OpenedFile) -> bool:
-    """Whether the kernel tells this user what is resident of the file.
-
-    It is asked about a page far beyond the end of the file, which cannot be in the page cache; that
-    page, too, it calls resident where it does not tell. So no rule about owners, modes,
-    capabilities, user namespaces and read-only mounts has to be repeated here.
-    """
-    offset = (file.size // _PROBE_DISTANCE + 2) * _PROBE_DISTANCE
-    beyond = MemoryMapping.from_fd_offset_protection(
-        file.descriptor, page_size(), offset, Protection.read()
-    )
-    with beyond:
-        return beyond.residency().resident == 0
 
 
 def _cell_bounds(pages: int) -> list[int]:

@@ -2,10 +2,10 @@
 
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, final
 
-from attrs import define
+from attrs import define, frozen
 
 from mmapwrap import MmapError, page_size
-from mmapwrap._cli.files import FailedPath
+from mmapwrap._cli.files import FailedPath, FoundFile
 from mmapwrap._cli.output import Output, Span, Style
 from mmapwrap._cli.page_cache import CELLS, Change, Measurement, page_count
 from mmapwrap._cli.text import percent, percent_text, place_bar, size_text
@@ -42,6 +42,14 @@ class Layout(Protocol[Shown_contra]):
         ...
 
 
+@frozen
+class _LeftOutFile:
+    """A file that a walk found and the command did not work on, and why."""
+
+    file: FoundFile
+    error: Exception
+
+
 @final
 class Report(Generic[Result]):
     """What one run of a command did, file by file, and how it shows it."""
@@ -52,6 +60,7 @@ class Report(Generic[Result]):
         self._as_json = as_json
         self._objects: list[JsonObject] = []
         self._failures: list[FailedPath] = []
+        self._left_out: list[_LeftOutFile] = []
         self._files = 0
         self._size = 0
         self._pages = 0
@@ -87,12 +96,18 @@ class Report(Generic[Result]):
         self._failures.append(failure)
         self._output.complaint(_reason(failure.error), path=failure.path)
 
+    def leave_out(self, file: FoundFile, error: Exception) -> None:
+        """Count a file that the user may not work on; one line at the end sums all of them up."""
+        self._left_out.append(_LeftOutFile(file, error))
+
     def end(self, *, interrupted: bool) -> None:
         """Show the total, or the whole document."""
         if self._as_json:
             total = {
                 "files": self._files,
                 "failed": len(self._failures),
+                "left_out_files": len(self._left_out),
+                "left_out_bytes": sum(left_out.file.size for left_out in self._left_out),
                 "size": self._size,
                 "pages": self._pages,
             }
@@ -104,11 +119,21 @@ class Report(Generic[Result]):
                     "files": self._objects,
                     "total": total | self._layout.total_members(),
                     "errors": [_failure_json(failure) for failure in self._failures],
+                    "left_out": [_left_out_json(left_out) for left_out in self._left_out],
                 }
             )
         else:
+            self._show_left_out()
             total_line = f"total: {self.counts}; {self._layout.total(self._size)}"
             self._output.line((total_line, Style.PLAIN))
+
+    def _show_left_out(self) -> None:
+        sizes: dict[str, list[int]] = {}
+        for left_out in self._left_out:
+            sizes.setdefault(_reason(left_out.error), []).append(left_out.file.size)
+        for reason, of_files in sizes.items():
+            amount = f"{_plural(len(of_files), 'file')}, {size_text(sum(of_files))}"
+            self._output.line((f"left out: {amount}; {reason}", Style.PLAIN))
 
 
 @define
@@ -244,6 +269,15 @@ def _failure_json(failure: FailedPath) -> JsonObject:
         "error": type(failure.error).__name__,
         "errno": getattr(failure.error, "errno", None),
         "message": _reason(failure.error),
+    }
+
+
+def _left_out_json(left_out: _LeftOutFile) -> JsonObject:
+    return {
+        "path": left_out.file.path,
+        "size": left_out.file.size,
+        "error": type(left_out.error).__name__,
+        "message": _reason(left_out.error),
     }
 
 

@@ -6,7 +6,6 @@ from kernel_view import PAGE, known_bytes
 
 from mmapwrap import (
     AccessDeniedError,
-    BadDescriptorError,
     InvalidArgumentError,
     MappingFaultError,
     MemfdSeals,
@@ -73,6 +72,8 @@ class ArenaSteps(Program):
         count = -(-size // PAGE) * PAGE
         refused, allowed = self.refusals(memory, start, count, whole="yes", keeps=0)
         must = must | refused
+        if start % PAGE:  # which is looked at before the range
+            must.add(NotPageAlignedError)
         if size <= 0:
             must.add(InvalidArgumentError)
         if self.step(call, must, may | allowed):
@@ -100,7 +101,7 @@ class ArenaSteps(Program):
         start, size = whole_pages(spot, region.memory)
         size = PAGE if size is None else size
         bits = bits_of(protection)
-        must: Errors = {BadDescriptorError} if file.is_closed else set()
+        must: Errors = {ValueError} if file.is_closed else set()
         may: Errors = {AccessDeniedError, OperationNotPermittedError} if bits & EXEC else set()
         file_offset = offset * PAGE if offset >= 0 else 100
         if offset < 0:

@@ -13,6 +13,7 @@ from mmapwrap import MmapError
 # What a program is told of itself, so that it runs on its own beside this package.
 PROLOGUE = """\
 import os, tempfile
+import numpy as np
 from contextlib import suppress
 from mmapwrap import *
 from kernel_view import known_bytes

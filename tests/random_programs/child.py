@@ -4,6 +4,7 @@ import argparse
 import threading
 import time
 
+import numpy.random
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from kernel_view import vmas
@@ -11,6 +12,9 @@ from kernel_view import vmas
 from random_programs.calls import in_threads
 from random_programs.machine import Machine
 from random_programs.program import Log
+
+_LOADED = numpy.random
+"""Hypothesis loads it in the first program, and what it maps stays."""
 
 PROGRAMS = 5
 """Of one seed; between two seeds it is time to see whether to go on."""

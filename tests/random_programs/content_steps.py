@@ -224,6 +224,4 @@ class ContentSteps(Program):
             may.add(MappingFaultError)
         self.step(call, must, may)
         if isinstance(self.failure, MappingFaultError):
-            if lacking:
-                memory.fault(lacking, certain=False)
-            self.check_fault(memory, self.failure)
+            self.check_fault(memory, self.failure, lacking)

@@ -8,7 +8,6 @@ from kernel_view import PAGE
 
 from mmapwrap import (
     BadAddressError,
-    BadDescriptorError,
     MappingFaultError,
     ReadToMemoryError,
     WriteFromMemoryError,
@@ -42,8 +41,9 @@ class CopySteps(Program):
         others = other.missing(view.start, view.start + count)
         if memory is other or (own and others):
             return
-        source = other.content(view.start, view.start + count)
-        target = memory.content(start, start + count)
+        ends = [(memory, start), (other, view.start)]
+        (source, source_start), (target, target_start) = ends if into else reversed(ends)
+        content = source.content(source_start, source_start + count)
         if not must and own:
             must.add(MappingFaultError)
         elif not must and others and not other.guards:
@@ -52,15 +52,15 @@ class CopySteps(Program):
         done = self.step(f"{region.name}.{method}({view.name}, {start})", must, may)
         if not done and not isinstance(self.failure, MappingFaultError | BadAddressError):
             return
-        memory.fault(own, certain=True)
+        if isinstance(self.failure, MappingFaultError):
+            self.check_fault(memory, self.failure, own)
         if other.guards:
             other.fault(others, certain=True)
-        if into:
-            other.put(view.start, *(target if done else (source[0], bytes(count))))
-            self.doubt_alias(memory, start, other, view.start, count)
+        if done:
+            target.put(target_start, *content)
+            self.doubt_alias(source, source_start, target, target_start, count)
         else:
-            memory.put(start, *(source if done else (target[0], bytes(count))))
-            self.doubt_alias(other, view.start, memory, start, count)
+            target.forget(target_start, target_start + count)
 
     def doubt_alias(
         self, memory: Memory, start: int, target: Memory, target_start: int, count: int
@@ -97,10 +97,7 @@ class CopySteps(Program):
             call = f"{one.name}.copy_to_volatile_slice({two.name})"
         done = self.step(f"_ = {call}", must, may)
         if isinstance(self.failure, MappingFaultError) and (own or others):
-            # A comparison may have ended before it met all of them.
-            for held, lacking in ((memory, own), (other, others)):
-                held.is_doubtful |= bool(lacking)
-                held.fault(lacking, certain=not compares)
+            assert self.failure.pages == 1
             if not compares:
                 other.forget(two.start, two.start + count)
         elif done and compares:
@@ -125,7 +122,7 @@ class CopySteps(Program):
         must, may = self.refusals(memory, start, count, WRITE if reads else READ)
         failed: type[Exception] = ReadToMemoryError if reads else WriteFromMemoryError
         if file.is_closed:
-            must |= {BadDescriptorError, failed}
+            must |= {ValueError, failed}
         if count == 0:  # then nobody needs the memory, or the file
             must, may = set[type[Exception]](), may | must
         lacking = set[int]() if must else memory.missing(start, start + count)
@@ -170,7 +167,6 @@ class CopySteps(Program):
             if isinstance(self.failure, ReadToMemoryError):
                 memory.forget(start, start + count)
         elif lacking and isinstance(self.failure, MappingFaultError):
-            memory.fault(lacking, certain=False)
             store.size = os.fstat(self.space[file.name].fileno()).st_size
             written = max(min(count, store.size - offset), 0)
             store.write(offset, bytes(written), bytes(written))

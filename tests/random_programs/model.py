@@ -52,9 +52,10 @@ class Store:
             cell.forget(max(self.size - index * PAGE, at), at + len(data))
 
     def write(self, offset: int, data: bytes, known: bytes) -> None:
-        """What write(2) does: the file grows."""
+        """What write(2) does: the file grows, unless there is nothing to write."""
         assert self.size is not None
-        self.size = max(self.size, offset + len(data))
+        if data:
+            self.size = max(self.size, offset + len(data))
         while data:
             index, at = divmod(offset, PAGE)
             part = min(PAGE - at, len(data))
@@ -92,6 +93,7 @@ class Page:
         is_mapped: Whether an arena holds something there.
         is_guarded: Whether it is a guard page.
         own: The private copy, where there is one.
+        aside: What a guard has replaced by zeros: the store, whether it is private, the copy.
     """
 
     store: Store | None
@@ -101,6 +103,7 @@ class Page:
     is_mapped: bool = True
     is_guarded: bool = False
     own: Cell | None = None
+    aside: tuple[Store | None, bool, Cell | None] | None = None
 
     @property
     def allowed(self) -> int:
@@ -141,8 +144,16 @@ class Page:
             self.own = None
 
     def replace(self) -> None:
-        """What the fault handler does: a private page of zeros, for good."""
+        """What a guard does: a private page of zeros, until the region recovers."""
+        if self.aside is None:
+            self.aside = self.store, self.is_private, self.own
         self.store, self.is_private, self.own = None, True, Cell()
+
+    def recover(self) -> None:
+        """What a guard has set aside comes back."""
+        if self.aside is not None:
+            self.store, self.is_private, self.own = self.aside
+            self.aside = None
 
 
 @attrs.define(eq=False)
@@ -203,15 +214,23 @@ class Memory:
 
     def put(self, start: int, data: bytes, known: bytes | None = None) -> None:
         mask = bytes([KNOWN]) * len(data) if known is None else known
+        written = self.touched(start, start + len(data))
+        is_written_twice = are_aliases(written, written)
         done = 0
         for page, at, until in self.spans(start, start + len(data)):
             count = until - at
             page.put(at, data[done : done + count], mask[done : done + count])
             done += count
+        if is_written_twice:  # memcpy(3) may begin at either end, so either write may be the last
+            for page in written:
+                page.forget()
 
     def forget(self, start: int, end: int) -> None:
-        if start < end:
-            self.put(start, bytes(end - start), bytes(end - start))
+        """A call that failed may have written some of the bytes, or none."""
+        for page, at, until in self.spans(start, end):
+            page.doubt_copy()
+            if not page.is_missing:
+                page.put(at, bytes(until - at), bytes(until - at))
 
     def fault(self, lacking: set[int], *, certain: bool) -> None:
         """Pages could not be read in; not `certain`: some of them, at least one."""
@@ -221,6 +240,12 @@ class Memory:
                 self.pages[index].forget()
         self.faults |= lacking
         self.is_doubtful |= not certain
+
+    def recover(self) -> None:
+        """What `recover` does."""
+        for page in self.pages:
+            page.recover()
+        self.faults, self.is_doubtful = set(), False
 
     def is_whole(self, start: int, end: int, *, from_start: bool) -> bool:
         is_start = (start + self.head) % PAGE == 0 or (from_start and start == 0)

@@ -7,7 +7,6 @@ from kernel_view import PAGE
 from mmapwrap import (
     AccessDeniedError,
     Advice,
-    BadAddressError,
     DestructiveAdvice,
     InvalidRangeError,
     LockLimitError,
@@ -148,7 +147,7 @@ class PagingSteps(Program):
             for page, _, _ in changed:
                 page.forget()
             if isinstance(self.failure, MappingFaultError):
-                memory.fault(lacking, certain=True)
+                self.check_fault(memory, self.failure, lacking)
 
     @precondition(Program.has_regions)
     @rule(
@@ -170,6 +169,10 @@ class PagingSteps(Program):
         limits: Errors = {OutOfMemoryError, LockLimitError, OperationNotPermittedError}
         if not way.startswith("unlock"):
             may = may | limits
+            if memory is not None and not must:
+                end = memory.size if count is None else start + count
+                if memory.missing(start, end):
+                    may = may | {MappingFaultError}
         done = self.step(f"{region.name}.{way}({arguments})", must, may)
         if memory is None or must:
             return
@@ -213,10 +216,13 @@ class PagingSteps(Program):
             self.step(call, must, may)
             return
         end = memory.size if count is None else start + count
-        if memory.missing(start, end):
-            must.add(BadAddressError)
+        lacking = memory.missing(start, end)
+        if lacking:
+            must.add(MappingFaultError)
         changed = memory.touched(start, end)
         done = self.step(call, must, may)
+        if isinstance(self.failure, MappingFaultError):
+            self.check_fault(memory, self.failure, lacking)
         if writes and done:
             break_copies(changed)
         elif writes:

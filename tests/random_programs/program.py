@@ -1,7 +1,7 @@
 """A program: what it holds, its steps, and the errors that they may end with."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from hypothesis.stateful import RuleBasedStateMachine
@@ -79,7 +79,7 @@ class Program(RuleBasedStateMachine):
         self.failure = None
         try:
             exec(compile(line, "<step>", "exec"), self.space)
-        except (MmapError, PermissionError) as error:
+        except (MmapError, PermissionError, ValueError) as error:
             # What it met on its way would hold regions and views.
             error.__context__ = error.__cause__ = None
             self.failure = error.with_traceback(None)
@@ -189,11 +189,7 @@ class Program(RuleBasedStateMachine):
             must.add(InvalidIndexError)
         done = self.step(line, must, may)
         if memory is not None and isinstance(self.failure, MappingFaultError):
-            if by_byte and lacking and self.failure.pages == 1:
-                lacking = {min(lacking)}
-            if lacking:
-                memory.fault(lacking, certain=not scans)
-            self.check_fault(memory, self.failure)
+            self.check_fault(memory, self.failure, lacking, is_first=not scans and not by_byte)
         return done
 
     def write_and_model(
@@ -214,9 +210,23 @@ class Program(RuleBasedStateMachine):
             if 0 <= start < end and not WRITE & ~memory.allowed(start, end):
                 memory.forget(start, end)  # of what was copied before the fault nobody knows
 
-    def check_fault(self, memory: Memory, error: MappingFaultError) -> None:
-        if not memory.faults:  # counted by nobody: threads
-            memory.faults.add(0)
+    def check_fault(
+        self,
+        memory: Memory,
+        error: MappingFaultError,
+        lacking: Collection[int] = (),
+        *,
+        is_first: bool = True,
+    ) -> None:
+        """The fault is of a page that the call met, or of all that guards have replaced."""
+        if lacking and not memory.faults:
+            places = {max(index * PAGE - memory.head, 0) for index in lacking}
+            if not memory.is_doubtful:
+                assert error.pages == 1
+                assert error.offset in places
+                assert not is_first or error.offset == min(places)
+        elif not memory.faults:  # counted by nobody: threads
+            memory.is_doubtful = True
         elif not memory.is_doubtful:
             first = max(min(memory.faults) * PAGE - memory.head, 0)
             assert (error.offset, error.pages) == (first, len(memory.faults))

@@ -9,7 +9,6 @@ from kernel_view import PAGE, known_bytes
 from mmapwrap import (
     AccessDeniedError,
     BadAddressError,
-    BadDescriptorError,
     ClosedMappingError,
     InvalidArgumentError,
     InvalidOffsetError,
@@ -96,7 +95,7 @@ class RegionSteps(FileSteps):
         must: Errors = set()
         may: Errors = {AccessDeniedError, OperationNotPermittedError} if bits & EXEC else set()
         if file.is_closed:
-            must |= {ClosedMappingError, BadDescriptorError}
+            must |= {ClosedMappingError, ValueError}
         if offset < 0:
             must.add(InvalidOffsetError)
         if size is not None and size <= 0:

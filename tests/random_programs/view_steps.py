@@ -1,14 +1,23 @@
 """Views and guards."""
 
+from typing import Final
+
 import attrs
 import hypothesis.strategies as st
 from hypothesis.stateful import precondition, rule
 
-from mmapwrap import MappingFaultError
+from mmapwrap import ClosedMappingError, MappingFaultError, UnsupportedOperationError
 from random_programs.arguments import Spot, patterns, picks, place, repeated, sizes, spots
 from random_programs.file_steps import FileSteps
 from random_programs.model import READ, WRITE, Export, Guard, Memory, Region, View
-from random_programs.program import Program
+from random_programs.program import Errors, Program
+
+EXPORTS: Final = (
+    "memoryview({})",
+    "memoryview(np.frombuffer({}, np.uint8))",
+    "memoryview(np.asarray({}))",
+    "memoryview(np.ndarray(len({0}), np.uint8, buffer=memoryview({0})))",
+)
 
 
 class ViewSteps(FileSteps):
@@ -20,11 +29,23 @@ class ViewSteps(FileSteps):
         region = self.a_region(pick)
         self.new_view(region, *spot.of(*place(region.memory)))
 
-    def new_view(self, region: Region, start: int, count: int | None) -> View | None:
+    @precondition(lambda self: self.has_regions() and len(self.views) < 8)
+    @rule(pick=picks, way=st.sampled_from(EXPORTS))
+    def make_array(self, pick: int, way: str) -> None:
+        """A consumer asks a region for its buffer: NumPy, in its ways."""
+        region = self.a_region(pick)
+        self.new_view(region, 0, None, way)
+
+    def new_view(
+        self, region: Region, start: int, count: int | None, way: str | None = None
+    ) -> View | None:
         memory = region.memory
         must, may = self.refusals(memory, start, count, READ)
         name = self.new_name("v")
-        if not self.step(f"{name} = {region.name}.view({start}, {count})", must, may):
+        made_by = f"{region.name}.view({start}, {count})"
+        if way is not None:
+            made_by = way.format(region.name)
+        if not self.step(f"{name} = {made_by}", must, may):
             return None
         assert memory is not None
         end = memory.size if count is None else start + count
@@ -92,6 +113,15 @@ class ViewSteps(FileSteps):
             self.step(f"{view.name}[{start}:{start + count}] = {text}")
             memory.fault(lacking, certain=True)
             memory.put(at, data)
+
+    @precondition(Program.has_regions)
+    @rule(pick=picks)
+    def recover(self, pick: int) -> None:
+        region = self.a_region(pick)
+        must: Errors = {ClosedMappingError} if region.memory is None else set()
+        may: Errors = {UnsupportedOperationError}
+        if self.step(f"{region.name}.recover()", must, may) and region.memory is not None:
+            region.memory.recover()
 
     # --- Guards ---------------------------------------------------------------------------------
 

@@ -1,0 +1,169 @@
+/* The lock of one region's layout: a sequence lock.
+ *
+ * A change of the layout (protect, an arena's add and remove) runs exclusively: one at a time for
+ * each region. The sequence number is odd while it runs. A question about the layout (a view, the
+ * list of segments) runs without the lock, and is asked again, exclusively, where the number has
+ * changed meanwhile.
+ *
+ * The lock is written in C because of what may come between two steps of Python code: a signal
+ * handler or a trace function that raises. Here nothing does. Python runs inside the function that
+ * is called, and whatever it raises, the number is even again and the lock free.
+ *
+ * Two changes must not wait, because they would wait for themselves or for ever:
+ *
+ *   - A change inside a change of the same region, in the same thread: a signal handler or a
+ *     finalizer has come in between. It is refused: `_refuse` of the subclass raises.
+ *   - A change in the child of a fork, while a thread that the child does not have was changing the
+ *     region. The fork waits for nothing and tells nobody. The child finds that the count of forks
+ *     is not the lock's, takes a new lock, and sees from the odd number that a change was under way
+ *     and will never end. It makes the number even and goes on. That is safe, because a change
+ *     first remembers less access than there is, then acts, then remembers what there is: wherever
+ *     it ended, no more is remembered than the kernel allows. */
+
+#include "python.h"
+
+#include <pythread.h>
+
+typedef struct {
+    PyObject_HEAD
+    PyThread_type_lock lock; /* NULL: not needed yet */
+    uint64_t fork_count;     /* of the process in which the lock was made */
+    _Atomic uint64_t sequence;
+    _Atomic unsigned long owner; /* the thread that changes the layout, 0: none */
+} layout_lock;
+
+#ifdef Py_GIL_DISABLED
+#define LOCK_OBJECT(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define UNLOCK_OBJECT() Py_END_CRITICAL_SECTION()
+#else /* the interpreter's lock is held */
+#define LOCK_OBJECT(object) {
+#define UNLOCK_OBJECT() }
+#endif
+
+/* The lock of this process. That of a parent is left to it: a thread may hold it there. */
+static PyThread_type_lock own_lock(layout_lock *self)
+{
+    uint64_t fork_count = atomic_load(&mmw_fork_count);
+    PyThread_type_lock lock;
+    LOCK_OBJECT(self);
+    if (self->lock == NULL || self->fork_count != fork_count) {
+        self->lock = PyThread_allocate_lock();
+        self->fork_count = fork_count;
+        atomic_store(&self->owner, 0);
+    }
+    lock = self->lock;
+    UNLOCK_OBJECT();
+    if (lock == NULL) PyErr_NoMemory();
+    return lock;
+}
+
+/* Waits for the lock. Signal handlers run meanwhile, and what they raise ends the wait. */
+static bool acquire(PyThread_type_lock lock)
+{
+    if (PyThread_acquire_lock(lock, NOWAIT_LOCK)) return true;
+    for (;;) {
+        PyLockStatus status;
+        Py_BEGIN_ALLOW_THREADS
+        status = PyThread_acquire_lock_timed(lock, -1, 1);
+        Py_END_ALLOW_THREADS
+        if (status == PY_LOCK_ACQUIRED) return true;
+        if (PyErr_CheckSignals() != 0) return false;
+    }
+}
+
+static PyObject *refuse(layout_lock *self)
+{
+    PyObject *result = PyObject_CallMethod((PyObject *)self, "_refuse", NULL);
+    Py_XDECREF(result);
+    if (result != NULL) PyErr_SetString(PyExc_RuntimeError, "_refuse() has not raised");
+    return NULL;
+}
+
+/* Calls the first argument with the rest. */
+static PyObject *call(PyObject *arguments)
+{
+    PyObject *rest = PyTuple_GetSlice(arguments, 1, PyTuple_Size(arguments));
+    if (rest == NULL) return NULL;
+    PyObject *result = PyObject_Call(PyTuple_GetItem(arguments, 0), rest, NULL);
+    Py_DECREF(rest);
+    return result;
+}
+
+static bool has_function(PyObject *arguments)
+{
+    if (PyTuple_Size(arguments) > 0) return true;
+    PyErr_SetString(PyExc_TypeError, "a function is needed");
+    return false;
+}
+
+static PyObject *exclusively(PyObject *object, PyObject *arguments)
+{
+    layout_lock *self = (layout_lock *)object;
+    unsigned long me = PyThread_get_thread_ident();
+    if (!has_function(arguments)) return NULL;
+    if (atomic_load(&self->owner) == me) return refuse(self);
+    PyThread_type_lock lock = own_lock(self);
+    if (lock == NULL || !acquire(lock)) return NULL;
+    if (atomic_load(&self->sequence) % 2 != 0) atomic_fetch_add(&self->sequence, 1);
+    atomic_store(&self->owner, me);
+    atomic_fetch_add(&self->sequence, 1);
+    PyObject *result = call(arguments);
+    atomic_fetch_add(&self->sequence, 1);
+    atomic_store(&self->owner, 0);
+    PyThread_release_lock(lock);
+    return result;
+}
+
+static PyObject *consistently(PyObject *object, PyObject *arguments)
+{
+    layout_lock *self = (layout_lock *)object;
+    if (!has_function(arguments)) return NULL;
+    uint64_t sequence = atomic_load(&self->sequence);
+    if (sequence % 2 == 0) {
+        PyObject *result = call(arguments);
+        if (result == NULL || atomic_load(&self->sequence) == sequence) return result;
+        Py_DECREF(result);
+    }
+    return exclusively(object, arguments);
+}
+
+static void layout_lock_dealloc(PyObject *object)
+{
+    layout_lock *self = (layout_lock *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    if (self->lock != NULL && self->fork_count == atomic_load(&mmw_fork_count))
+        PyThread_free_lock(self->lock);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    {"exclusively", exclusively, METH_VARARGS,
+     "exclusively(change, *arguments)\n--\n\nCall what changes the layout while nobody else does."},
+    {"consistently", consistently, METH_VARARGS,
+     "consistently(ask, *arguments)\n--\n\nCall what depends on the layout, again if it changes."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "A sequence lock; a subclass refuses by raising in `_refuse`."},
+    {Py_tp_dealloc, layout_lock_dealloc},
+    {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "mmapwrap._mman.SequenceLock",
+    .basicsize = sizeof(layout_lock),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = slots,
+};
+
+int mmw_add_layout_lock(PyObject *list)
+{
+    PyObject *type = PyType_FromSpec(&spec);
+    int result = type == NULL ? -1 : PyList_Append(list, type);
+    Py_XDECREF(type);
+    return result;
+}

@@ -1,0 +1,80 @@
+"""Why a page could not be read in or written to, as far as the kernel tells."""
+
+import errno
+
+from mmapwrap import _mapped_file, _syscalls
+from mmapwrap.errors import MappingFaultError
+
+
+def fault_error(
+    handle: _syscalls.Handle, start: int | None = None, count: int = 0, fault: int = 0
+) -> MappingFaultError:
+    """The error of a call on a range that met a missing page at offset `fault`.
+
+    Without them: of a region in which a guard has replaced pages by zeros.
+    """
+    if start is None:
+        offset = _syscalls.fault_offset(handle)
+        address = _syscalls.fault_address(handle)
+        return MappingFaultError(offset, _syscalls.fault_pages(handle), _reason(address))
+    # A copy between two ranges of one region may have met a page of the other range.
+    offset = first_missing(handle, start, fault) if start <= fault < start + count else fault
+    return MappingFaultError(offset, 1, _reason(_syscalls.address(handle) + offset))
+
+
+def first_missing(handle: _syscalls.Handle, start: int, fault: int) -> int:
+    """The first page that cannot be read in of those from an offset to one that cannot.
+
+    A copy need not run from front to back. Where a file has ended, all pages behind its end are
+    missing, so the first is found by bisection.
+    """
+    page_size = _syscalls.page_size_of(handle)
+    head = _syscalls.address(handle) % page_size
+    low, high = (head + start) // page_size, (head + fault) // page_size
+    while low < high:
+        middle = (low + high) // 2
+        offset = max(middle * page_size - head, 0)
+        result = _syscalls.read_byte(handle, offset)
+        if result < 0 and _syscalls.fault_in(-result):
+            high = middle
+        else:
+            low = middle + 1
+    return max(high * page_size - head, 0)
+
+
+def _reason(address: int) -> str | None:
+    """What happened to the page at an address; None where nobody can tell."""
+    file = _mapped_file.file_at(address) if address else None
+    if file is None:
+        return None
+    position = file.file_offset + address - file.start
+    status, free = file.length_and_room()
+    if status is None:
+        return None
+    if status <= position:
+        return f"the file has {status} bytes now, and the page starts at byte {position} of it"
+    return "no space is left on its device" if free == 0 else "its memory or disk has failed"
+
+
+def missing_in(handle: _syscalls.Handle, start: int, size: int, *, write: bool) -> int | None:
+    """The first page of a range that cannot be populated; None where all can."""
+    page_size = _syscalls.page_size_of(handle)
+    origin = start - (_syscalls.address(handle) + start) % page_size
+    # That may be before the region, where the region starts inside the page.
+
+    def is_missing(first: int, last: int) -> bool:
+        begin = max(origin + first * page_size, start)
+        end = min(origin + last * page_size, start + size)
+        error = _syscalls.call_failure(-_syscalls.populate(handle, begin, end - begin, write))
+        return error is not None and error.errno == errno.EFAULT
+
+    low, high = 0, -(-(start + size - origin) // page_size)
+    if not is_missing(low, high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if is_missing(low, middle):
+            high = middle
+        else:
+            low = middle
+    return max(origin + low * page_size, 0)

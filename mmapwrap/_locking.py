@@ -1,0 +1,60 @@
+"""Locks on a region's pages, which a failed call takes back, and why a lock is refused."""
+
+import errno
+from typing import Final
+
+from mmapwrap import _syscalls
+from mmapwrap._faults import fault_error, missing_in
+from mmapwrap._ownership import READ, Pages
+from mmapwrap.errors import MmapError, hinted
+
+_CAP_IPC_LOCK: Final = 14
+
+
+def lock(pages: Pages, start: int, size: int, flags: int) -> None:
+    """Lock a checked range; where that fails, the pages that this call has locked are unlocked."""
+    if size == 0:
+        return
+    touched = pages.whole_pages(start, start + size)
+    result = _syscalls.lock(pages.handle, start, size, flags)
+    if result >= 0:
+        pages.locks.add(*touched)
+        return
+    for first, last in pages.locks.gaps(*touched):
+        begin, end = max(first - pages.head, 0), min(last - pages.head, pages.size)
+        _syscalls.unlock(pages.handle, begin, end - begin)
+    raise _error(pages, -result, start, size)
+
+
+def unlock(pages: Pages, start: int, size: int) -> None:
+    """Unlock a checked range."""
+    pages.call(_syscalls.unlock, start, size)
+    if size:
+        pages.locks.remove(*pages.whole_pages(start, start + size))
+
+
+def _error(pages: Pages, failure: int, start: int, size: int) -> MmapError:
+    error = pages.error(failure, start, size)
+    refusal = _syscalls.call_failure(failure)
+    if refusal is None or refusal.errno not in (errno.ENOMEM, errno.EAGAIN, errno.EPERM):
+        return error
+    if (limit := _limit_in_the_way(size)) is not None:
+        return hinted(refusal, f"RLIMIT_MEMLOCK allows this process to lock {limit} bytes")
+    if not pages.allowed(start, start + size) & READ:
+        return refusal  # a page that cannot be read is not missing
+    missing = missing_in(pages.handle, start, size, write=False)
+    return refusal if missing is None else fault_error(pages.handle, missing, 0, missing)
+
+
+def _limit_in_the_way(size: int) -> int | None:
+    """The bytes of RLIMIT_MEMLOCK, where it forbids to lock that much more."""
+    import resource  # noqa: PLC0415  # only for the error's sake
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    status = dict(
+        line.split(b":", 1) for line in _syscalls.lines_of("/proc/self/status") if b":" in line
+    )
+    is_privileged = int(status[b"CapEff"], 16) >> _CAP_IPC_LOCK & 1
+    locked = int(status[b"VmLck"].split()[0]) * 1024
+    is_over = limit != resource.RLIM_INFINITY and locked + size > limit
+    return limit if is_over and not is_privileged else None
