@@ -49,7 +49,8 @@ static PyThread_type_lock own_lock(layout_lock *self)
     if (self->lock == NULL || self->fork_count != fork_count) {
         self->lock = PyThread_allocate_lock();
         self->fork_count = fork_count;
-        atomic_store(&self->owner, 0);
+        /* A thread that the child does not have may have given its identity to a new one. */
+        if (atomic_load(&self->owner) != mmw_forking_thread) atomic_store(&self->owner, 0);
     }
     lock = self->lock;
     UNLOCK_OBJECT();
@@ -101,9 +102,10 @@ static PyObject *exclusively(PyObject *object, PyObject *arguments)
     layout_lock *self = (layout_lock *)object;
     unsigned long me = PyThread_get_thread_ident();
     if (!has_function(arguments)) return NULL;
-    if (atomic_load(&self->owner) == me) return refuse(self);
     PyThread_type_lock lock = own_lock(self);
-    if (lock == NULL || !acquire(lock)) return NULL;
+    if (lock == NULL) return NULL;
+    if (atomic_load(&self->owner) == me) return refuse(self);
+    if (!acquire(lock)) return NULL;
     if (atomic_load(&self->sequence) % 2 != 0) atomic_fetch_add(&self->sequence, 1);
     atomic_store(&self->owner, me);
     atomic_fetch_add(&self->sequence, 1);

@@ -50,6 +50,7 @@ struct mmw_pages {
 
 extern uint64_t mmw_page_size;
 extern _Atomic uint64_t mmw_fork_count;
+extern unsigned long mmw_forking_thread; /* the one thread that a child has from its parent */
 
 /* A failure is a negative number: -refusal where the library says no, -(call << 12 | errno) of a
  * system call, and of a page that could not be read in or written to these. The offset is that of

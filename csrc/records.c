@@ -10,6 +10,7 @@
 #include <sched.h>
 
 _Atomic uint64_t mmw_fork_count = 1;
+unsigned long mmw_forking_thread;
 
 static atomic_flag records_lock = ATOMIC_FLAG_INIT;
 
@@ -22,6 +23,7 @@ void mmw_unlock_records(void) { atomic_flag_clear_explicit(&records_lock, memory
 
 static void after_fork_in_child(void)
 {
+    mmw_forking_thread = (unsigned long)pthread_self();
     atomic_fetch_add(&mmw_fork_count, 1);
     mmw_unlock_records();
 }

@@ -16,7 +16,10 @@ def fault_error(
     if start is None:
         offset = _syscalls.fault_offset(handle)
         address = _syscalls.fault_address(handle)
-        return MappingFaultError(offset, _syscalls.fault_pages(handle), _reason(address))
+        # The file may have grown since: then nobody knows any more why the pages were missing.
+        return MappingFaultError(
+            offset, _syscalls.fault_pages(handle), _reason(address, is_met=False)
+        )
     # A copy between two ranges of one region may have met a page of the other range.
     offset = first_missing(handle, start, fault) if start <= fault < start + count else fault
     return MappingFaultError(offset, 1, _reason(_syscalls.address(handle) + offset))
@@ -42,18 +45,23 @@ def first_missing(handle: _syscalls.Handle, start: int, fault: int) -> int:
     return max(high * page_size - head, 0)
 
 
-def _reason(address: int) -> str | None:
-    """What happened to the page at an address; None where nobody can tell."""
+def _reason(address: int, *, is_met: bool = True) -> str | None:
+    """What happened to the page at an address; None where nobody can tell.
+
+    `is_met`: the page is missing now. One that a guard has replaced may be there again.
+    """
     file = _mapped_file.file_at(address) if address else None
     if file is None:
         return None
     position = file.file_offset + address - file.start
-    status, free = file.length_and_room()
-    if status is None:
+    length, free = file.length_and_room()
+    if length is None:
         return None
-    if status <= position:
-        return f"the file has {status} bytes now, and the page starts at byte {position} of it"
-    return "no space is left on its device" if free == 0 else "its memory or disk has failed"
+    if length <= position:
+        return f"the file has {length} bytes now, and the page starts at byte {position} of it"
+    if free == 0:
+        return "no space is left on its device"
+    return "its memory or disk has failed" if is_met else None
 
 
 def missing_in(handle: _syscalls.Handle, start: int, size: int, *, write: bool) -> int | None:

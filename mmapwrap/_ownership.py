@@ -404,13 +404,12 @@ class Pages:
         if result == -_syscalls.REFUSED_HERE:
             raise UnsupportedOperationError("recover of pages that the kernel could not set aside")
         self.raise_failure(result)
-        for start, end, bits in self.ranges(0, self.size):
-            # They allow what they did when they were lost.
-            _syscalls.protect(self.handle, start, end - start, (bits, self._known_bits()))
-
-    def _known_bits(self) -> int:
-        """What C may rely on that every byte allows."""
-        return self._bits if self.protections is None else _ANY
+        if self.protections is None:
+            _syscalls.protect(self.handle, 0, self.size, (self._bits, self._bits))
+            return
+        for start, end, bits in self.protections.pieces(0, self.size):
+            # They allow what they did when they were lost, below guard pages too.
+            _syscalls.protect(self.handle, start, end - start, (bits & _ANY, _ANY))
 
     def protect(self, bits: int, start: int, end: int) -> None:
         """Changes the protection of a checked range and remembers it; exclusively."""

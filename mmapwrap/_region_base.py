@@ -201,14 +201,14 @@ class RegionBase(_syscalls.Exporter):
         """
         import numpy as np  # noqa: PLC0415  # only who calls this has it
 
-        array = np.frombuffer(self._pages.view(0, None), np.uint8)
-        wanted = array.dtype if dtype is None else np.dtype(dtype)
-        if wanted == array.dtype and not copy:
-            return array
+        wanted = np.dtype(np.uint8 if dtype is None else dtype)
+        if wanted == np.uint8 and not copy:
+            return np.frombuffer(self._pages.view(0, None), np.uint8)
         if copy is False:
             raise ValueError("a region is bytes: another dtype needs a copy")
-        with self.fault_guard():
-            return array.astype(wanted)
+        content = bytearray(self.size)
+        self.read_slice(content, 0)
+        return np.frombuffer(content, np.uint8).astype(wanted, copy=False)
 
 
 R = TypeVar("R", bound=RegionBase)

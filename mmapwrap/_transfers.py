@@ -6,6 +6,7 @@ from typing import Final, SupportsIndex
 
 from mmapwrap import _syscalls
 from mmapwrap._arguments import Descriptor, as_descriptor, as_file_offset
+from mmapwrap._faults import fault_error, missing_in
 from mmapwrap._ownership import READ, WRITE, Pages
 from mmapwrap.errors import ReadToMemoryError, WriteFromMemoryError
 
@@ -55,8 +56,10 @@ def _transfer(
             if failure.errno == errno.EINTR:
                 continue  # Python has run the signal's handler by now
             if failure.errno == errno.EFAULT and failed is WriteFromMemoryError:
-                # The kernel met a page that cannot be read in; so does this, and says where.
-                pages.call(_syscalls.is_all_zero, start + done, count - done)
+                # The kernel met a page that cannot be read in.
+                missing = missing_in(pages.handle, start + done, count - done, write=False)
+                if missing is not None:
+                    raise fault_error(pages.handle, missing, 0, missing)
             if done:
                 break
             raise failed(failure.errno) from failure

@@ -160,7 +160,6 @@ def first_byte(export: Any) -> int:
 @pytest.fixture(autouse=True)
 def _without_garbage() -> Iterator[None]:
     """What goes in these tests goes with its last reference, and needs no collection."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()
@@ -218,6 +217,14 @@ def test_object_of_a_memoryview_keeps_the_pages() -> None:
         again[0] = 9
     del kept, again
     assert not is_mapped(address, SIZE)
+
+
+@pytest.mark.xfail(reason="the type of a memoryview's object takes any address")
+def test_type_of_the_object_of_a_memoryview_makes_no_object() -> None:
+    m = filled()
+    made: Any = type(memoryview(m).obj)
+    with pytest.raises(TypeError):
+        made(None, m.as_ptr(), SIZE, True, {})
 
 
 class Buffer(ctypes.Structure):
@@ -698,7 +705,7 @@ def touch_all(export: Any) -> None:
 def exports_while_others_change(kind: str) -> None:
     """Threads take and release exports and touch them, others change and close the region."""
     regions = [REGIONS[kind]()]
-    end = time.monotonic() + 1
+    end = time.monotonic() + 0.6
     counts = dict.fromkeys(("touched", "changed", "refused"), 0)
     forms = [form for form in EXPORTS if form not in {"ctypes", "buffered"}]
 

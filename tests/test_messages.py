@@ -794,17 +794,6 @@ def in_a_child(memory, context):
     process.join()
 
 
-def in_two_processes(memory, context):
-    data = bytes(ForkingPickler.dumps(memory))
-    results = context.SimpleQueue()
-    for _ in range(2):
-        process = context.Process(target=load_in_child, args=(data, results))
-        process.start()
-        print(results.get())
-        results.get()
-        process.join()
-
-
 if __name__ == "__main__":
     with SharedMemory.new("twice", 4096) as memory:
         globals()[sys.argv[2]](memory, get_context(sys.argv[1]))
@@ -813,7 +802,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("where", ["in_one_process", "in_a_child", "in_two_processes"])
+@pytest.mark.parametrize("where", ["in_one_process", "in_a_child"])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_pickle_of_shared_memory_loaded_twice_is_an_error_and_no_noise(
     method: str, where: str, disk_path: Path

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -36,6 +37,7 @@ from kernel_view import (
     PAGE,
     Child,
     KnownFile,
+    any_vm_flags,
     become_unprivileged,
     child,
     is_mapped,
@@ -44,6 +46,7 @@ from kernel_view import (
     process_unchanged,
     spare_memory,
     usages,
+    vm_flags,
 )
 
 from mmapwrap import (
@@ -61,6 +64,7 @@ from mmapwrap import (
     NotMappableError,
     PastEndOfFileError,
     Protection,
+    ProtectionError,
     RegionBusyError,
     SharedMemory,
     Sharing,
@@ -126,7 +130,7 @@ def run_for(seconds: float, *loops: Callable[[], object]) -> list[int]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(max(end - time.monotonic(), 0) + 15)
+        thread.join(max(end - time.monotonic(), 0) + 10)
     if any(thread.is_alive() for thread in threads):
         faulthandler.dump_traceback()
         say("hangs after", *counts)
@@ -402,7 +406,7 @@ def test_what_a_signal_handler_raises_comes_out_of_the_call(
 # Locks
 
 
-def finalizers_and_an_application_lock() -> None:
+def finalizers_and_an_application_lock(regions: str) -> None:
     """One thread changes a region under a lock, another makes garbage that takes that lock."""
     app_lock = threading.RLock()
 
@@ -416,7 +420,8 @@ def finalizers_and_an_application_lock() -> None:
             with app_lock:
                 pass
 
-    one, two = MemoryMapping.new(MIB), MemoryMapping.new(MIB)
+    one = MemoryMapping.new(MIB)
+    two = one if regions == "one region" else MemoryMapping.new(MIB)
 
     def change_under_the_lock() -> None:
         with app_lock:
@@ -438,8 +443,20 @@ def finalizers_and_an_application_lock() -> None:
     os._exit(0)
 
 
-def test_finalizer_that_takes_a_lock_of_the_application_blocks_no_change() -> None:
-    in_process(finalizers_and_an_application_lock, measured=False).succeeded()
+@pytest.mark.parametrize(
+    "regions",
+    [
+        "two regions",
+        pytest.param(
+            "one region",
+            marks=pytest.mark.xfail(
+                run=False, reason="it hangs: the collector runs finalizers inside a change"
+            ),
+        ),
+    ],
+)
+def test_finalizer_that_takes_a_lock_of_the_application_blocks_no_change(regions: str) -> None:
+    in_process(finalizers_and_an_application_lock, regions, measured=False).succeeded()
 
 
 class RingHandler(logging.Handler):
@@ -514,6 +531,57 @@ def test_long_remove_range_delays_no_other_region_and_no_fork() -> None:
     in_process(hole_of_a_region_and_others, measured=False).succeeded()
 
 
+def change_in_a_child(kind: str) -> None:
+    """The process forks while another thread changes a region, and the child changes it."""
+    size = 128 * MIB
+    memory = SharedMemory.new("large", size)
+    m = memory.map()
+
+    def blocks() -> int:
+        return os.fstat(memory.fileno()).st_blocks
+
+    def use() -> bool:
+        m.protect(R, 0, PAGE)
+        m.protect(RW)
+        m.view()[0] = 1
+        return True
+
+    def use_in_a_thread() -> None:
+        """The first thread of a child may have the identity of one that the parent has."""
+        ended: list[bool] = []
+        thread = threading.Thread(target=lambda: ended.append(use()))
+        thread.start()
+        thread.join()
+        assert ended == [True]
+
+    met = 0
+    for _ in range(10):
+        m.populate(write=True)
+        full = blocks()
+        thread = threading.Thread(target=m.remove_range, args=(0, size))
+        thread.start()
+        while thread.is_alive() and blocks() == full:
+            pass
+        met += blocks() > 0
+        pid = os.fork()
+        if pid == 0:
+            try:
+                use() if kind == "main thread" else use_in_a_thread()
+                os._exit(0)
+            finally:
+                traceback.print_exc()
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        thread.join()
+    assert met > 0
+    os._exit(0)
+
+
+@pytest.mark.parametrize("kind", ["main thread", "new thread"])
+def test_child_of_a_fork_inside_a_change_changes_the_region(kind: str) -> None:
+    in_process(change_in_a_child, kind, measured=False).succeeded()
+
+
 class Quit(BaseException):
     """What a debugger's trace function raises."""
 
@@ -539,49 +607,55 @@ TRACED: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
 }
 
 
-def quit_everywhere(name: str) -> None:
-    """A trace function raises at each place of a call in turn: the region is busy at none."""
-    make, act = TRACED[name]
-    made = make()
-    act(made)  # the first call of a process does more
+def quits_at(place: int, region: MappedRegion, act: Callable[[Any], object]) -> bool:
+    """Call with a trace function that raises at the place of this number; False past the last."""
     places = 0
-    while True:
-        region: MappedRegion = make()
-        seen = 0
 
-        def trace(frame: FrameType, event: str, argument: object, last: int = places) -> Any:
-            nonlocal seen
-            if "mmapwrap" in frame.f_code.co_filename:
-                seen += 1
-                if seen > last:
-                    raise Quit
-            return trace
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal places
+        if "mmapwrap" in frame.f_code.co_filename:
+            places += 1
+            if places > place:
+                raise Quit
+        return trace
 
-        sys.settrace(trace)
-        try:
-            act(region)
-        except Quit:
-            pass
+    sys.settrace(trace)
+    try:
+        act(region)
+    except Quit:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+def use_after_quit(region: MappedRegion) -> None:
+    with contextlib.suppress(ClosedMappingError):
+        if isinstance(region, MemoryMapping):
+            region.advise_destructive(DestructiveAdvice.GUARD_REMOVE)
+            region.protect(RW)
         else:
-            break
-        finally:
-            sys.settrace(None)
-        places += 1
-        with contextlib.suppress(ClosedMappingError):
-            if isinstance(region, MemoryMapping):
-                region.advise_destructive(DestructiveAdvice.GUARD_REMOVE)
-                region.protect(RW)
-            else:
-                assert isinstance(region, MemoryMappingArena)
-                region.add_anon(0, 4 * PAGE)
-            region.view(0, 100)[0] = 1
-    assert places > 5
-    say(places)
+            assert isinstance(region, MemoryMappingArena)
+            region.add_anon(0, 4 * PAGE)
+        region.view(0, 100)[0] = 1
 
 
-@pytest.mark.parametrize("name", TRACED)
-def test_trace_function_that_raises_leaves_no_region_busy(name: str) -> None:
-    in_process(quit_everywhere, name, measured=False).succeeded()
+def quit_everywhere() -> None:
+    """A trace function raises at each place of each call in turn: the region is busy at none."""
+    for name, (make, act) in TRACED.items():
+        act(make())  # the first call of a process does more
+        region, place = make(), 0
+        while quits_at(place, region, act):
+            try:
+                use_after_quit(region)
+            except MmapError as error:
+                say(name, "left at place", place, "gives", repr(error))
+            region, place = make(), place + 1
+        assert place > 5
+
+
+def test_trace_function_that_raises_leaves_no_region_busy() -> None:
+    assert in_process(quit_everywhere, measured=False).succeeded() == ""
 
 
 def test_change_inside_a_change_of_the_same_region_is_busy() -> None:
@@ -990,7 +1064,7 @@ def stack_handlers(path: str, count: str) -> None:
     ctypes.string_at(NULL_PAGE, 1)
 
 
-@pytest.mark.parametrize("count", [1, 5, 15, 16, 17, 20])
+@pytest.mark.parametrize("count", [1, 16, 20])
 def test_stack_of_handlers_hears_each_foreign_fault_once(count: int, handlers: Path) -> None:
     ended = in_process(stack_handlers, handlers, count)
     assert (ended.output, ended.killed_by) == ("survived\n", "SIGSEGV"), ended.errors
@@ -1020,8 +1094,7 @@ def toggle_faulthandler(path: str, is_enabled_first: str, is_enabled_last: str) 
     ctypes.string_at(NULL_PAGE, 1)
 
 
-@pytest.mark.parametrize("last", [True, False])
-@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(("first", "last"), [(True, False), (False, True)])
 def test_faulthandler_that_is_toggled_around_guards_reports_only_a_crash(
     first: bool, last: bool, handlers: Path
 ) -> None:
@@ -1279,6 +1352,36 @@ def test_fault_of_a_cut_file_says_where_the_file_ends(known_file: KnownFile) -> 
     os.close(fd)
 
 
+BRINGING_IN: dict[str, tuple[Callable[[MemoryMapping], object], int]] = {
+    "populate": (lambda m: m.populate(), KEPT),
+    "populate for writing": (lambda m: m.populate(write=True), KEPT),
+    "populate of a part": (lambda m: m.populate(7 * PAGE, 2 * PAGE), 7),
+    "lock": (lambda m: m.lock(), KEPT),
+    "lock of a part": (lambda m: m.lock(3 * PAGE + 1, 5 * PAGE), KEPT),
+    "lock_all": (lambda m: m.lock_all(), KEPT),
+    "flush_all": (lambda m: m.flush_all(), KEPT),
+}
+
+
+@pytest.mark.parametrize("sharing", list(Sharing))
+@pytest.mark.parametrize("name", BRINGING_IN)
+def test_call_that_brings_missing_pages_in_tells_the_first(
+    name: str, sharing: Sharing, disk_path: Path
+) -> None:
+    call, first = BRINGING_IN[name]
+    path = disk_path / "file"
+    path.write_bytes(known_bytes(SIZE))
+    with MemoryMapping.from_file(path, sharing=sharing) as m:
+        os.truncate(path, KEPT * PAGE)
+        error = fault_of(lambda: call(m))
+        assert (error.offset, error.pages) == (first * PAGE, 1)
+        assert "lo" not in any_vm_flags(m.as_ptr(), SIZE)
+        assert m[: KEPT * PAGE] == known_bytes(KEPT * PAGE)
+        path.write_bytes(known_bytes(SIZE))
+        call(m)
+        assert m[:] == known_bytes(SIZE)
+
+
 # Pages that a guard replaced, mapped anew
 
 Make = Callable[[int], MappedRegion]
@@ -1498,6 +1601,59 @@ def test_recover_keeps_what_each_range_allows(whole_file: int) -> None:
                 m.__setitem__(page * PAGE, 1) if error == "write" else m[page * PAGE]
         m[6 * PAGE] = 0xAB
         assert os.pread(whole_file, 1, 6 * PAGE) == b"\xab"
+
+
+@pytest.mark.xfail(reason="setting a page aside unlocks all of the mapping that it was in")
+def test_recover_leaves_locked_what_was_locked(whole_file: int) -> None:
+    with MemoryMapping.from_fd(whole_file, SIZE) as m:
+        m.lock()
+        lose(m, whole_file)
+        assert "lo" in vm_flags(m.as_ptr(), KEPT * PAGE)
+        grow_again(whole_file)
+        m.recover()
+        assert "lo" in vm_flags(m.as_ptr(), SIZE)
+
+
+def recover_beside_guard_pages(is_anything_lost: str) -> None:
+    fd = memory_file(known_bytes(SIZE))
+    m = MemoryMapping.from_fd(fd, SIZE)
+    m.advise_destructive(DestructiveAdvice.GUARD_INSTALL, 2 * PAGE, PAGE)
+    if is_anything_lost == "True":
+        with m.view(4 * PAGE) as view:
+            os.ftruncate(fd, KEPT * PAGE)
+            with pytest.raises(MappingFaultError), m.fault_guard():
+                say(view[5 * PAGE])
+        grow_again(fd)
+    m.recover()
+    with pytest.raises(ProtectionError):
+        m.view()
+    m.advise_destructive(DestructiveAdvice.GUARD_REMOVE)
+    view = m.view()
+    say(view.tobytes() == known_bytes(SIZE))
+    view[2 * PAGE] = 1
+
+
+@pytest.mark.skipif(
+    not DestructiveAdvice.GUARD_INSTALL.is_supported(), reason="guard pages came with Linux 6.13"
+)
+@pytest.mark.parametrize("is_anything_lost", [True, False])
+def test_recover_leaves_what_is_below_guard_pages(is_anything_lost: bool) -> None:
+    ended = in_process(recover_beside_guard_pages, is_anything_lost)
+    assert ended.succeeded().endswith("True\n")
+
+
+def test_recover_lets_slices_and_views_of_the_region_go_on(whole_file: int) -> None:
+    with MemoryMapping.from_fd(whole_file, SIZE) as m:
+        part, view = m.get_slice(5 * PAGE, PAGE), m.view(5 * PAGE, PAGE)
+        lose(m, whole_file)
+        for use in (lambda: part.load(u8), lambda: part.copy_to(bytearray(1))):
+            assert fault_of(use).pages == len(LOST)
+        grow_again(whole_file)
+        m.recover()
+        assert part.load(u8) == view[0] == known_bytes(SIZE)[5 * PAGE]
+        part.store(u8, 0xCC)
+        assert os.pread(whole_file, 1, 5 * PAGE) == b"\xcc"
+        del view
 
 
 def test_recover_of_an_arena_lets_its_segments_be_changed(whole_file: int) -> None:
