@@ -22,17 +22,20 @@ typedef struct {
     PyObject *views;  /* a dict, which has this export under its address */
 } export_object;
 
-static PyObject *export_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+static PyTypeObject *export_type;
+
+/* Python code cannot make one by the type, which `memoryview.obj` leads to: the address is any. */
+static PyObject *new_export(PyObject *module, PyObject *arguments)
 {
     PyObject *handle, *views;
     unsigned long long address;
     Py_ssize_t size;
     int is_readonly;
-    (void)keywords;
+    (void)module;
     if (!PyArg_ParseTuple(arguments, "OKnpO", &handle, &address, &size, &is_readonly, &views))
         return NULL;
-    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    export_object *self = (export_object *)allocate(type, 0);
+    allocfunc allocate = (allocfunc)PyType_GetSlot(export_type, Py_tp_alloc);
+    export_object *self = (export_object *)allocate(export_type, 0);
     if (self == NULL) return NULL;
     self->start = (char *)(uintptr_t)address;
     self->size = size;
@@ -75,7 +78,6 @@ static int export_getbuffer(PyObject *object, Py_buffer *view, int flags)
 
 static PyType_Slot export_slots[] = {
     {Py_tp_doc, "A range of pages that is exported: what `memoryview.obj` of a view is."},
-    {Py_tp_new, export_new},
     {Py_tp_dealloc, export_dealloc},
     {Py_bf_getbuffer, export_getbuffer},
     {0, NULL},
@@ -84,7 +86,7 @@ static PyType_Slot export_slots[] = {
 static PyType_Spec export_spec = {
     .name = "mmapwrap._mman.Export",
     .basicsize = sizeof(export_object),
-    .flags = Py_TPFLAGS_DEFAULT,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = export_slots,
 };
 
@@ -125,10 +127,19 @@ static int add_type(PyObject *list, PyType_Spec *spec)
     return result;
 }
 
+static PyMethodDef new_export_method = {
+    "new_export", new_export, METH_VARARGS,
+    "new_export(handle, address, size, is_readonly, views)\n--\n\nMake an Export."};
+
 int mmw_add_exporters(PyObject *list)
 {
-    int result = add_type(list, &exporter_spec);
-    return result == 0 ? add_type(list, &export_spec) : result;
+    if (add_type(list, &exporter_spec) != 0) return -1;
+    export_type = (PyTypeObject *)PyType_FromSpec(&export_spec);
+    if (export_type == NULL) return -1;
+    PyObject *function = PyCFunction_New(&new_export_method, NULL);
+    int result = function == NULL ? -1 : PyList_Append(list, function);
+    Py_XDECREF(function);
+    return result;
 }
 
 /* Appends the types of this module to a list of Python's, which is given by its address. */

@@ -21,10 +21,11 @@ class Exporter:
 class Export:
     """A range of pages that is exported."""
 
-    def __new__(
-        cls, handle: CData, address: int, size: int, is_readonly: bool, views: dict[int, Any], /
-    ) -> Self: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def new_export(
+    handle: CData, address: int, size: int, is_readonly: bool, views: dict[int, Any], /
+) -> Export: ...
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")

@@ -497,7 +497,7 @@ class Pages:
         if not access & READ:
             raise self._protection_error(READ, start, end)
         # SAFETY: the range was checked, and the export holds the handle.
-        export = _syscalls.Export(
+        export = _syscalls.new_export(
             self.handle,
             _syscalls.address(self.handle) + start,
             end - start,

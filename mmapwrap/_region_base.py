@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex, TypeVar
 from mmapwrap import _ownership, _syscalls
 from mmapwrap._arguments import as_integer
 from mmapwrap._guard import FaultGuard
-from mmapwrap._ownership import Pages, View
+from mmapwrap._ownership import READ, Pages, View
 from mmapwrap._ranges import range_end
 from mmapwrap.errors import ClosedMappingError
 
@@ -180,8 +180,8 @@ class RegionBase(_syscalls.Exporter):
     def _export(self, flags: int) -> "_syscalls.Export":
         """The buffer that `csrc/exporter.c` gives to whoever asks the region for one.
 
-        `numpy.ndarray(buffer=region)`, which alone asks for any contiguous buffer, releases it at
-        once and keeps the region instead, so the region keeps the export.
+        `numpy.ndarray(buffer=region)`, which asks for any contiguous buffer, releases it at once
+        and keeps the region instead, so the region keeps the export.
         """
         export = self._pages.export(0, None)
         if flags & _ANY_CONTIGUOUS:
@@ -206,8 +206,9 @@ class RegionBase(_syscalls.Exporter):
             return np.frombuffer(self._pages.view(0, None), np.uint8)
         if copy is False:
             raise ValueError("a region is bytes: another dtype needs a copy")
-        content = bytearray(self.size)
-        self.read_slice(content, 0)
+        pages = self._open_pages()
+        content = bytearray(pages.size)
+        pages.call(_syscalls.read, 0, len(content), _syscalls.bytes_to_fill(content), READ)
         return np.frombuffer(content, np.uint8).astype(wanted, copy=False)
 
 

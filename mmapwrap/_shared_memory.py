@@ -4,6 +4,7 @@ import enum
 import errno
 import os
 import stat
+from collections import deque
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, TypeAlias, final
@@ -316,17 +317,14 @@ _Token: TypeAlias = tuple[int, int]
 """One passing of shared memory: the process that passes it, and a number that it counts."""
 
 _passed: Final = count()
-_loaded: Final[dict[_Token, None]] = {}
+_loaded: Final[deque[_Token]] = deque(maxlen=1024)
 """The last passings that this process has loaded: their senders have closed the descriptor."""
-_REMEMBERED: Final = 4096
 
 
 def _received(descriptor: "_Duplicate", size: int, name: str, token: _Token) -> SharedMemory:
     if token in _loaded:
         raise InvalidArgumentError("this pickle of a SharedMemory was loaded before: pickle anew")
-    _loaded[token] = None
-    if len(_loaded) > _REMEMBERED:
-        _loaded.pop(next(iter(_loaded)), None)
+    _loaded.append(token)
     owned = _syscalls.own_descriptor(descriptor.detach)
     _syscalls.close_on_exec(owned[0])  # as every descriptor that Python makes
     memory = SharedMemory._holding(owned, size, NO_SEALS)  # pyright: ignore[reportPrivateUsage]

@@ -204,9 +204,9 @@ _new_guard: Final = lib.mmw_new_guard
 _free_guard: Final = lib.mmw_free_guard
 
 
-def _python_types() -> list[type]:
-    """The types that are written in C: Exporter, Export, SequenceLock."""
-    types: list[type] = []
+def _python_types() -> list[object]:
+    """What is written in C for Python: Exporter, new_export, SequenceLock."""
+    types: list[object] = []
     # SAFETY: the list lives as long as the call, and nobody else knows of it.
     _checked(lib.mmw_python_types(id(types)))
     return types
@@ -597,8 +597,9 @@ def link_target(path: str) -> bytes | None:
 _LONGEST_PATH: Final = 4096
 
 if TYPE_CHECKING:
-    Exporter = _mman.Exporter
     Export = _mman.Export
+    Exporter = _mman.Exporter
     SequenceLock = _mman.SequenceLock
+    new_export = _mman.new_export
 else:
-    Exporter, Export, SequenceLock = _python_types()
+    Exporter, new_export, SequenceLock = _python_types()

@@ -59,6 +59,7 @@ from mmapwrap import (
     ProtectionError,
     Segment,
     SharedMemory,
+    _syscalls,
 )
 
 SIZE = 16 * PAGE
@@ -703,3 +704,23 @@ def test_interrupted_remove_tells_of_nothing_that_is_gone() -> None:
         interrupt_remove()
     """
     child(program).succeeded()
+
+
+def test_add_whose_failure_has_unmapped_the_range_says_that_it_holds_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lose(handle: Any, offset: int, count: int, _: object) -> int:
+        assert _syscalls.reserve(handle, offset, count) == 0
+        return -_syscalls.REFUSED_LOST
+
+    with MemoryMappingArena.new(4 * PAGE) as arena:
+        arena.add_anon(0, 2 * PAGE)
+        with monkeypatch.context() as patched:
+            patched.setattr(_syscalls, "place", lose)
+            with pytest.raises(OutOfMemoryError, match="they hold nothing now"):
+                arena.add_anon(0, PAGE)
+        assert [(each.offset, each.size) for each in arena.segments()] == [(PAGE, PAGE)]
+        with pytest.raises(ProtectionError):
+            arena[0]
+        arena.add_anon(0, PAGE)
+        assert arena[0] == 0

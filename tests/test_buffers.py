@@ -219,7 +219,6 @@ def test_object_of_a_memoryview_keeps_the_pages() -> None:
     assert not is_mapped(address, SIZE)
 
 
-@pytest.mark.xfail(reason="the type of a memoryview's object takes any address")
 def test_type_of_the_object_of_a_memoryview_makes_no_object() -> None:
     m = filled()
     made: Any = type(memoryview(m).obj)
@@ -289,6 +288,23 @@ def test_buffer_is_given_for_every_request(flags: int, region: str) -> None:
     with pytest.raises(ClosedMappingError), requested(m, flags):
         pass
     assert m.live_views == 0
+
+
+def test_object_of_a_buffer_that_is_released_keeps_the_pages() -> None:
+    """As torch.frombuffer does: it takes the object of the buffer, and releases that."""
+    m = filled()
+    address = m.as_ptr()
+    with requested(m, WRITABLE) as buffer:
+        kept: Any = ctypes.cast(buffer.obj, ctypes.py_object).value
+    assert m.live_views == 1
+    with pytest.raises(ViewsExportedError):
+        m.protect(R)
+    m.close()
+    assert ctypes.string_at(address, SIZE) == known_bytes(SIZE)
+    assert kept is not None
+    del kept
+    assert m.live_views == 0
+    assert not is_mapped(address, SIZE)
 
 
 def test_buffer_of_any_contiguity_is_kept_by_the_region_once() -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import pytest
 
@@ -168,40 +168,45 @@ def test_stub_names_what_the_module_exports() -> None:
     assert stated == {name for name in dir(sys.modules["mmapwrap._mman"]) if name[0] != "_"}
 
 
-def python_types() -> list[type]:
-    """The types that the module gives besides what cffi makes of it."""
-    types: list[type] = []
-    assert lib.mmw_python_types(id(types)) == 0
-    return types
-
-
-def test_stub_has_a_class_for_each_type_that_is_written_in_c() -> None:
-    classes = [node.name for node in ast.parse(STUB).body if isinstance(node, ast.ClassDef)]
-    of_cffi = {"CData", "_FFI", "_Lib"}
-    stated = [name for name in classes if name not in of_cffi]
-    types = python_types()
-    assert [each.__name__ for each in types] == stated
-    assert {each.__module__ for each in types} == {"mmapwrap._mman"}
-    assert [each.__doc__ for each in types if not each.__doc__] == []
-    for each in types:
-        real = {name for name in vars(each) if not name.startswith("__")}
-        methods = functions(stub_class(STUB, each.__name__))
-        assert {name for name in methods if not name.startswith("__")} == real
-
-
-def test_types_that_are_written_in_c_are_what_regions_are_made_of() -> None:
-    types = {each.__name__: each for each in python_types()}
+def python_parts() -> list[Any]:
+    """What the module gives besides what cffi makes of it."""
+    parts: list[Any] = []
+    assert lib.mmw_python_types(id(parts)) == 0
     with mmapwrap.MemoryMapping.new(1) as mapping:
-        bases = [base.__qualname__ for base in type(mapping).__mro__]
-        assert "Exporter" in bases
-        assert type(mapping.view().obj).__name__ == types["Export"].__name__
+        return [*parts, type(mapping.view().obj)]
+
+
+def test_stub_has_each_type_and_function_that_is_written_in_c() -> None:
+    tree = ast.parse(STUB).body
+    of_cffi = {"CData", "_FFI", "_Lib"}
+    stated = {
+        node.name
+        for node in tree
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name not in of_cffi
+    }
+    parts = python_parts()
+    assert {each.__name__ for each in parts} == stated
+    assert [each.__name__ for each in parts if not each.__doc__] == []
+    for each in parts:
+        if isinstance(each, type):
+            assert each.__module__ == "mmapwrap._mman"
+            real = {name for name in vars(each) if not name.startswith("__")}
+            methods = functions(stub_class(STUB, each.__name__))
+            assert {name for name in methods if not name.startswith("__")} == real
 
 
 @pytest.mark.parametrize("number", [0, 4, 6])
 def test_export_of_wrong_arguments_is_a_type_error(number: int) -> None:
-    export = next(each for each in python_types() if each.__name__ == "Export")
+    new_export = next(each for each in python_parts() if each.__name__ == "new_export")
     with pytest.raises(TypeError):
-        export(*range(number))
+        new_export(*range(number))
+
+
+def test_export_cannot_be_made_by_its_type() -> None:
+    with mmapwrap.MemoryMapping.new(1) as mapping:
+        made_by: Any = type(mapping.view().obj)
+        with pytest.raises(TypeError):
+            made_by(None, 16, 4096, True, {})
 
 
 @pytest.mark.parametrize(("name", "of"), [("_FFI", ffi), ("CData", ffi.NULL)])

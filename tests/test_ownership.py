@@ -112,15 +112,15 @@ def test_remove_range_waits_for_a_change() -> None:
 
 
 def test_view_that_a_change_came_in_between_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    export = _syscalls.Export
+    export = _syscalls.new_export
 
-    def after_a_change(*arguments: Any) -> _syscalls.Export:
+    def after_a_change(*arguments: Any) -> object:
         monkeypatch.undo()
         mapping.protect(READ)
         return export(*arguments)
 
     with MemoryMapping.new(PAGE) as mapping:
-        monkeypatch.setattr(_syscalls, "Export", after_a_change)
+        monkeypatch.setattr(_syscalls, "new_export", after_a_change)
         view = mapping.view()
         assert view.readonly
         assert mapping.live_views == 1
