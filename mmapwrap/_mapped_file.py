@@ -72,9 +72,7 @@ def _identity_of(fd: int) -> tuple[bytes, int] | None:
     page = _syscalls.file_page_size(fd)
     flags = _syscalls.MAP_PRIVATE | _syscalls.MAP_NORESERVE
     result = _syscalls.try_to_map(page, flags, fd)
-    if result is None:
-        return None
-    file = file_at(_syscalls.address(result))
+    file = None if result is None else file_at(_syscalls.address(result))
     return None if file is None else file.identity
 
 

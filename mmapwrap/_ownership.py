@@ -242,11 +242,9 @@ class Pages:
 
     # --- Page sizes -----------------------------------------------------------------------------
 
-    def _page_size_around(self, edge: int) -> int:
+    def _page_size_around(self, page_sizes: RangeMap[int], edge: int) -> int:
         """The size of the page that the byte before an edge and the byte after it may share."""
-        if self.page_sizes is None:
-            return self.page_size
-        around = self.page_sizes.pieces(max(edge - 1, 0), edge + 1)
+        around = page_sizes.pieces(max(edge - 1, 0), edge + 1)
         return around[0][2] if len(around) == 1 else self.page_size
 
     def require_whole_pages(self, start: int, end: int) -> None:
@@ -259,7 +257,7 @@ class Pages:
             return
         base = _syscalls.address(self.handle)
         for edge in (start, end):
-            page_size = self._page_size_around(edge)
+            page_size = self._page_size_around(self.page_sizes, edge)
             if 0 < edge < self.size and (base + edge) % page_size:
                 raise NotPageAlignedError(edge, page_size, base % page_size)
 
@@ -272,8 +270,8 @@ class Pages:
         if self.page_sizes is None or start == end:
             return start, end - start
         base = _syscalls.address(self.handle)
-        start -= (base + start) % self._page_size_around(start)
-        end += -(base + end) % self._page_size_around(end)
+        start -= (base + start) % self._page_size_around(self.page_sizes, start)
+        end += -(base + end) % self._page_size_around(self.page_sizes, end)
         return max(start, 0), min(end, self.size) - max(start, 0)
 
     # --- Protection -----------------------------------------------------------------------------

@@ -417,9 +417,8 @@ class PagedRegion(RegionBase):
             return
         error = _syscalls.call_failure(-result)
         if error is not None and error.errno == errno.EFAULT:
-            missing = missing_in(pages.handle, start, size, write=write)
-            if missing is not None:
-                raise fault_error(pages.handle, missing, 0, missing)
+            missing = missing_in(pages.handle, start, size, write=write) or start
+            raise fault_error(pages.handle, missing, 0, missing)
         raise pages.error(-result, start, size)
 
     def residency(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> Residency:

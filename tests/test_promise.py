@@ -1145,12 +1145,13 @@ def guards_at_the_limit_of_mappings() -> None:
 
     The process has as many mappings as it may have, so one page alone cannot be replaced.
     """
-    regions = [array_without_its_end() for _ in range(40)]
+    regions = [array_without_its_end() for _ in range(12)]
     assert regions[0][0][0] == 0
-    over = threading.Event()
+    ready, over = threading.Event(), threading.Event()
     heads: list[Array] = []
 
     def read() -> None:
+        ready.wait()  # to spin before would take the GIL from every call that uses mappings up
         while not over.is_set():
             for head in heads[-1:]:
                 np.broadcast_to(head, (20, len(head))).max(axis=None)
@@ -1162,6 +1163,7 @@ def guards_at_the_limit_of_mappings() -> None:
     for thread in threads:
         thread.start()
     room = use_up_mappings()
+    ready.set()
     for _, array in regions:
         heads.append(array[:HEAD])
         map_single_pages()
