@@ -50,7 +50,7 @@ class MappedFile(NamedTuple):
                 continue
             with ExitStack() as undo:
                 undo.callback(_syscalls.close_file, owner)
-                if path == link or _identity_of(fd) == self.identity:
+                if path == link or _identity_of(fd) == self.identity:  # pragma: no branch
                     undo.pop_all()
                     return fd, owner
         raise UnsupportedOperationError("evict of a file that cannot be opened again")

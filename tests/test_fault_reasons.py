@@ -2,7 +2,7 @@
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def hint_of(m: MemoryMapping) -> str | None:
 
 
 @contextmanager
-def truncated() -> Iterator[MemoryMapping]:
+def truncated() -> Generator[MemoryMapping]:
     fd = os.memfd_create("truncated")
     os.ftruncate(fd, PAGE)
     with MemoryMapping.from_fd(fd, PAGE) as m:
