@@ -87,7 +87,6 @@ int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t alig
                 int fd, uint64_t file_offset, int mapping);
 int64_t mmw_borrow(mmw_pages *pages, uint64_t address, uint64_t size, int prot);
 void mmw_release(mmw_pages *pages);
-char *mmw_base(mmw_pages *pages);
 uint64_t mmw_address(mmw_pages *pages);
 uint64_t mmw_size(mmw_pages *pages);
 int64_t mmw_check_range(mmw_pages *pages, uint64_t offset, uint64_t count);

@@ -245,8 +245,6 @@ void mmw_release(mmw_pages *pages)
     if (atomic_load_explicit(&unreleased, memory_order_relaxed) != NULL) release_again();
 }
 
-char *mmw_base(mmw_pages *pages) { return pages->base; }
-
 uint64_t mmw_address(mmw_pages *pages) { return (uint64_t)(uintptr_t)pages->base; }
 
 uint64_t mmw_size(mmw_pages *pages) { return pages == NULL ? 0 : pages->size; }

@@ -34,10 +34,9 @@ def unlock(pages: Pages, start: int, size: int) -> None:
 
 
 def _error(pages: Pages, failure: int, start: int, size: int) -> MmapError:
-    error = pages.error(failure, start, size)
     refusal = _syscalls.call_failure(failure)
     if refusal is None or refusal.errno not in (errno.ENOMEM, errno.EAGAIN, errno.EPERM):
-        return error
+        return pages.error(failure, start, size)
     if (limit := _limit_in_the_way(size)) is not None:
         return hinted(refusal, f"RLIMIT_MEMLOCK allows this process to lock {limit} bytes")
     if not pages.allowed(start, start + size) & READ:

@@ -59,6 +59,9 @@ from mmapwrap import (
     unsafe,
 )
 
+# They change the pool of huge pages, which is the whole machine's.
+pytestmark = pytest.mark.alone
+
 PAGES: Final = 4
 SIZE: Final = PAGES * HUGE
 CONTENT: Final = known_bytes(SIZE)

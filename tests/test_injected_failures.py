@@ -1283,13 +1283,27 @@ def _run_all(folder: Path, *, is_unprivileged: bool) -> dict[str, Report | str]:
 
 
 @pytest.fixture(scope="module", params=["as it is", "unprivileged"])
-def reports(request: pytest.FixtureRequest) -> dict[str, Report | str]:
-    """The reports of all cases, of this user and of one without privileges."""
+def reports(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, testrun_uid: str
+) -> dict[str, Report | str]:
+    """The reports of all cases, of this user and of one without privileges.
+
+    The first worker process that needs them runs the cases, the others read its reports.
+    """
     is_unprivileged = request.param == "unprivileged"
     if is_unprivileged and os.geteuid() != 0:
         pytest.skip("the user has no privileges to give up: the other run was unprivileged")
-    with tempfile.TemporaryDirectory() as folder:
-        return _run_all(Path(folder), is_unprivileged=is_unprivileged)
+    name = f"{testrun_uid}-{request.param}"
+    with (tmp_path_factory.getbasetemp().parent / name).open("a+b") as shared:
+        fcntl.flock(shared, fcntl.LOCK_EX)
+        shared.seek(0)
+        if written := shared.read():
+            known: dict[str, Report | str] = pickle.loads(written)
+            return known
+        with tempfile.TemporaryDirectory() as folder:
+            found = _run_all(Path(folder), is_unprivileged=is_unprivileged)
+        shared.write(pickle.dumps(found))
+        return found
 
 
 @pytest.mark.parametrize("name", CASES)
