@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 OLDEST = "3.11"
 # The newest comes first, because the first is measured.
-PYTHONS = ["3.14", "3.13", "3.12", OLDEST, "3.14t"]
+PYTHONS = ["3.15", "3.14", "3.13", "3.12", OLDEST, "3.14t"]
 
 # What nothing is built from: caches, environments and earlier builds.
 NOT_SOURCE = shutil.ignore_patterns(
@@ -249,31 +249,38 @@ def run_installed(session: nox.Session, wheel: Path, *commands: list[str], **env
             session.run(*command, env=env)
 
 
-def pytest_commands(session: nox.Session, files: Iterable[str] = ()) -> list[list[str]]:
+def pytest_commands(
+    session: nox.Session, files: Iterable[str] = (), *, races: bool
+) -> list[list[str]]:
     """Give the commands that run the tests, of these files or of all.
 
-    Most tests run on all processors. The tests marked `alone`, which other work on the machine
-    would disturb, run one after the other when the rest is done. With arguments to the session
-    there is one command, and all tests that they choose run one after the other.
+    Most tests run on all processors. The tests marked `alone` run one after the other when the
+    rest is done. Those marked `race` are left out unless `races` are wanted. With arguments to the
+    session there is one command, and all tests that they choose run one after the other.
     """
     if session.posargs:
         return [["pytest", *session.posargs]]
-    most = ["--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal", "-m", "not alone"]
-    return [["pytest", *most, *files], ["pytest", "-m", "alone", *files]]
+    workers = ["--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"]
+    wanted = "" if races else " and not race"
+    return [
+        ["pytest", *workers, "-m", f"not alone{wanted}", *files],
+        ["pytest", "-m", f"alone{wanted}", *files],
+    ]
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests on the installed wheel, the first Python's measured; arguments go to pytest."""
+    """Run the tests on the installed wheel, on the first Python all; arguments go to pytest."""
     session.install(*run_time(), *group("tests"))
     data = fresh(cache(session) / "coverage" / session.name) / "data"
     python = ["python"]
-    # The newest Python runs every line of the library, which the coverage session requires. The
-    # others are not measured, because measuring takes a third of the time.
-    if not measured:
+    # The newest Python runs every line of the library, which the coverage session requires, and
+    # looks for races. On the others both would take a third of the time.
+    is_first = not measured
+    if is_first:
         measured.append(session.name)
         python = ["coverage", "run"]
-    commands = [[*python, "-m", *command] for command in pytest_commands(session)]
+    commands = [[*python, "-m", *command] for command in pytest_commands(session, races=is_first)]
     run_installed(session, make_wheel(session), *commands, COVERAGE_FILE=str(data))
 
 
@@ -388,4 +395,4 @@ def floors(session: nox.Session) -> None:
     session.install(*oldest(run_time()), *group("tests"))
     paths = chain(*(sorted((ROOT / "tests").glob(name)) for name in DEPENDENT))
     files = [str(path.relative_to(ROOT)) for path in paths]
-    run_installed(session, wheel, *pytest_commands(session, files))
+    run_installed(session, wheel, *pytest_commands(session, files, races=False))

@@ -1,4 +1,4 @@
-"""Fixtures: directories on a real disk and a small one, a known file; which tests run how."""
+"""Fixtures: directories on a real disk and a small one, a known file; what no sanitizer can run."""
 
 import ctypes
 import gc
@@ -121,44 +121,13 @@ _NOT_UNDER_A_SANITIZER = {
 }
 
 
-# Most of these tests compare two times, and other work on the machine would disturb one of the two.
-# Two read from the kernel how much shared memory the whole machine uses. The one in test_scalars.py
-# has random parameters, so that two worker processes would not collect the same tests.
-_ALONE = {
-    "test_arena_random.py": {"test_calls_do_not_slow_down_with_the_number_of_segments"},
-    "test_example_ring_buffer.py": {
-        "test_ring_both_killed_leaves_nothing_and_gives_all_memory_back",
-        "test_ring_of_two_processes_loses_none_of_a_million_and_is_3_times_as_fast_as_a_pipe",
-    },
-    "test_faults_elsewhere.py": {"test_guard_costs_the_same_among_thousands"},
-    "test_mapping_threads.py": {
-        "test_counting_goes_on_during_a_long_call",
-        "test_counting_goes_on_during_msync",
-        "test_counting_goes_on_during_one_long_advice",
-        "test_counting_goes_on_during_populate",
-        "test_memory_for_a_long_slice_is_not_cleared_first",
-    },
-    "test_promise.py": {
-        "test_guard_at_the_limit_of_mappings_unmaps_nothing_under_other_threads",
-    },
-    "test_range_map.py": {"test_range_map_finds_a_range_among_many_as_fast_as_among_few"},
-    "test_scalars.py": {"test_number_that_stands_for_a_failed_load_is_read_back_right"},
-    "test_search.py": {"test_search_in_the_worst_case_takes_time_in_proportion_to_the_size"},
-    "test_shared_memory_passing.py": {"test_memory_of_a_killed_process_is_given_back"},
-}
-
-
-# This hook comes first, because pytest's own hook of this name selects tests by their marks (`-m`).
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what must run alone, and skip what cannot run where AddressSanitizer is loaded."""
-    is_sanitized = hasattr(ctypes.CDLL(None), "__asan_init")
+    """Skip what cannot run where AddressSanitizer is loaded."""
+    if not hasattr(ctypes.CDLL(None), "__asan_init"):
+        return
     for item in items:
         name = item.nodeid.partition("[")[0].rpartition("/")[2]
-        file, _, test = name.partition("::")
-        if test in _ALONE.get(file, ()):
-            item.add_marker("alone")
-        if is_sanitized and (reason := _NOT_UNDER_A_SANITIZER.get(name)):
+        if reason := _NOT_UNDER_A_SANITIZER.get(name):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 

@@ -581,6 +581,7 @@ def hammer(seconds: float) -> dict[str, int]:
     return done
 
 
+@pytest.mark.race
 def test_access_while_another_thread_changes_the_arena_is_never_a_signal() -> None:
     program = """
         from test_arena_access import hammer

@@ -642,6 +642,7 @@ def interrupt_everywhere(name: str, exception: str) -> None:
     assert moment > 10
 
 
+@pytest.mark.race
 @pytest.mark.parametrize("exception", INTERRUPTIONS)
 @pytest.mark.parametrize("name", INTERRUPTED)
 def test_interrupted_call_allows_nothing_that_would_crash(name: str, exception: str) -> None:
@@ -666,6 +667,7 @@ def interrupt_into_arena() -> None:
     assert interruptions > 100
 
 
+@pytest.mark.race
 def test_interrupted_way_to_an_arena_leaves_a_mapping_of_one_size() -> None:
     program = """
         from test_arena_failures import interrupt_into_arena
@@ -698,6 +700,7 @@ def interrupt_remove() -> None:
     assert interruptions > 0
 
 
+@pytest.mark.race
 def test_interrupted_remove_tells_of_nothing_that_is_gone() -> None:
     program = """
         from test_arena_failures import interrupt_remove

@@ -298,6 +298,7 @@ class Striped:
         return time.perf_counter() - start
 
 
+@pytest.mark.alone
 @needs_mappings
 def test_calls_do_not_slow_down_with_the_number_of_segments() -> None:
     calls = [
@@ -323,6 +324,7 @@ def test_calls_do_not_slow_down_with_the_number_of_segments() -> None:
     os.close(fd)
 
 
+@pytest.mark.race
 @needs_mappings
 def test_twenty_thousand_segments_come_and_go() -> None:
     with process_unchanged():

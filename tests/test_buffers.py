@@ -760,6 +760,7 @@ def exports_while_others_change(kind: str) -> None:
     assert regions[0].live_views == 0
 
 
+@pytest.mark.race
 @pytest.mark.parametrize("region", ["mapping", "by range", "arena"])
 def test_export_in_threads_while_others_change_the_region_can_always_be_touched(
     region: str,
@@ -787,6 +788,7 @@ def exports_of_one_region_in_threads() -> None:
     assert not is_mapped(address, SIZE)
 
 
+@pytest.mark.race
 def test_exports_that_many_threads_take_of_one_region_are_all_counted_and_released() -> None:
     in_process(exports_of_one_region_in_threads, measured=False).succeeded()
 

@@ -38,6 +38,7 @@ def exchanged(count: int, *options: str) -> list[str]:
 # --- Nothing is lost ----------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_ring_of_two_processes_loses_none_of_a_million_and_is_3_times_as_fast_as_a_pipe() -> None:
     factors: list[float] = []
     for _ in range(3):  # what else the machine does is not the ring's fault
@@ -202,6 +203,7 @@ def test_ring_receiver_killed_ends_the_sender_with_a_typed_error_and_leaves_noth
         assert "sender ended with 1, receiver with -9" in errors
 
 
+@pytest.mark.alone
 def test_ring_both_killed_leaves_nothing_and_gives_all_memory_back() -> None:
     capacity = 1 << 22
     freed: list[int] = []

@@ -939,6 +939,7 @@ LONG_READS = {
 }
 
 
+@pytest.mark.race
 @pytest.mark.parametrize("read", LONG_READS.values(), ids=LONG_READS)
 def test_access_that_is_taken_away_under_a_later_handler_ends_a_long_call(
     read: str, known_file: KnownFile
@@ -1060,6 +1061,7 @@ def test_guard_holds_in_a_forked_child_and_its_faults_are_the_childs(
     assert run(program, known_file).succeeded() == ""
 
 
+@pytest.mark.race
 def test_fork_while_other_threads_meet_faults_hangs_nobody(
     known_file: KnownFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:

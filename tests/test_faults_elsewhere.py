@@ -206,6 +206,7 @@ def many(disk_path: Path) -> Iterator[list[MemoryMapping]]:
         yield mappings
 
 
+@pytest.mark.race
 @pytest.mark.parametrize("order", list(ORDERS))
 def test_a_thousand_guards_tell_their_faults_apart(order: str, many: list[MemoryMapping]) -> None:
     views = [mapping.view() for mapping in many]
@@ -261,6 +262,7 @@ def test_guard_that_is_left_guards_no_longer_and_the_others_do(
     assert in_process(leave_guards, known_file.path, order).succeeded() == "True\nTrue\n"
 
 
+@pytest.mark.alone
 def test_guard_costs_the_same_among_thousands() -> None:
     guards = [MemoryMapping.new(PAGE).fault_guard() for _ in range(10_000)]
 

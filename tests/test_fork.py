@@ -576,6 +576,7 @@ def forks_under_load() -> None:
     assert not load.unexpected, load.unexpected
 
 
+@pytest.mark.race
 def test_200_forks_while_threads_are_inside_calls_hang_nobody() -> None:
     in_process(forks_under_load)
 

@@ -86,6 +86,7 @@ def interrupt_constructor(name: str) -> None:
     assert interruptions > 0
 
 
+@pytest.mark.race
 @pytest.mark.parametrize("name", LONG)
 def test_interrupted_constructor_leaves_nothing(name: str) -> None:
     in_child(interrupt_constructor, name)
@@ -106,6 +107,7 @@ def interrupt_opening(path: str) -> None:
     assert interruptions > 100
 
 
+@pytest.mark.race
 def test_interrupted_opening_of_a_file_leaves_nothing(known_file: KnownFile) -> None:
     # Coverage takes locks of its own, which an interruption would leave locked.
     in_child(interrupt_opening, known_file.path, measured=False)
@@ -286,6 +288,7 @@ def interrupt_everywhere(kind: str, act_name: str) -> None:
     gc.enable()
 
 
+@pytest.mark.race
 @pytest.mark.parametrize(
     ("kind", "act"),
     [(kind, act) for kind in KINDS for act in ACTS if fits(act, kind)],
@@ -600,6 +603,7 @@ def signals_in_arena_changes() -> None:
     assert handled[0] > 100
 
 
+@pytest.mark.race
 def test_signal_handler_that_uses_an_arena_inside_its_change_is_survived() -> None:
     in_child(signals_in_arena_changes)
 
@@ -743,6 +747,7 @@ def everything_at_once(kind: str) -> None:
     assert turns[0] > 10
 
 
+@pytest.mark.race
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_at_once_in_threads_is_survived(kind: str) -> None:
     in_child(everything_at_once, kind)
@@ -805,6 +810,7 @@ def race_of_access_and_layout(kind: str) -> None:
     assert all(counts.values()), counts
 
 
+@pytest.mark.race
 @pytest.mark.parametrize("kind", ["mapping", "arena"])
 def test_access_that_races_with_a_change_of_layout_is_an_error_or_works(kind: str) -> None:
     in_child(race_of_access_and_layout, kind)
@@ -831,6 +837,7 @@ def test_layout_is_not_locked_while_an_index_waits_for_another_thread() -> None:
     assert not any(waited), waited
 
 
+@pytest.mark.race
 def test_shared_memory_closed_while_threads_use_it_never_hits_another_descriptor() -> None:
     memory = [SharedMemory.new("lifetime", PAGE)]
     others: list[int] = []

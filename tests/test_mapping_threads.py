@@ -109,11 +109,13 @@ def big_file(disk_path: Path) -> Iterator[MemoryMapping]:
         yield m
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("prompt_switches")
 def test_counting_goes_on_during_msync(big_file: MemoryMapping) -> None:
     assert best_share(lambda: big_file.populate(write=True), big_file.msync) >= GOES_ON
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("prompt_switches")
 @pytest.mark.parametrize("write", [False, True])
 def test_counting_goes_on_during_populate(write: bool) -> None:
@@ -126,6 +128,7 @@ def test_counting_goes_on_during_populate(write: bool) -> None:
     held[0].close()
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("prompt_switches")
 def test_counting_goes_on_during_one_long_advice() -> None:
     if not Advice.POPULATE_WRITE.is_supported():
@@ -164,6 +167,7 @@ LONG_CALLS: dict[str, Callable[[MemoryMapping, bytearray], object]] = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("prompt_switches")
 @pytest.mark.parametrize("name", LONG_CALLS)
 def test_counting_goes_on_during_a_long_call(name: str) -> None:
@@ -198,6 +202,7 @@ def seconds_on_used_memory(make: Callable[[int], object], size: int) -> float:
     return sorted(times)[4]
 
 
+@pytest.mark.alone
 def test_memory_for_a_long_slice_is_not_cleared_first() -> None:
     # Clearing takes as long as writing, and would hold the GIL.
     size = 16 * MIB
@@ -219,6 +224,7 @@ def test_a_long_slice_is_made_without_ctypes_too() -> None:
     assert child(program).succeeded() == ""
 
 
+@pytest.mark.race
 def test_map_and_close_100000_rounds_leave_nothing() -> None:
     MemoryMapping.new(PAGE).close()
     descriptors, mappings = open_descriptors(), len(vmas())
@@ -229,6 +235,7 @@ def test_map_and_close_100000_rounds_leave_nothing() -> None:
     assert abs(len(vmas()) - mappings) <= 3
 
 
+@pytest.mark.race
 def test_map_and_close_a_file_100000_rounds_leave_nothing(known_file: KnownFile) -> None:
     MemoryMapping.from_file(known_file.path).close()
     descriptors, mappings = open_descriptors(), len(vmas())
@@ -295,6 +302,7 @@ def _close_and_move_in(
         moved_in[0][0] = 7
 
 
+@pytest.mark.race
 def test_close_from_many_threads_at_once_unmaps_once() -> None:
     for _ in range(200):
         m = MemoryMapping.new(PAGE)
@@ -324,6 +332,7 @@ def _use_until_closed(m: MemoryMapping, number: int) -> None:
             m.protect(Protection.read_write(), number * PAGE, PAGE)
 
 
+@pytest.mark.race
 def test_use_while_another_thread_closes_works_or_is_a_closed_error() -> None:
     for _ in range(100):
         m = MemoryMapping.new(16 * PAGE)

@@ -451,6 +451,7 @@ def interrupt_anywhere(name: str) -> None:
                 interruptions += interrupted_after(seconds, use_again_and_again, error())
 
 
+@pytest.mark.race
 @pytest.mark.parametrize("name", SOONER_OR_LATER)
 def test_exception_of_a_signal_handler_comes_out_wherever_it_is_raised(name: str) -> None:
     program = """

@@ -272,6 +272,7 @@ def seal_while_it_is_received() -> None:
     assert rounds > 10
 
 
+@pytest.mark.race
 def test_from_fd_that_requires_seals_takes_the_length_that_is_sealed() -> None:
     in_process(seal_while_it_is_received).succeeded()
 
@@ -489,6 +490,7 @@ def configure_and_fork() -> None:
     os._exit(0)
 
 
+@pytest.mark.race
 def test_arena_made_by_logging_config_hangs_no_fork() -> None:
     in_process(configure_and_fork, measured=False).succeeded()
 
@@ -701,6 +703,7 @@ def call_beside_into_arena() -> None:
     run_for(1, make, use, use)
 
 
+@pytest.mark.race
 def test_call_beside_into_arena_works_or_is_a_closed_error() -> None:
     in_process(call_beside_into_arena, measured=False).succeeded()
 
@@ -746,6 +749,7 @@ def ask_a_range_map_while_it_changes() -> None:
     run_for(0.5, write, read, read)
 
 
+@pytest.mark.race
 def test_range_map_that_changes_is_read_without_a_gap() -> None:
     in_process(ask_a_range_map_while_it_changes, measured=False).succeeded()
 
@@ -828,6 +832,7 @@ def interrupt_guards() -> None:
     say(view[0])  # the end of the process, as of every view outside of a guard
 
 
+@pytest.mark.race
 def test_guard_whose_entry_or_exit_is_interrupted_is_left() -> None:
     ended = in_process(interrupt_guards, measured=False)
     assert (ended.output, ended.killed_by) == ("no guard is left\n", "SIGBUS"), ended.errors
@@ -1179,6 +1184,7 @@ def guards_at_the_limit_of_mappings() -> None:
     os._exit(0)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(
     MAX_MAP_COUNT > 1 << 18,
     reason=f"vm.max_map_count is {MAX_MAP_COUNT}: to use it up takes long",
@@ -1749,6 +1755,7 @@ def recover_while_threads_read(path: str) -> None:
     assert m[:] == content
 
 
+@pytest.mark.race
 def test_recover_while_threads_read_under_guards_is_survived(disk_path: Path) -> None:
     in_process(recover_while_threads_read, disk_path / "cut", measured=False).succeeded()
 

@@ -17,6 +17,7 @@ SEEDS: Final = [SEED + i for i in range(-(-STEPS // STEPS_OF_A_CHILD))] if STEPS
 done: list[int] = []
 
 
+@pytest.mark.race
 @pytest.mark.timeout(300)  # so long does a slow machine take that has another load as well
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_programs_keep_to_the_model_and_end_without_a_signal(

@@ -112,6 +112,7 @@ def test_range_map_gives_pieces_in_order() -> None:
     ]
 
 
+@pytest.mark.alone
 def test_range_map_finds_a_range_among_many_as_fast_as_among_few() -> None:
     def seconds(count: int) -> float:
         ranges = RangeMap(2 * count, 0)
@@ -128,6 +129,7 @@ def test_range_map_finds_a_range_among_many_as_fast_as_among_few() -> None:
     assert seconds(50_000) < 10 * seconds(500)  # in proportion it would be 100 times
 
 
+@pytest.mark.race
 def test_range_map_is_read_whole_while_another_thread_changes_it() -> None:
     ranges: RangeMap[object] = RangeMap(1000, "left")
     ranges.assign(600, 700, "middle")
@@ -176,6 +178,7 @@ def test_range_map_looks_anew_for_what_has_moved(monkeypatch: pytest.MonkeyPatch
     assert ranges.pieces(5, 6) == [(5, 6, "b")]
 
 
+@pytest.mark.race
 def test_range_map_is_read_while_a_finalizer_empties_it() -> None:
     program = """
         import gc, sys

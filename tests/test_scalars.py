@@ -233,6 +233,7 @@ UNLUCKY: list[tuple[Scalar[Any], Any]] = [
 ]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("scalar", "value"), UNLUCKY)
 def test_number_that_stands_for_a_failed_load_is_read_back_right(
     scalar: Scalar[Any], value: Any, mapping: MemoryMapping
@@ -248,6 +249,7 @@ def test_number_that_stands_for_a_failed_load_is_read_back_right(
     assert mapping.get_slice(0, 16).load(scalar, 8) == value
 
 
+@pytest.mark.race
 def test_edge_of_a_type_is_undisturbed_by_signal_handlers_that_fail() -> None:
     program = """
         import math, signal, time
@@ -282,6 +284,7 @@ def test_edge_of_a_type_is_undisturbed_by_signal_handlers_that_fail() -> None:
     assert child(program).succeeded() == "done\n"
 
 
+@pytest.mark.race
 def test_failed_load_is_undisturbed_by_signal_handlers_that_load() -> None:
     program = """
         import signal, time

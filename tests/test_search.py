@@ -296,6 +296,7 @@ WORST_CASES: dict[str, Callable[[int], tuple[bytes, bytes]]] = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("case", list(WORST_CASES))
 @pytest.mark.parametrize("search", ["find", "rfind"])
 def test_search_in_the_worst_case_takes_time_in_proportion_to_the_size(
@@ -316,6 +317,7 @@ def test_search_in_the_worst_case_takes_time_in_proportion_to_the_size(
     assert times[1] < 24 * (times[0] + 0.0005)
 
 
+@pytest.mark.race
 def test_search_in_what_another_process_changes_finds_what_stays() -> None:
     program = """
         import os, signal, time

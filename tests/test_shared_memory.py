@@ -569,6 +569,7 @@ def test_mappings_outlive_close_and_each_other(memory: SharedMemory) -> None:
     first.close()
 
 
+@pytest.mark.race
 def test_close_while_other_threads_use_it_never_meets_another_file() -> None:
     for _ in range(200):
         shared = SharedMemory.new("raced", PAGE)

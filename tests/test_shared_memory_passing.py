@@ -520,6 +520,7 @@ def shared_memory_in_use() -> int:
     raise AssertionError("/proc/meminfo does not say what is shared")
 
 
+@pytest.mark.alone
 def test_memory_of_a_killed_process_is_given_back() -> None:
     # Others on the machine use shared memory too, so a round that they disturb is repeated.
     program = """
