@@ -59,9 +59,9 @@ static char *map_elsewhere(size_t length, int prot, int flags, int fd, off_t fil
     if (mapped == MAP_FAILED) {
         munmap(start, room);
     } else {
-        if (place > start) munmap(start, (size_t)(place - start));
-        if (start + room > place + length)
-            munmap(place + length, (size_t)(start + room - place - length));
+        size_t before = (size_t)(place - start), behind = room - before - length;
+        if (before > 0) munmap(start, before);
+        if (behind > 0) munmap(place + length, behind);
     }
     errno = error;
     return mapped;
