@@ -1,4 +1,4 @@
-"""What is compiled: the module `mmapwrap._mman`, out of line and in cffi's API mode.
+"""What is compiled: the module `mmapwrap._core._mman`, out of line and in cffi's API mode.
 
 The functions are declared in csrc/declarations.h, which the compiler and cffi both read. The
 constants are named here and valued nowhere: `#define NAME ...` makes the compiler supply them.
@@ -33,7 +33,7 @@ ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "declarations.h").read_text())
 ffibuilder.cdef("\n".join(f"#define {name} ..." for name in CONSTANTS))
 ffibuilder.set_source(
-    "mmapwrap._mman",
+    "mmapwrap._core._mman",
     '#include "pages.h"',
     sources=[f"csrc/{path.name}" for path in sorted(CSRC.glob("*.c"))],
     include_dirs=["csrc"],

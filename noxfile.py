@@ -352,7 +352,7 @@ def sanitize(session: nox.Session) -> None:
     session.install("--no-deps", "--force-reinstall", str(make_wheel(session)))
     where = str(session.run("python", "-P", "-c", WHERE, silent=True, log=False))
     include, package = where.splitlines()
-    (installed,) = Path(package).parent.glob("_mman.*.so")
+    (installed,) = Path(package).parent.glob("_core/_mman.*.so")
     shutil.copyfile(make_sanitized(session, include), installed)
     runtime = session.run("gcc", "-print-file-name=libasan.so", silent=True, external=True)
     # Reports go to files, because a report of a child that a test lets crash would be lost. Also a

@@ -74,8 +74,8 @@ enum mmw_mode {
 
 /* What mmw_map does besides: reads all pages in; and maps only what the file has, if it has a length:
  * the rest of it where the size is 0. */
-enum mmw_mapping {
-    MMW_POPULATED = 1,
+enum mmw_map_option {
+    MMW_POPULATE = 1,
     MMW_IN_FILE = 2,
 };
 
@@ -84,7 +84,7 @@ enum mmw_mapping {
  * kernel maps them, or reads them in, a signal may come whose handler raises as the call returns. */
 mmw_pages *mmw_new(void);
 int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t align, int prot, int flags,
-                int fd, uint64_t file_offset, int mapping);
+                int fd, uint64_t file_offset, int options);
 int64_t mmw_borrow(mmw_pages *pages, uint64_t address, uint64_t size, int prot);
 void mmw_release(mmw_pages *pages);
 uint64_t mmw_address(mmw_pages *pages);

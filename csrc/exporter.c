@@ -84,7 +84,7 @@ static PyType_Slot export_slots[] = {
 };
 
 static PyType_Spec export_spec = {
-    .name = "mmapwrap._mman.Export",
+    .name = "mmapwrap._core._mman.Export",
     .basicsize = sizeof(export_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = export_slots,
@@ -114,7 +114,7 @@ static PyType_Slot exporter_slots[] = {
 };
 
 static PyType_Spec exporter_spec = {
-    .name = "mmapwrap._mman.Exporter",
+    .name = "mmapwrap._core._mman.Exporter",
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .slots = exporter_slots,
 };

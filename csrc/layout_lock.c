@@ -156,7 +156,7 @@ static PyType_Slot slots[] = {
 };
 
 static PyType_Spec spec = {
-    .name = "mmapwrap._mman.SequenceLock",
+    .name = "mmapwrap._core._mman.SequenceLock",
     .basicsize = sizeof(layout_lock),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .slots = slots,

@@ -150,12 +150,12 @@ int64_t mmw_leave_out_of_dumps(char *start, size_t length)
 mmw_pages *mmw_new(void) { return calloc(1, sizeof(mmw_pages)); }
 
 int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t align, int prot, int flags,
-                int fd, uint64_t file_offset, int mapping)
+                int fd, uint64_t file_offset, int options)
 {
     if (pages == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     uint64_t page = mmw_page_size;
     int64_t failure = 0;
-    if (fd >= 0) failure = measure_file(fd, file_offset, mapping & MMW_IN_FILE, &page, &size);
+    if (fd >= 0) failure = measure_file(fd, file_offset, options & MMW_IN_FILE, &page, &size);
     if (failure) return failure;
     uint64_t head = file_offset & (page - 1);
     if (align < page) align = page;
@@ -171,7 +171,7 @@ int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t alig
     pages->file_offset = file_offset;
     pages->prot = prot;
     failure = map_pages(pages, address == 0 ? 0 : address - head, align, prot, flags, fd,
-                        file_offset - head, mapping & MMW_POPULATED);
+                        file_offset - head, options & MMW_POPULATE);
     if (!failure) pages->base = pages->mapped + head;
     return failure;
 }

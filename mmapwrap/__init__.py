@@ -8,10 +8,10 @@ if sys.implementation.name != "cpython":
     raise ImportError(f"mmapwrap works on CPython only, and this is {sys.implementation.name}")
 
 try:
-    from mmapwrap._syscalls import page_size  # the one module that imports the compiled one
+    from mmapwrap._core.constants import page_size  # the first that imports the compiled module
 except ImportError as error:
     # In two words: a test takes every module that holds the whole name for one that imports it.
-    if (error.name or "").split("._") != ["mmapwrap", "mman"]:
+    if (error.name or "").split("._") != ["mmapwrap", "core", "mman"]:
         raise
     raise ImportError(
         f"{__path__[0]} holds the source of mmapwrap without its compiled module: install mmapwrap "
@@ -19,15 +19,16 @@ except ImportError as error:
         name=error.name,
     ) from None
 
-from mmapwrap._advice import Advice, DestructiveAdvice, SyncMode
 from mmapwrap._arena import MemoryMappingArena, Segment
+from mmapwrap._core.advice import Advice, DestructiveAdvice, SyncMode
+from mmapwrap._core.protection import Protection, Sharing
+from mmapwrap._core.seals import MemfdSeals
 from mmapwrap._external import ExternalMapping
 from mmapwrap._mapping import MemoryMapping
-from mmapwrap._protection import Protection, Sharing
 from mmapwrap._ranges import ByteRange, range_end
-from mmapwrap._region import MappedRegion
-from mmapwrap._residency import Residency
-from mmapwrap._scalars import (
+from mmapwrap._regions.region import MappedRegion
+from mmapwrap._regions.residency import Residency
+from mmapwrap._regions.scalars import (
     Scalar,
     be_f32,
     be_f64,
@@ -56,8 +57,8 @@ from mmapwrap._scalars import (
     u32,
     u64,
 )
-from mmapwrap._shared_memory import MemfdSeals, SharedMemory
-from mmapwrap._volatile import VolatileSlice
+from mmapwrap._regions.volatile import VolatileSlice
+from mmapwrap._shared_memory import SharedMemory
 from mmapwrap.errors import (
     AccessDeniedError,
     AddFdMappingUnsupportedError,

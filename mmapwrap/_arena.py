@@ -2,12 +2,12 @@
 
 import errno
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, SupportsIndex, final
+from typing import TYPE_CHECKING, Final, NamedTuple, SupportsIndex, final
 
 import attrs
 
-from mmapwrap import _syscalls
-from mmapwrap._arguments import (
+from mmapwrap._core import calls, changes, constants, descriptors, failures
+from mmapwrap._core.arguments import (
     Descriptor,
     as_descriptor,
     as_file_offset,
@@ -15,12 +15,13 @@ from mmapwrap._arguments import (
     as_protection,
     as_size,
 )
-from mmapwrap._new_pages import map_memory
-from mmapwrap._ownership import Pages
-from mmapwrap._protection import Protection, Sharing
-from mmapwrap._ranges import RangeMap
-from mmapwrap._region import MappedRegion
-from mmapwrap._region_base import region_of
+from mmapwrap._core.construction import NamedConstructors
+from mmapwrap._core.creation import map_memory
+from mmapwrap._core.pages import Pages
+from mmapwrap._core.protection import Protection, Sharing
+from mmapwrap._core.range_map import RangeMap
+from mmapwrap._regions.base import region_of
+from mmapwrap._regions.region import MappedRegion
 from mmapwrap.errors import NotPageAlignedError, OutOfMemoryError, ProtectionError, hinted
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
     from mmapwrap._mapping import MemoryMapping
 
-_ANONYMOUS_FLAGS: Final = _syscalls.MAP_SHARED | _syscalls.MAP_ANONYMOUS | _syscalls.MAP_NORESERVE
-_FILE_FLAGS: Final = _syscalls.MAP_SHARED | _syscalls.MAP_NORESERVE
+_ANONYMOUS_FLAGS: Final = constants.MAP_SHARED | constants.MAP_ANONYMOUS | constants.MAP_NORESERVE
+_FILE_FLAGS: Final = constants.MAP_SHARED | constants.MAP_NORESERVE
 _READ_WRITE: Final = Protection.read_write()
 
 
@@ -75,7 +76,7 @@ class _Source:
 
 
 @final
-class MemoryMappingArena(MappedRegion):
+class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMappingArena.new(size)"):
     """A range of addresses that holds memory and files at page offsets, and nothing elsewhere.
 
     What holds nothing costs no memory and allows no access: a read there is a ProtectionError.
@@ -85,12 +86,6 @@ class MemoryMappingArena(MappedRegion):
     __slots__ = ("_sources",)
 
     _sources: RangeMap[_Source | None]
-
-    def __init__(self) -> None:
-        raise TypeError("use MemoryMappingArena.new(size)")
-
-    def __init_subclass__(cls) -> NoReturn:
-        raise TypeError("MemoryMappingArena is final")
 
     @classmethod
     def new(cls, size: SupportsIndex) -> "MemoryMappingArena":
@@ -104,8 +99,8 @@ class MemoryMappingArena(MappedRegion):
             OutOfMemoryError: No room for it in the address space (RLIMIT_AS counts it).
         """
         pages = map_memory(size, Protection.none(), Sharing.PRIVATE)
-        pages.become_arena()
-        return cls._of(pages, None)
+        changes.become_arena(pages)
+        return _arena_of(pages, None)
 
     @classmethod
     def from_mapping(cls, mapping: "MemoryMapping") -> "MemoryMappingArena":
@@ -120,18 +115,6 @@ class MemoryMappingArena(MappedRegion):
         if (into_arena := getattr(mapping, "into_arena", None)) is None:
             raise TypeError(f"mapping must be a MemoryMapping, not {type(mapping).__name__}")
         arena: MemoryMappingArena = into_arena()
-        return arena
-
-    @classmethod
-    def holding(cls, pages: Pages) -> "MemoryMappingArena":
-        """Makes an arena of pages that are mapped; `MemoryMapping.into_arena` does."""
-        pages.become_arena()
-        return cls._of(pages, _Source(pages.file_offset))
-
-    @classmethod
-    def _of(cls, pages: Pages, source: _Source | None) -> "MemoryMappingArena":
-        arena = region_of(cls, pages)
-        arena._sources = RangeMap(pages.size, source)
         return arena
 
     # --- What it holds --------------------------------------------------------------------------
@@ -157,7 +140,7 @@ class MemoryMappingArena(MappedRegion):
             )
             for first, last, source in self._sources.pieces(0, pages.size)
             if source is not None
-            for start, end, bits in pages.ranges(first, last)
+            for start, end, bits in pages.access.ranges(first, last)
         )
 
     def add_anon(self, offset: SupportsIndex, size: SupportsIndex) -> None:
@@ -274,10 +257,10 @@ class MemoryMappingArena(MappedRegion):
         page_size = pages.page_size
         if offset % page_size:
             raise NotPageAlignedError(offset, page_size)
-        start, end = pages.span(offset, size)
+        start, end = pages.checked_range(offset, size)
         end = -(-end // page_size) * page_size
         pages.require_whole_pages(start, end)
-        pages.refuse_views(start, end, 0)
+        pages.views.refuse(start, end, 0)
         return start, end
 
     def _protect(self, pages: Pages, prot: Protection, start: int, end: int) -> None:
@@ -287,21 +270,21 @@ class MemoryMappingArena(MappedRegion):
 
     def _remove(self, pages: Pages, offset: int, size: int) -> None:
         start, end = self._range(pages, offset, size)
-        reserve = partial(_syscalls.reserve, pages.handle, start, end - start)
+        reserve = partial(calls.reserve, pages.handle, start, end - start)
         self._replace(pages, start, end, 0, None, reserve, pages.page_size)
 
     def _map_over(self, pages: Pages, offset: int, size: int, placement: _Placement) -> None:
-        page_size = max(_syscalls.file_page_size(placement.fd), pages.page_size)
+        page_size = max(descriptors.file_page_size(placement.fd), pages.page_size)
         if placement.file_offset % page_size:
             raise NotPageAlignedError(placement.file_offset, page_size)
         start, end = self._range(pages, offset, size)
         if (end - start) % page_size:
             raise NotPageAlignedError(size, page_size)
-        lead_in = _syscalls.address(pages.handle) % page_size
+        lead_in = calls.address(pages.handle) % page_size
         if (start + lead_in) % page_size:
             raise NotPageAlignedError(start, page_size, lead_in)
         replaces = any(source for _, _, source in self._sources.pieces(start, end))
-        place = partial(_syscalls.place, pages.handle, start, end - start, (*placement, replaces))
+        place = partial(calls.place, pages.handle, start, end - start, (*placement, replaces))
         source = _Source(None if placement.fd < 0 else placement.file_offset - start)
         self._replace(pages, start, end, placement.bits, source, place, page_size)
 
@@ -323,14 +306,14 @@ class MemoryMappingArena(MappedRegion):
         before = self._sources.pieces(start, end)
         self._sources.assign(start, end, None)
         try:
-            result = pages.change(start, end, bits, act)
+            result = changes.change_access(pages, start, end, bits, act)
         except BaseException:
-            pages.forbid(start, end)
+            pages.access.set_none(pages.size, start, end)
             raise
         if result >= 0:
-            pages.note_new_mapping(start, end, page_size)
+            changes.note_new_mapping(pages, start, end, page_size)
             self._sources.assign(start, end, source)
-        elif result == -_syscalls.REFUSED_LOST:
+        elif result == -failures.Refusal.CONTENT_LOST:
             raise hinted(
                 OutOfMemoryError(errno.ENOMEM, "mremap"),
                 f"the kernel unmapped the {end - start} bytes at offset {start} before it refused; "
@@ -360,3 +343,15 @@ class MemoryMappingArena(MappedRegion):
         start, count = as_integer(offset, "offset"), as_size(size)
         pages = self._open_pages()
         pages.exclusively(self._map_over, pages, start, count, placement)
+
+
+def _arena_of(pages: Pages, source: _Source | None) -> MemoryMappingArena:
+    arena = region_of(MemoryMappingArena, pages)
+    arena._sources = RangeMap(pages.size, source)  # pyright: ignore[reportPrivateUsage]
+    return arena
+
+
+def arena_holding(pages: Pages) -> MemoryMappingArena:
+    """Make an arena of pages that hold a mapping; exclusively."""
+    changes.become_arena(pages)
+    return _arena_of(pages, _Source(pages.file_offset))

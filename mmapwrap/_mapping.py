@@ -2,11 +2,11 @@
 
 import errno
 import os
-from typing import Final, NoReturn, SupportsIndex, final
+from typing import Final, SupportsIndex, final
 
-from mmapwrap import _ownership, _syscalls
-from mmapwrap._arena import MemoryMappingArena
-from mmapwrap._arguments import (
+from mmapwrap._arena import MemoryMappingArena, arena_holding
+from mmapwrap._core import calls, constants, descriptors, failures
+from mmapwrap._core.arguments import (
     Descriptor,
     Path,
     as_descriptor,
@@ -14,17 +14,18 @@ from mmapwrap._arguments import (
     as_protection,
     as_size,
 )
-from mmapwrap._new_pages import (
+from mmapwrap._core.construction import NamedConstructors
+from mmapwrap._core.creation import (
     map_file,
     map_file_at,
     map_file_range,
     map_memory,
     map_memory_at,
 )
-from mmapwrap._ownership import Pages
-from mmapwrap._protection import Protection, Sharing
-from mmapwrap._region import MappedRegion
-from mmapwrap._region_base import region_of
+from mmapwrap._core.pages import CLOSED_PAGES, Pages
+from mmapwrap._core.protection import Protection, Sharing
+from mmapwrap._regions.base import region_of
+from mmapwrap._regions.region import MappedRegion
 from mmapwrap.errors import (
     InvalidArgumentError,
     UnsupportedByKernelError,
@@ -33,7 +34,7 @@ from mmapwrap.errors import (
 _READ: Final = Protection.read()
 _READ_WRITE: Final = Protection.read_write()
 _PATH: Final = (str, bytes, os.PathLike)
-_FIXED: Final = _syscalls.MAP_FIXED_NOREPLACE
+_FIXED: Final = constants.MAP_FIXED_NOREPLACE
 
 
 def _as_name(name: object) -> bytes:
@@ -48,9 +49,9 @@ def _as_name(name: object) -> bytes:
 
 
 def _name(pages: Pages, name: bytes) -> None:
-    failure = _syscalls.call_failure(-_syscalls.name_pages(pages.handle, name))
+    failure = failures.call_failure(-calls.name_pages(pages.handle, name))
     if failure is not None:  # pragma: no branch  # most kernels are built without names
-        _syscalls.unmap(pages.handle)
+        calls.unmap(pages.handle)
         try:
             if failure.errno in (errno.EINVAL, errno.EBADF):
                 raise UnsupportedByKernelError("PR_SET_VMA_ANON_NAME") from failure
@@ -60,7 +61,12 @@ def _name(pages: Pages, name: bytes) -> None:
 
 
 @final
-class MemoryMapping(MappedRegion):
+class MemoryMapping(
+    NamedConstructors,
+    MappedRegion,
+    made_by="a constructor by name, such as MemoryMapping.from_file(path) or "
+    "MemoryMapping.anonymous(size)",
+):
     """Memory or a range of a file, mapped; unmapped when nobody needs it. mmap(2).
 
     Every mapping is left out of core dumps (MADV_DONTDUMP). None of them keeps a descriptor.
@@ -86,15 +92,6 @@ class MemoryMapping(MappedRegion):
     """
 
     __slots__ = ()
-
-    def __init__(self, *_: object, **__: object) -> None:
-        raise TypeError(
-            "use a constructor by name, such as MemoryMapping.from_file(path) or "
-            "MemoryMapping.anonymous(size)"
-        )
-
-    def __init_subclass__(cls) -> NoReturn:
-        raise TypeError("MemoryMapping is final")
 
     # --- Constructors -----------------------------------------------------------------------------
 
@@ -251,7 +248,7 @@ class MemoryMapping(MappedRegion):
             InvalidArgumentError: The name cannot be one.
         """
         label = None if name is None else _as_name(name)
-        flags = _syscalls.MAP_ANONYMOUS | (0 if reserve else _syscalls.MAP_NORESERVE)
+        flags = constants.MAP_ANONYMOUS | (0 if reserve else constants.MAP_NORESERVE)
         pages = map_memory(size, prot, sharing, align=align, populate=populate, flags=flags)
         if label is not None:
             _name(pages, label)
@@ -293,7 +290,7 @@ class MemoryMapping(MappedRegion):
         if type(file) is int or not isinstance(file, _PATH):
             fd = as_descriptor(file)
             if prot is None:
-                prot = _READ if _syscalls.access_mode(fd) == os.O_RDONLY else _READ_WRITE
+                prot = _READ if descriptors.access_mode(fd) == os.O_RDONLY else _READ_WRITE
             return region_of(
                 cls, map_file_range(fd, size, start, prot, sharing, align=align, populate=populate)
             )
@@ -302,7 +299,7 @@ class MemoryMapping(MappedRegion):
         is_changed = as_protection(prot).writable and sharing is not Sharing.PRIVATE
         # A wrong number is one before the file is opened.
         length = None if size is None else as_size(size)
-        fd, owner = _syscalls.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
+        fd, owner = descriptors.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
         try:
             return region_of(
                 cls,
@@ -311,7 +308,7 @@ class MemoryMapping(MappedRegion):
                 ),
             )
         finally:
-            _syscalls.close_file(owner)
+            descriptors.close_file(owner)
 
     # --- What was mapped --------------------------------------------------------------------------
 
@@ -319,7 +316,7 @@ class MemoryMapping(MappedRegion):
     def prot(self) -> Protection:
         """What every byte of the mapping allows."""
         pages = self._open_pages()
-        return Protection.from_bits(pages.allowed(0, pages.size))
+        return Protection.from_bits(pages.access.allowed(0, pages.size))
 
     @property
     def sharing(self) -> Sharing:
@@ -343,6 +340,6 @@ class MemoryMapping(MappedRegion):
         return self._open_pages().exclusively(self._become_arena)
 
     def _become_arena(self) -> MemoryMappingArena:
-        arena = MemoryMappingArena.holding(self._open_pages())
-        self._pages = _ownership.CLOSED
+        arena = arena_holding(self._open_pages())
+        self._pages = CLOSED_PAGES
         return arena

@@ -1,20 +1,21 @@
 """SharedMemory: memory with a descriptor and no name, passed from process to process."""
 
-import enum
 import errno
 import os
 import stat
 from collections import deque
 from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, TypeAlias, final
+from typing import TYPE_CHECKING, Final, Protocol, SupportsIndex, TypeAlias, final
 
-from mmapwrap import _syscalls
-from mmapwrap._arguments import Descriptor, as_descriptor, as_file_offset, as_size
+from mmapwrap._core import constants, descriptors
+from mmapwrap._core.arguments import Descriptor, as_descriptor, as_file_offset, as_size
+from mmapwrap._core.construction import NamedConstructors
+from mmapwrap._core.creation import map_file_range
+from mmapwrap._core.protection import Protection, Sharing
+from mmapwrap._core.seals import MemfdSeals
 from mmapwrap._mapping import MemoryMapping
-from mmapwrap._new_pages import map_file_range
-from mmapwrap._protection import Protection, Sharing
-from mmapwrap._region_base import region_of
+from mmapwrap._regions.base import region_of
 from mmapwrap.errors import (
     ClosedMappingError,
     InvalidArgumentError,
@@ -32,23 +33,6 @@ _READ_WRITE: Final = Protection.read_write()
 _LONGEST_NAME: Final = 249
 
 
-class MemfdSeals(enum.IntFlag):
-    """What nobody may do to a memfd any more; a seal is never taken off. F_SEAL_* of fcntl(2)."""
-
-    SEAL = _syscalls.F_SEAL_SEAL
-    """Add seals."""
-    SHRINK = _syscalls.F_SEAL_SHRINK
-    """Make it smaller: who maps it need fear no SIGBUS."""
-    GROW = _syscalls.F_SEAL_GROW
-    """Make it larger."""
-    WRITE = _syscalls.F_SEAL_WRITE
-    """Write to it; cannot be added while a writable shared mapping exists."""
-    FUTURE_WRITE = _syscalls.F_SEAL_FUTURE_WRITE
-    """Write to it but through the writable mappings that exist. Linux 5.1."""
-    EXEC = _syscalls.F_SEAL_EXEC
-    """Change whether it can be executed. Linux 6.3."""
-
-
 NO_SEALS: Final = MemfdSeals(0)
 
 
@@ -59,7 +43,7 @@ class _Duplicate(Protocol):
 
 
 @final
-class SharedMemory:
+class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size) or from_fd(fd)"):
     """Memory that processes share by passing its descriptor; it goes when the last holder goes.
 
     It has no name in any file system, so nothing is left behind however a process ends. It passes
@@ -70,22 +54,9 @@ class SharedMemory:
 
     __slots__ = ("__weakref__", "_descriptor", "_name", "_size")
 
-    _descriptor: "_syscalls.OwnedDescriptor | None"
+    _descriptor: "descriptors.OwnedDescriptor | None"
     _name: str
     _size: int
-
-    def __init__(self) -> None:
-        raise TypeError("use SharedMemory.new(debug_name, size) or from_fd(fd)")
-
-    def __init_subclass__(cls) -> NoReturn:
-        raise TypeError("SharedMemory is final")
-
-    @classmethod
-    def owning(cls, descriptor: _syscalls.OwnedDescriptor, size: int, name: str) -> "SharedMemory":
-        """Takes over a descriptor that has been checked."""
-        memory = cls.__new__(cls)
-        memory._descriptor, memory._size, memory._name = descriptor, size, name
-        return memory
 
     @classmethod
     def new(cls, debug_name: str, size: SupportsIndex, *, allocate: bool = False) -> "SharedMemory":
@@ -114,13 +85,13 @@ class SharedMemory:
                 f"debug_name has {len(name)} bytes: at most {_LONGEST_NAME} and no NUL are allowed"
             )
         length = as_size(size)
-        if length > _syscalls.LARGEST_FILE_OFFSET:
+        if length > constants.LARGEST_FILE_OFFSET:
             raise InvalidArgumentError(f"size {length} is past 2**63 - 1")
         # fallocate(2) of a memfd knows no limit: it would go on until processes are killed.
         if allocate and length > _available_memory():
             raise system_call_error(errno.ENOSPC, "fallocate")
-        descriptor = _syscalls.create_memfd(name, length, allocate=bool(allocate))
-        return cls.owning(descriptor, length, debug_name)
+        descriptor = descriptors.create_memfd(name, length, allocate=bool(allocate))
+        return _memory_of(descriptor, length, debug_name)
 
     @classmethod
     def from_fd(
@@ -147,36 +118,7 @@ class SharedMemory:
         """
         wanted = None if size is None else as_size(size)
         required = _as_seals(required_seals, "required_seals")
-        return cls._holding(_syscalls.duplicate(as_descriptor(fd)), wanted, required)
-
-    @classmethod
-    def _holding(
-        cls, descriptor: _syscalls.OwnedDescriptor, size: int | None, required: MemfdSeals
-    ) -> "SharedMemory":
-        """Check a descriptor and take it over.
-
-        The seals come first: a sender may change the length until it is sealed, and what is sealed
-        against it stays as it is.
-        """
-        fd, owner = descriptor
-        try:
-            length = cls._checked_length(fd, size, required)
-        except BaseException:
-            _syscalls.close_file(owner)  # now, not when the error goes, whose frames hold it
-            raise
-        return cls.owning(descriptor, length, _name_of(fd))
-
-    @staticmethod
-    def _checked_length(fd: int, size: int | None, required: MemfdSeals) -> int:
-        if not stat.S_ISREG(_syscalls.file_status(fd).mode):
-            raise system_call_error(errno.ENODEV, "mmap")
-        if required:
-            _require_seals(fd, required)
-        file_size = _syscalls.file_status(fd).size
-        length = file_size if size is None else size
-        if not 0 < length <= file_size:
-            raise PastEndOfFileError(0, length, file_size)
-        return length
+        return _checked_memory_of(descriptors.duplicate(as_descriptor(fd)), wanted, required)
 
     @classmethod
     def from_file(cls, file: Descriptor) -> "SharedMemory":
@@ -194,7 +136,7 @@ class SharedMemory:
             TooManyFilesError: RLIMIT_NOFILE is reached.
         """
         fd, _owner = self._open_descriptor()
-        return self.owning(_syscalls.duplicate(fd), self._size, self._name)
+        return _memory_of(descriptors.duplicate(fd), self._size, self._name)
 
     # --- What it is -----------------------------------------------------------------------------
 
@@ -249,7 +191,7 @@ class SharedMemory:
         token = os.getpid(), next(_passed)
         return _received, (reduction.DupFd(fd), self._size, self._name, token)
 
-    def _open_descriptor(self) -> _syscalls.OwnedDescriptor:
+    def _open_descriptor(self) -> descriptors.OwnedDescriptor:
         descriptor = self._descriptor
         if descriptor is None:
             raise ClosedMappingError
@@ -265,7 +207,7 @@ class SharedMemory:
             InvalidSystemCallError: It is no memfd.
         """
         fd, _owner = self._open_descriptor()
-        return MemfdSeals(_syscalls.get_seals(fd))
+        return MemfdSeals(descriptors.get_seals(fd))
 
     def add_seals(self, seals: MemfdSeals) -> None:
         """Adds seals, for every holder and for ever. fcntl(F_ADD_SEALS).
@@ -281,9 +223,9 @@ class SharedMemory:
             TypeError: `seals` is not of MemfdSeals.
         """
         fd, _owner = self._open_descriptor()
-        if not 0 <= _as_seals(seals) <= _syscalls.LARGEST_ARGUMENT:
+        if not 0 <= _as_seals(seals) <= constants.LARGEST_INT:
             raise system_call_error(errno.EINVAL, "fcntl")
-        _syscalls.add_seals(fd, seals)
+        descriptors.add_seals(fd, seals)
 
     def map(
         self,
@@ -313,6 +255,43 @@ class SharedMemory:
         return region_of(MemoryMapping, pages)
 
 
+def _memory_of(descriptor: descriptors.OwnedDescriptor, size: int, name: str) -> SharedMemory:
+    """Make the object of a descriptor that has been checked."""
+    memory = object.__new__(SharedMemory)
+    memory._descriptor, memory._size = descriptor, size  # pyright: ignore[reportPrivateUsage]
+    memory._name = name  # pyright: ignore[reportPrivateUsage]
+    return memory
+
+
+def _checked_memory_of(
+    descriptor: descriptors.OwnedDescriptor, size: int | None, required: MemfdSeals
+) -> SharedMemory:
+    """Check a descriptor and take it over.
+
+    The seals come first: a sender may change the length until it is sealed, and a length that is
+    sealed stays as it is.
+    """
+    fd, owner = descriptor
+    try:
+        length = _checked_length(fd, size, required)
+    except BaseException:
+        descriptors.close_file(owner)  # now, not when the error goes, whose frames hold it
+        raise
+    return _memory_of(descriptor, length, _name_of(fd))
+
+
+def _checked_length(fd: int, size: int | None, required: MemfdSeals) -> int:
+    if not stat.S_ISREG(descriptors.file_status(fd).mode):
+        raise system_call_error(errno.ENODEV, "mmap")
+    if required:
+        _require_seals(fd, required)
+    file_size = descriptors.file_status(fd).size
+    length = file_size if size is None else size
+    if not 0 < length <= file_size:
+        raise PastEndOfFileError(0, length, file_size)
+    return length
+
+
 _Token: TypeAlias = tuple[int, int]
 """One passing of shared memory: the process that passes it, and a number that it counts."""
 
@@ -325,9 +304,9 @@ def _received(descriptor: "_Duplicate", size: int, name: str, token: _Token) -> 
     if token in _loaded:
         raise InvalidArgumentError("this pickle of a SharedMemory was loaded before: pickle anew")
     _loaded.append(token)
-    owned = _syscalls.own_descriptor(descriptor.detach)
-    _syscalls.close_on_exec(owned[0])  # as every descriptor that Python makes
-    memory = SharedMemory._holding(owned, size, NO_SEALS)  # pyright: ignore[reportPrivateUsage]
+    owned = descriptors.own_descriptor(descriptor.detach)
+    descriptors.close_on_exec(owned[0])  # as every descriptor that Python makes
+    memory = _checked_memory_of(owned, size, NO_SEALS)
     memory._name = name  # pyright: ignore[reportPrivateUsage]
     return memory
 
@@ -349,18 +328,18 @@ def _as_seals(seals: MemfdSeals, name: str = "seals") -> MemfdSeals:
 
 def _available_memory() -> int:
     """The bytes that the kernel could still give away without ending a process."""
-    fields = dict(line.split(b":", 1) for line in _syscalls.lines_of("/proc/meminfo"))
+    fields = dict(line.split(b":", 1) for line in descriptors.lines_of("/proc/meminfo"))
     return sum(int(fields[name].split()[0]) for name in (b"MemAvailable", b"SwapFree")) * 1024
 
 
 def _require_seals(fd: int, required: MemfdSeals) -> None:
-    actual = MemfdSeals(_syscalls.get_seals_if_any(fd))
+    actual = MemfdSeals(descriptors.get_seals_if_any(fd))
     if int(required) & ~int(actual):  # also of bits that no seal has
         raise MissingSealsError(required, actual)
 
 
 def _name_of(fd: int) -> str:
-    target = _syscalls.link_target(f"/proc/self/fd/{fd}")
+    target = descriptors.link_target(f"/proc/self/fd/{fd}")
     if target is None:
         return ""  # without /proc nobody knows the name, which is only for people
     return os.fsdecode(target).removeprefix("/memfd:").removesuffix(" (deleted)")

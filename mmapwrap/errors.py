@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mmapwrap._protection import Protection
-    from mmapwrap._shared_memory import MemfdSeals
+    from mmapwrap._core.protection import Protection
+    from mmapwrap._core.seals import MemfdSeals
 
 __all__ = [
     "AccessDeniedError",

@@ -2,14 +2,14 @@
 
 from typing import SupportsIndex
 
-from mmapwrap import _syscalls
-from mmapwrap._arguments import Descriptor, as_address, as_protection, as_size
+from mmapwrap._core import calls, constants
+from mmapwrap._core.arguments import Descriptor, as_address, as_protection, as_size
+from mmapwrap._core.creation import map_file_at, map_memory_at
+from mmapwrap._core.pages import Pages
+from mmapwrap._core.protection import Protection, Sharing
 from mmapwrap._external import ExternalMapping
 from mmapwrap._mapping import MemoryMapping
-from mmapwrap._new_pages import map_file_at, map_memory_at
-from mmapwrap._ownership import Pages
-from mmapwrap._protection import Protection, Sharing
-from mmapwrap._region_base import region_of
+from mmapwrap._regions.base import region_of
 
 __all__ = [
     "from_descriptor_offset_protection_fixed",
@@ -36,7 +36,7 @@ def new_protection_fixed(
         memory, other mappings. The caller knows that nobody does, and that no other owner will
         unmap the range.
     """
-    return region_of(MemoryMapping, map_memory_at(addr, size, prot, _syscalls.MAP_FIXED))
+    return region_of(MemoryMapping, map_memory_at(addr, size, prot, constants.MAP_FIXED))
 
 
 def from_descriptor_offset_protection_fixed(
@@ -62,7 +62,7 @@ def from_descriptor_offset_protection_fixed(
     Safety:
         As for `new_protection_fixed`.
     """
-    pages = map_file_at(addr, fd, size, offset, prot, _syscalls.MAP_FIXED)
+    pages = map_file_at(addr, fd, size, offset, prot, constants.MAP_FIXED)
     return region_of(MemoryMapping, pages)
 
 
@@ -93,5 +93,5 @@ def from_raw_parts(
     length = as_size(size)
     address = as_address(addr, length)
     bits = as_protection(prot).bits
-    handle = _syscalls.borrow_pages(address, length, bits, owner)
-    return region_of(ExternalMapping, Pages.of(handle, bits, Sharing.SHARED))
+    handle = calls.borrow_pages(address, length, bits, owner)
+    return region_of(ExternalMapping, Pages(handle, bits, Sharing.SHARED))

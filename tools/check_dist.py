@@ -109,7 +109,7 @@ def check_wheel(tree: Path, wheel: Path) -> Iterator[str]:
     name, version, _, tags = parse_wheel_filename(wheel.name)
     info = f"{name}-{version}.dist-info/"
     suffix = EXACT_SUFFIX if FREE_THREADED else ".abi3.so"
-    made = [f"mmapwrap/_mman{suffix}", *(info + each for each in DIST_INFO)]
+    made = [f"mmapwrap/_core/_mman{suffix}", *(info + each for each in DIST_INFO)]
     package = {path: data for path, data in read_tree(tree).items() if path.startswith("mmapwrap/")}
     yield from differences(package | dict.fromkeys(made), found)
     yield from metadata_differences(found[info + "METADATA"], tree)

@@ -3,16 +3,19 @@
 import abc
 from typing import SupportsIndex
 
-from mmapwrap._arguments import Descriptor
-from mmapwrap._content import ContentRegion
-from mmapwrap._paging import PagedRegion
-from mmapwrap._protection import Protection
-from mmapwrap._search import SearchableRegion
-from mmapwrap._typed import TypedRegion
+from mmapwrap._core.arguments import Descriptor
+from mmapwrap._core.protection import Protection
+from mmapwrap._regions.advising import AdvisedRegion
+from mmapwrap._regions.content import ContentRegion
+from mmapwrap._regions.numbers import TypedRegion
+from mmapwrap._regions.residence import ResidentRegion
+from mmapwrap._regions.search import SearchableRegion
 from mmapwrap.errors import AddFdMappingUnsupportedError, RemoveMappingUnsupportedError
 
 
-class MappedRegion(ContentRegion, TypedRegion, SearchableRegion, PagedRegion, abc.ABC):
+class MappedRegion(
+    ContentRegion, TypedRegion, SearchableRegion, AdvisedRegion, ResidentRegion, abc.ABC
+):
     """A range of mapped memory.
 
     Offsets and counts are bytes from the region's start. A count of None means up to its end.

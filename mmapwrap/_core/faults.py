@@ -2,43 +2,41 @@
 
 import errno
 
-from mmapwrap import _mapped_file, _syscalls
+from mmapwrap._core import calls, failures, mapped_files
 from mmapwrap.errors import MappingFaultError
 
 
 def fault_error(
-    handle: _syscalls.Handle, start: int | None = None, count: int = 0, fault: int = 0
+    handle: calls.Handle, start: int | None = None, count: int = 0, fault: int = 0
 ) -> MappingFaultError:
     """The error of a call on a range that met a missing page at offset `fault`.
 
     Without them: of a region in which a guard has replaced pages by zeros.
     """
     if start is None:
-        offset = _syscalls.fault_offset(handle)
-        address = _syscalls.fault_address(handle)
+        offset = calls.fault_offset(handle)
+        address = calls.fault_address(handle)
         # The file may have grown since: then nobody knows any more why the pages were missing.
-        return MappingFaultError(
-            offset, _syscalls.fault_pages(handle), _reason(address, is_met=False)
-        )
+        return MappingFaultError(offset, calls.fault_pages(handle), _reason(address, is_met=False))
     # A copy between two ranges of one region may have met a page of the other range.
     offset = first_missing(handle, start, fault) if start <= fault < start + count else fault
-    return MappingFaultError(offset, 1, _reason(_syscalls.address(handle) + offset))
+    return MappingFaultError(offset, 1, _reason(calls.address(handle) + offset))
 
 
-def first_missing(handle: _syscalls.Handle, start: int, fault: int) -> int:
+def first_missing(handle: calls.Handle, start: int, fault: int) -> int:
     """The first page that cannot be read in of those from an offset to one that cannot.
 
     A copy need not run from front to back. Where a file has ended, all pages behind its end are
     missing, so the first is found by bisection.
     """
-    page_size = _syscalls.page_size_of(handle)
-    head = _syscalls.address(handle) % page_size
+    page_size = calls.page_size_of(handle)
+    head = calls.address(handle) % page_size
     low, high = (head + start) // page_size, (head + fault) // page_size
     while low < high:
         middle = (low + high) // 2
         offset = max(middle * page_size - head, 0)
-        result = _syscalls.read_byte(handle, offset)
-        if result < 0 and _syscalls.fault_in(-result):
+        result = calls.read_byte(handle, offset)
+        if result < 0 and failures.fault_in(-result):
             high = middle
         else:
             low = middle + 1
@@ -50,7 +48,7 @@ def _reason(address: int, *, is_met: bool = True) -> str | None:
 
     `is_met`: the page is missing now. One that a guard has replaced may be there again.
     """
-    file = _mapped_file.file_at(address) if address else None
+    file = mapped_files.file_at(address) if address else None
     if file is None:
         return None
     position = file.file_offset + address - file.start
@@ -64,16 +62,16 @@ def _reason(address: int, *, is_met: bool = True) -> str | None:
     return "its memory or disk has failed" if is_met else None
 
 
-def missing_in(handle: _syscalls.Handle, start: int, size: int, *, write: bool) -> int | None:
+def missing_in(handle: calls.Handle, start: int, size: int, *, write: bool) -> int | None:
     """The first page of a range that cannot be populated; None where all can."""
-    page_size = _syscalls.page_size_of(handle)
-    origin = start - (_syscalls.address(handle) + start) % page_size
+    page_size = calls.page_size_of(handle)
+    origin = start - (calls.address(handle) + start) % page_size
     # That may be before the region, where the region starts inside the page.
 
     def is_missing(first: int, last: int) -> bool:
         begin = max(origin + first * page_size, start)
         end = min(origin + last * page_size, start + size)
-        error = _syscalls.call_failure(-_syscalls.populate(handle, begin, end - begin, write))
+        error = failures.call_failure(-calls.populate(handle, begin, end - begin, write))
         return error is not None and error.errno == errno.EFAULT
 
     low, high = 0, -(-(start + size - origin) // page_size)

@@ -1,11 +1,14 @@
 """VolatileSlice: a range of memory that others change while it is looked at."""
 
-from typing import TYPE_CHECKING, NoReturn, SupportsIndex, TypeVar, final
+from typing import TYPE_CHECKING, Final, SupportsIndex, TypeVar, final
 
-from mmapwrap import _syscalls, _transfers
-from mmapwrap._arguments import Descriptor, ReadableBuffer, WritableBuffer, as_byte, as_integer
-from mmapwrap._ownership import READ, WRITE, Pages
-from mmapwrap._scalars import Scalar, not_a_scalar
+from mmapwrap._core import buffers, calls, constants, failures
+from mmapwrap._core.arguments import Descriptor, ReadableBuffer, WritableBuffer, as_byte, as_integer
+from mmapwrap._core.constants import PROT_READ, PROT_WRITE
+from mmapwrap._core.construction import NamedConstructors
+from mmapwrap._core.pages import Pages
+from mmapwrap._regions import transfers
+from mmapwrap._regions.scalars import Scalar, not_a_scalar
 from mmapwrap.errors import BadAddressError, VolatileOutOfBoundsError, VolatileOverflowError
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ def volatile_end(offset: int, count: int, size: int) -> int:
     end = offset + count
     if offset < 0 or count < 0:
         raise _out_of_bounds(min(offset, end), offset, count, size)
-    if end >= _syscalls.ADDRESS_SPACE:
+    if end >= constants.ADDRESS_SPACE:
         raise VolatileOverflowError(offset, count)
     if end > size:
         raise _out_of_bounds(end, offset, count, size)
@@ -38,7 +41,7 @@ def _out_of_bounds(addr: int, offset: int, count: int, size: int) -> VolatileOut
 
 
 @final
-class VolatileSlice:
+class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
     """A range of a region, for memory that a device, another thread or process changes meanwhile.
 
     Nothing of it is cached between calls; `load` and `store` are exactly one access of their width.
@@ -53,25 +56,12 @@ class VolatileSlice:
     _range: tuple[int, int]
     """The first byte in the region, and how many: one value, for another thread may change it."""
 
-    def __init__(self) -> None:
-        raise TypeError("a VolatileSlice is made by get_slice() of a region")
-
-    def __init_subclass__(cls) -> NoReturn:
-        raise TypeError("VolatileSlice is final")
-
-    @classmethod
-    def of(cls, pages: Pages, start: int, size: int) -> "VolatileSlice":
-        """Makes a slice of a range that has been checked; regions do."""
-        made = cls.__new__(cls)
-        made._pages, made._range = pages, (start, size)
-        return made
-
     # --- Place and size -------------------------------------------------------------------------
 
     @property
     def address(self) -> int:
         """The address of the first byte."""
-        return _syscalls.address(self._pages.handle) + self._range[0]
+        return calls.address(self._pages.handle) + self._range[0]
 
     @property
     def size(self) -> int:
@@ -83,7 +73,7 @@ class VolatileSlice:
 
     def __repr__(self) -> str:
         start, size = self._range
-        address = _syscalls.address(self._pages.handle) + start
+        address = calls.address(self._pages.handle) + start
         return f"<VolatileSlice of {size} bytes at {address:#x}>"
 
     def __eq__(self, other: object) -> bool:
@@ -92,7 +82,7 @@ class VolatileSlice:
         (start, size), (other_start, other_size) = self._range, other._range
         if size != other_size:
             return False
-        return self._on_both(start, size, other._pages, other_start, READ, _syscalls.equals) == 1
+        return self._on_both(start, size, other._pages, other_start, PROT_READ, calls.equals) == 1
 
     # Content changes, and so would a hash.
     __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
@@ -109,7 +99,7 @@ class VolatileSlice:
         skipped = as_integer(offset, "offset")
         start, size = self._range
         end = volatile_end(skipped, as_integer(count, "count"), size)
-        return VolatileSlice.of(self._pages, start + skipped, end - skipped)
+        return slice_of(self._pages, start + skipped, end - skipped)
 
     def offset(self, count: SupportsIndex) -> "VolatileSlice":
         """Returns the slice without its first `count` bytes.
@@ -121,7 +111,7 @@ class VolatileSlice:
         wanted = as_integer(count, "count")
         start, size = self._range
         skipped = volatile_end(0, wanted, size)
-        return VolatileSlice.of(self._pages, start + skipped, size - skipped)
+        return slice_of(self._pages, start + skipped, size - skipped)
 
     def advance(self, count: SupportsIndex) -> None:
         """Drops the first `count` bytes from this slice, with the errors of `offset`."""
@@ -185,19 +175,20 @@ class VolatileSlice:
             InvalidArgumentError: The value is not between 0 and 255.
         """
         byte = as_byte(value)
-        self._pages.call(_syscalls.fill, *self._range, byte, WRITE)
+        self._pages.run_on_range(calls.fill, *self._range, byte, PROT_WRITE)
 
     def copy_to(self, buffer: WritableBuffer) -> int:
         """Copies from the slice into a buffer; returns the bytes: those that both have."""
-        into = _syscalls.bytes_to_fill(buffer)
+        into = buffers.bytes_to_fill(buffer)
         start, size = self._range
-        return self._pages.call(_syscalls.read, start, min(len(into), size), into, READ)
+        return self._pages.run_on_range(calls.read, start, min(len(into), size), into, PROT_READ)
 
     def copy_from(self, data: ReadableBuffer) -> int:
         """Copies from a buffer into the slice; returns the bytes: those that both have."""
-        source = _syscalls.bytes_in(data)
+        source = buffers.bytes_in(data)
         start, size = self._range
-        return self._pages.call(_syscalls.write, start, min(len(source), size), source, WRITE)
+        count = min(len(source), size)
+        return self._pages.run_on_range(calls.write, start, count, source, PROT_WRITE)
 
     def copy_to_volatile_slice(self, slice: "VolatileSlice") -> int:  # noqa: A002
         """Copies to another slice; returns the bytes: those that both have. They may overlap."""
@@ -205,7 +196,7 @@ class VolatileSlice:
             raise TypeError(f"slice must be a VolatileSlice, not {type(slice).__name__}")
         (start, size), (other_start, other_size) = self._range, slice._range
         count = min(size, other_size)
-        return self._on_both(start, count, slice._pages, other_start, WRITE, _syscalls.copy)
+        return self._on_both(start, count, slice._pages, other_start, PROT_WRITE, calls.copy)
 
     def _on_both(
         self,
@@ -220,24 +211,24 @@ class VolatileSlice:
 
         Where it is the other pages that fail, the error is theirs, with their offsets.
         """
-        other.require(need, *other.span(other_start, count))
+        other.access.require(need, *other.checked_range(other_start, count))
         pages = self._pages
-        if pages.protections is not None:
-            pages.require(READ, *pages.span(start, count))
+        if pages.access.by_range is not None:
+            pages.access.require(PROT_READ, *pages.checked_range(start, count))
         result = helper(pages.handle, start, count, (other.handle, other_start))
         if result < 0:
-            fault = _syscalls.fault_in(-result)
+            fault = failures.fault_in(-result)
             if fault is not None and fault.is_of_partner:
                 raise other.error(-result, other_start, count)
             if isinstance(pages.error(-result, start, count), BadAddressError):
                 # The access to the other pages has been taken away meanwhile.
-                other.require(need, *other.span(other_start, count))
+                other.access.require(need, *other.checked_range(other_start, count))
             raise pages.error(-result, start, count)
         return result
 
     def is_all_zero(self) -> bool:
         """Whether every byte is 0."""
-        return self._pages.call(_syscalls.is_all_zero, *self._range, None, READ) == 1
+        return self._pages.run_on_range(calls.is_all_zero, *self._range, None, PROT_READ) == 1
 
     # --- Files ----------------------------------------------------------------------------------
 
@@ -266,7 +257,7 @@ class VolatileSlice:
         wanted = None if count is None else as_integer(count, "count")
         start, size = self._range
         moved = size if wanted is None else volatile_end(0, wanted, size)
-        return _transfers.read_from_fd(self._pages, start, moved, fd, file_offset)
+        return transfers.read_from_fd(self._pages, start, moved, fd, file_offset)
 
     def write_to_fd(
         self,
@@ -291,4 +282,14 @@ class VolatileSlice:
         wanted = None if count is None else as_integer(count, "count")
         start, size = self._range
         moved = size if wanted is None else volatile_end(0, wanted, size)
-        return _transfers.write_to_fd(self._pages, start, moved, fd, file_offset)
+        return transfers.write_to_fd(self._pages, start, moved, fd, file_offset)
+
+
+_new: Final = object.__new__
+
+
+def slice_of(pages: Pages, start: int, size: int) -> VolatileSlice:
+    """Make a slice of a range that has been checked."""
+    made = _new(VolatileSlice)
+    made._pages, made._range = pages, (start, size)  # pyright: ignore[reportPrivateUsage]
+    return made

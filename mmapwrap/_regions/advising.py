@@ -5,34 +5,27 @@ that the range touches. What drops content or changes access is never widened: i
 a page, and ends on one or at the region's end. A range of no bytes is checked, and then left alone.
 """
 
-import errno
 from collections.abc import Callable
-from typing import Final, SupportsIndex, TypeVarTuple
+from typing import SupportsIndex, TypeVarTuple
 
-from mmapwrap import _locking, _mapped_file, _syscalls
-from mmapwrap._advice import Advice, DestructiveAdvice, SyncMode
-from mmapwrap._arguments import as_protection
-from mmapwrap._faults import fault_error, missing_in
-from mmapwrap._ownership import READ, WRITE, Pages
-from mmapwrap._protection import Protection
-from mmapwrap._region_base import RegionBase
-from mmapwrap._residency import Residency
+from mmapwrap._core import calls, changes, constants
+from mmapwrap._core.advice import Advice, DestructiveAdvice, SyncMode
+from mmapwrap._core.arguments import as_protection
+from mmapwrap._core.constants import PROT_READ
+from mmapwrap._core.pages import Pages
+from mmapwrap._core.protection import Protection
+from mmapwrap._regions import locking
+from mmapwrap._regions.base import RegionBase
 from mmapwrap.errors import (
     ClosedMappingError,
-    OperationNotPermittedError,
-    UnsupportedByKernelError,
-    hinted,
     shown,
 )
 
 Ts = TypeVarTuple("Ts")
 
-POPULATE_WINDOW: Final = 16 * 1024 * 1024
-"""Bytes that are populated between two reports of progress, and two chances for a signal."""
 
-
-class PagedRegion(RegionBase):
-    """A region whose pages the kernel keeps as it is told."""
+class AdvisedRegion(RegionBase):
+    """A region whose pages the kernel is told how to keep."""
 
     __slots__ = ()
 
@@ -47,7 +40,7 @@ class PagedRegion(RegionBase):
         pages = self._pages
         if pages.page_sizes is not None:  # an arena, which may hold huge pages
             offset, count = pages.widened(offset, count)
-        pages.call(helper, offset, count, argument)
+        pages.run_on_range(helper, offset, count, argument)
 
     # --- Advice ---------------------------------------------------------------------------------
 
@@ -73,7 +66,7 @@ class PagedRegion(RegionBase):
         """
         if type(advice) is not Advice:
             raise TypeError(f"advice must be an Advice, not {shown(advice)}")
-        self._on_touched(_syscalls.advise, offset, count, advice)
+        self._on_touched(calls.advise, offset, count, advice)
 
     def advise_destructive(
         self,
@@ -103,15 +96,15 @@ class PagedRegion(RegionBase):
             raise TypeError(f"advice must be a DestructiveAdvice, not {shown(advice)}")
         pages = self._pages
         if advice is DestructiveAdvice.REMOVE:
-            self._change(pages, pages.remove, *pages.span(offset, count))
+            self._change(pages, changes.remove, pages, *pages.checked_range(offset, count))
         elif advice is DestructiveAdvice.GUARD_INSTALL:
-            self._change(pages, pages.install_guards, *pages.span(offset, count))
+            self._change(pages, changes.install_guards, pages, *pages.checked_range(offset, count))
         elif advice is DestructiveAdvice.GUARD_REMOVE:
-            self._change(pages, pages.remove_guards, *pages.span(offset, count))
+            self._change(pages, changes.remove_guards, pages, *pages.checked_range(offset, count))
         else:
-            start, end = pages.span(offset, count)
+            start, end = pages.checked_range(offset, count)
             pages.require_whole_pages(start, end)
-            pages.call(_syscalls.advise_destructive, start, end - start, advice)
+            pages.run_on_range(calls.advise_destructive, start, end - start, advice)
 
     def use_dontfork(self) -> None:
         """Keeps the region out of children: in them it is closed. madvise(MADV_DONTFORK).
@@ -120,7 +113,7 @@ class PagedRegion(RegionBase):
             ClosedMappingError: The region is closed.
             SystemCallError: The kernel refused.
         """
-        self._pages.call(_syscalls.advise, 0, None, Advice.DONTFORK)
+        self._pages.run_on_range(calls.advise, 0, None, Advice.DONTFORK)
 
     def use_hugepages(self) -> None:
         """Lets transparent huge pages back the region. madvise(MADV_HUGEPAGE).
@@ -129,7 +122,7 @@ class PagedRegion(RegionBase):
             ClosedMappingError: The region is closed.
             InvalidSystemCallError: The kernel has no transparent huge pages.
         """
-        self._pages.call(_syscalls.advise, 0, None, Advice.HUGEPAGE)
+        self._pages.run_on_range(calls.advise, 0, None, Advice.HUGEPAGE)
 
     def async_prefetch(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
         """Starts to read the range in, and does not wait. madvise(MADV_WILLNEED).
@@ -143,7 +136,7 @@ class PagedRegion(RegionBase):
             InvalidRangeError: The range is not inside the region.
             SystemCallError: The kernel refused.
         """
-        self._on_touched(_syscalls.advise, mem_offset, count, Advice.WILLNEED)
+        self._on_touched(calls.advise, mem_offset, count, Advice.WILLNEED)
 
     # --- Content that goes ------------------------------------------------------------------------
 
@@ -185,41 +178,7 @@ class PagedRegion(RegionBase):
             SystemCallError: The file system cannot make holes, or failed.
         """
         pages = self._pages
-        self._change(pages, pages.remove, *pages.span(mem_offset, count))
-
-    def evict(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
-        """Takes the range out of the page cache: MADV_DONTNEED, fdatasync(2), posix_fadvise(2).
-
-        Pages stay that another process has mapped or that are locked, those of tmpfs and memfd,
-        which are nowhere else, and those that the kernel keeps in one piece (a large folio) with
-        pages outside of the range, which may be all of a small range. The file is opened again
-        through /proc to do this, for a mapping keeps no descriptor.
-
-        Args:
-            offset: The first byte of the range: on a page, or the region's first.
-            count: The bytes of the range; None: up to the region's end.
-
-        Raises:
-            ClosedMappingError: The region is closed.
-            InvalidRangeError: The range is not inside the region.
-            NotPageAlignedError: The range is not of whole pages.
-            UnsupportedOperationError: The range is no shared mapping of files, or a file cannot be
-                opened again.
-            InvalidSystemCallError: Some of the range is locked.
-            InputOutputError: Changes could not be written back.
-        """
-        pages = self._pages
-        start, end = pages.span(offset, count)
-        pages.require_whole_pages(start, end)
-        base = _syscalls.address(pages.handle)
-        for file in _mapped_file.shared_files(base + start, base + end):
-            first, last = max(file.start, base + start), min(file.end, base + end)
-            fd, owner = file.reopen()
-            try:
-                file_offset = file.file_offset + first - file.start
-                pages.call(_syscalls.evict, first - base, last - first, (fd, file_offset))
-            finally:
-                _syscalls.close_file(owner)
+        self._change(pages, changes.remove, pages, *pages.checked_range(mem_offset, count))
 
     # --- Sync, protection, locks ------------------------------------------------------------------
 
@@ -251,8 +210,8 @@ class PagedRegion(RegionBase):
         """
         if type(mode) is not SyncMode:
             raise TypeError(f"mode must be a SyncMode, not {shown(mode)}")
-        flags = mode | _syscalls.MS_INVALIDATE if invalidate else mode
-        self._on_touched(_syscalls.msync, offset, count, flags)
+        flags = mode | constants.MS_INVALIDATE if invalidate else mode
+        self._on_touched(calls.msync, offset, count, flags)
 
     def protect(
         self, prot: Protection, offset: SupportsIndex = 0, count: SupportsIndex | None = None
@@ -274,16 +233,20 @@ class PagedRegion(RegionBase):
             TypeError: `prot` is not a `Protection`.
         """
         pages, wanted = self._pages, as_protection(prot)
-        self._change(pages, self._protect, pages, wanted, *pages.span(offset, count))
+        self._change(pages, self._protect, pages, wanted, *pages.checked_range(offset, count))
 
     def _protect(self, pages: Pages, prot: Protection, start: int, end: int) -> None:
-        pages.protect(prot.bits, start, end)
+        changes.protect(pages, prot.bits, start, end)
 
     def _change(self, pages: Pages, change: Callable[[*Ts], None], *arguments: *Ts) -> None:
-        """Changes the layout when nobody else does; what is of the pages then is not closed yet."""
+        """Run a change of the layout while no other thread changes it.
+
+        Raises:
+            ClosedMappingError: The region was closed, or became an arena, before its turn came.
+        """
 
         def change_what_is_open() -> None:
-            if self._pages is not pages:  # it was closed before its turn came, or is an arena now
+            if self._pages is not pages:
                 raise ClosedMappingError
             change(*arguments)
 
@@ -317,7 +280,7 @@ class PagedRegion(RegionBase):
         Raises:
             The errors of `lock`.
         """
-        self._lock(mem_offset, count, _syscalls.MLOCK_ONFAULT)
+        self._lock(mem_offset, count, constants.MLOCK_ONFAULT)
 
     def lock_all(self) -> None:
         """Locks the whole region, as `lock` does, with its errors."""
@@ -326,7 +289,7 @@ class PagedRegion(RegionBase):
     def _lock(self, offset: SupportsIndex, count: SupportsIndex | None, flags: int) -> None:
         pages = self._pages
         start, size = pages.widened(offset, count)
-        _locking.lock(pages, start, size, flags)
+        locking.lock(pages, start, size, flags)
 
     def unlock(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
         """Takes the locks of the range back, however often it was locked. munlock(2).
@@ -341,12 +304,12 @@ class PagedRegion(RegionBase):
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
         """
         pages = self._pages
-        _locking.unlock(pages, *pages.widened(mem_offset, count))
+        locking.unlock(pages, *pages.widened(mem_offset, count))
 
     def unlock_all(self) -> None:
         """Unlocks the whole region, as `unlock` does, with its errors."""
         pages = self._pages
-        _locking.unlock(pages, *pages.widened(0, None))
+        locking.unlock(pages, *pages.widened(0, None))
 
     # --- CPU caches -----------------------------------------------------------------------------
 
@@ -362,108 +325,8 @@ class PagedRegion(RegionBase):
             MappingFaultError: Some of the range could not be read in.
             UnsupportedByKernelError: The library does not know how on this processor.
         """
-        self._pages.call(_syscalls.flush_lines, offset, len, None, READ)
+        self._pages.run_on_range(calls.flush_lines, offset, len, None, PROT_READ)
 
     def flush_all(self) -> None:
         """Flushes the whole region, as `flush_region` does, with its errors."""
-        self._pages.call(_syscalls.flush_lines, 0, None, None, READ)
-
-    # --- Residency --------------------------------------------------------------------------------
-
-    def populate(
-        self,
-        offset: SupportsIndex = 0,
-        count: SupportsIndex | None = None,
-        write: bool = False,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> None:
-        """Reads the range in and maps it, so that no later access waits. Linux 5.14.
-
-        madvise(MADV_POPULATE_READ or MADV_POPULATE_WRITE), a window of 16 MiB at a time.
-
-        Args:
-            offset: The first byte of the range, which is widened to whole pages.
-            count: The bytes of the range; None: up to the region's end.
-            write: Prepare for writing: private pages are copied, blocks of a file allocated.
-            progress: Called after each window with the bytes done and the bytes in all. What it
-                raises stops the populating; what was done stays.
-
-        Raises:
-            ClosedMappingError: The region is closed, maybe by `progress`.
-            InvalidRangeError: The range is not inside the region.
-            ProtectionError: Some of the range cannot be read, or with `write` not be written.
-            MappingFaultError: A page could not be read in: the file is shorter, or its disk failed.
-            OutOfMemoryError: Memory ran out.
-            UnsupportedByKernelError: The kernel is older than Linux 5.14.
-        """
-        advice = Advice.POPULATE_WRITE if write else Advice.POPULATE_READ
-        if not advice.is_supported():
-            raise UnsupportedByKernelError(f"MADV_{advice.name}")
-        pages = self._pages
-        start, size = pages.widened(offset, count)
-        end = start + size
-        need = WRITE if write else READ
-        pages.require(need, start, end)
-        for window in range(start, end, POPULATE_WINDOW):
-            done = min(window + POPULATE_WINDOW, end)
-            self._populate(window, done - window, bool(write))
-            if progress is not None:
-                progress(done - start, end - start)
-
-    def _populate(self, start: int, size: int, write: bool) -> None:
-        pages = self._pages
-        result = _syscalls.populate(pages.handle, start, size, write)
-        if result >= 0:
-            return
-        error = _syscalls.call_failure(-result)
-        if error is not None and error.errno == errno.EFAULT:
-            missing = missing_in(pages.handle, start, size, write=write) or start
-            raise fault_error(pages.handle, missing, 0, missing)
-        raise pages.error(-result, start, size)
-
-    def residency(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> Residency:
-        """Says which pages of the range are in memory now. mincore(2).
-
-        Of a file these are the pages in the page cache, whoever read them. The kernel tells this
-        only to those who own the file or may write it.
-
-        Args:
-            offset: The first byte of the range, which is widened to whole pages.
-            count: The bytes of the range; None: up to the region's end.
-
-        Raises:
-            ClosedMappingError: The region is closed.
-            InvalidRangeError: The range is not inside the region.
-            OperationNotPermittedError: The kernel does not tell this user. An arena shows what the
-                kernel says: all pages of such a file.
-        """
-        pages = self._pages
-        start, end = pages.span(offset, count)
-        page = _syscalls.PAGE_SIZE
-        head = _syscalls.address(pages.handle) % page
-        first = (head + start) // page
-        total = -(-(head + end) // page) - first if end > start else 0
-        flags, memory = _syscalls.new_bytes(total)
-        pages.call(_syscalls.residency, start, end - start, memory)
-        found = Residency(first * page - head, page, flags)
-        # To whom it does not tell, the kernel calls every page resident.
-        if 0 < found.total == found.resident and pages.file_offset is not None:
-            self._require_true_residency(pages, start, end)
-        return found
-
-    def _require_true_residency(self, pages: Pages, start: int, end: int) -> None:
-        base = _syscalls.address(pages.handle)
-        tells = _syscalls.tells_residency(pages.handle, start, end - start)
-        failure = _syscalls.call_failure(-tells) if tells < 0 else None
-        if failure is not None and failure.errno not in (errno.EINVAL, errno.ENOMEM):
-            raise failure
-        if failure is not None:  # a private mapping cannot be duplicated, nor without addresses
-            tells = all(
-                _mapped_file.tells_residency(file)
-                for file in _mapped_file.files_between(base + start, base + end)
-            )
-        if not tells:
-            raise hinted(
-                OperationNotPermittedError(errno.EPERM, "mincore"),
-                "the kernel tells this only to the file's owner and to users who may write it",
-            )
+        self._pages.run_on_range(calls.flush_lines, 0, None, None, PROT_READ)

@@ -1,4 +1,4 @@
-"""Which pages a region has locked: the kernel tells of none of them before it fails."""
+"""LockedRanges: which pages a region has locked; the kernel names none of them before it fails."""
 
 import os
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 _FEWEST_TO_MERGE: Final = 64
 
 
-class Locks:
+class LockedRanges:
     """Ranges of whole pages that are locked, in the process that has locked them.
 
     A child of a fork inherits no lock.

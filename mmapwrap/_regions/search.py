@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, SupportsIndex, cast
 
-from mmapwrap import _syscalls
-from mmapwrap._arguments import ReadableBuffer, as_byte, as_integer
-from mmapwrap._ownership import READ
-from mmapwrap._region_base import RegionBase
+from mmapwrap._core import buffers, calls
+from mmapwrap._core.arguments import ReadableBuffer, as_byte, as_integer
+from mmapwrap._core.constants import PROT_READ
+from mmapwrap._regions.base import RegionBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ class SearchableRegion(RegionBase):
             MappingFaultError: Some of the range could not be read in.
             TypeError: The needle is in no contiguous buffer.
         """
-        return self._search(_syscalls.find, needle, start, end)
+        return self._search(calls.find, needle, start, end)
 
     def rfind(
         self,
@@ -53,7 +53,7 @@ class SearchableRegion(RegionBase):
             OutOfMemoryError: There is no such memory.
             The errors of `find`.
         """
-        return self._search(_syscalls.rfind, needle, start, end)
+        return self._search(calls.rfind, needle, start, end)
 
     def _search(
         self,
@@ -62,14 +62,15 @@ class SearchableRegion(RegionBase):
         start: SupportsIndex | None,
         end: SupportsIndex | None,
     ) -> int:
-        wanted = _syscalls.bytes_in(needle, "needle")
+        wanted = buffers.bytes_in(needle, "needle")
         begin = 0 if start is None else as_integer(start, "start")
         stop = None if end is None else as_integer(end, "end")
         size = len(self)
         first, last, _ = slice(begin, stop).indices(size)
         if begin > size or first > last:
             return -1
-        return self._pages.call(helper, first, last - first, (wanted, len(wanted)), READ) - 1
+        arguments = wanted, len(wanted)
+        return self._pages.run_on_range(helper, first, last - first, arguments, PROT_READ) - 1
 
     def __contains__(self, item: object) -> bool:
         """Whether a byte, or a run of bytes, is somewhere in the region; as `find`."""
@@ -87,4 +88,4 @@ class SearchableRegion(RegionBase):
             ProtectionError: Some of the range cannot be read.
             MappingFaultError: Some of the range could not be read in.
         """
-        return self._pages.call(_syscalls.is_all_zero, offset, count, None, READ) == 1
+        return self._pages.run_on_range(calls.is_all_zero, offset, count, None, PROT_READ) == 1

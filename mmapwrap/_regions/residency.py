@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from mmapwrap import _syscalls
+from mmapwrap._core import buffers
 
 
 @attrs.frozen(repr=False)
@@ -30,7 +30,7 @@ class Residency:
     @property
     def resident(self) -> int:
         """The number of pages in memory."""
-        return _syscalls.count_resident(self.pages)
+        return buffers.count_resident(self.pages)
 
     @property
     def resident_bytes(self) -> int:

@@ -4,10 +4,11 @@ import errno
 from collections.abc import Callable
 from typing import Final, SupportsIndex
 
-from mmapwrap import _syscalls
-from mmapwrap._arguments import Descriptor, as_descriptor, as_file_offset
-from mmapwrap._faults import fault_error, missing_in
-from mmapwrap._ownership import READ, WRITE, Pages
+from mmapwrap._core import calls, descriptors, failures
+from mmapwrap._core.arguments import Descriptor, as_descriptor, as_file_offset
+from mmapwrap._core.constants import PROT_READ, PROT_WRITE
+from mmapwrap._core.faults import fault_error, missing_in
+from mmapwrap._core.pages import Pages
 from mmapwrap.errors import ReadToMemoryError, WriteFromMemoryError
 
 _AT_POSITION: Final = -1
@@ -17,20 +18,16 @@ def read_from_fd(
     pages: Pages, start: int, count: int, fd: Descriptor, file_offset: SupportsIndex | None
 ) -> int:
     """Reads into pages until the range is full or the file ends; returns the bytes."""
-    pages.checked(WRITE, start, count)
-    return _transfer(
-        pages, _syscalls.read_from_fd, start, count, fd, file_offset, ReadToMemoryError
-    )
+    pages.checked_offset(PROT_WRITE, start, count)
+    return _transfer(pages, calls.read_from_fd, start, count, fd, file_offset, ReadToMemoryError)
 
 
 def write_to_fd(
     pages: Pages, start: int, count: int, fd: Descriptor, file_offset: SupportsIndex | None
 ) -> int:
     """Writes a range of pages until all is written or the file takes no more; returns the bytes."""
-    pages.checked(READ, start, count)
-    return _transfer(
-        pages, _syscalls.write_to_fd, start, count, fd, file_offset, WriteFromMemoryError
-    )
+    pages.checked_offset(PROT_READ, start, count)
+    return _transfer(pages, calls.write_to_fd, start, count, fd, file_offset, WriteFromMemoryError)
 
 
 def _transfer(
@@ -50,7 +47,7 @@ def _transfer(
         # All that is left in one call, so that what a pipe or a socket takes whole stays whole.
         moved = helper(pages.handle, start + done, count - done, (number, where))
         if moved < 0:
-            failure = _syscalls.call_failure(-moved)
+            failure = failures.call_failure(-moved)
             if failure is None:
                 raise pages.error(-moved, start + done, count - done)
             if failure.errno == errno.EINTR:
@@ -64,6 +61,6 @@ def _transfer(
                 break
             raise failed(failure.errno) from failure
         done += moved
-        if moved == 0 or (done < count and _syscalls.keeps_messages_apart(number)):
+        if moved == 0 or (done < count and descriptors.keeps_messages_apart(number)):
             break
     return done

@@ -6,7 +6,14 @@ from typing import Final
 
 import attrs
 
-from mmapwrap import _syscalls
+from mmapwrap._core.constants import (
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PROT_ANY,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+)
 
 
 @attrs.frozen(repr=False)
@@ -29,9 +36,9 @@ class Protection:
     def bits(self) -> int:
         """The PROT_* bits."""
         return (
-            (_syscalls.PROT_READ if self.readable else 0)
-            | (_syscalls.PROT_WRITE if self.writable else 0)
-            | (_syscalls.PROT_EXEC if self.executable else 0)
+            (PROT_READ if self.readable else 0)
+            | (PROT_WRITE if self.writable else 0)
+            | (PROT_EXEC if self.executable else 0)
         )
 
     @staticmethod
@@ -42,27 +49,27 @@ class Protection:
     @staticmethod
     def read() -> "Protection":
         """Reading only."""
-        return _BY_BITS[_syscalls.PROT_READ]
+        return _BY_BITS[PROT_READ]
 
     @staticmethod
     def write() -> "Protection":
         """Writing only. x86 lets such pages be read too; this library does not."""
-        return _BY_BITS[_syscalls.PROT_WRITE]
+        return _BY_BITS[PROT_WRITE]
 
     @staticmethod
     def read_write() -> "Protection":
         """Reading and writing."""
-        return _BY_BITS[_syscalls.PROT_READ | _syscalls.PROT_WRITE]
+        return _BY_BITS[PROT_READ | PROT_WRITE]
 
     @staticmethod
     def read_execute() -> "Protection":
         """Reading and executing."""
-        return _BY_BITS[_syscalls.PROT_READ | _syscalls.PROT_EXEC]
+        return _BY_BITS[PROT_READ | PROT_EXEC]
 
     @staticmethod
     def from_bits(bits: int) -> "Protection":
         """The protection with these PROT_* bits; bits that are none of the three do not count."""
-        return _BY_BITS[bits & _ALL_BITS]
+        return _BY_BITS[bits & PROT_ANY]
 
     def set_read(self) -> "Protection":
         """A copy that can also be read."""
@@ -98,7 +105,6 @@ class Protection:
         return f"<Protection {self}>"
 
 
-_ALL_BITS: Final = _syscalls.PROT_READ | _syscalls.PROT_WRITE | _syscalls.PROT_EXEC
 _BY_BITS: Final = {
     protection.bits: protection
     for readable in (False, True)
@@ -111,7 +117,7 @@ _BY_BITS: Final = {
 class Sharing(enum.IntEnum):
     """Who sees what is written to a mapping."""
 
-    SHARED = _syscalls.MAP_SHARED
+    SHARED = MAP_SHARED
     """Everybody who maps the same memory or file, and the file itself."""
-    PRIVATE = _syscalls.MAP_PRIVATE
+    PRIVATE = MAP_PRIVATE
     """This mapping alone: a page is copied when it is first written (copy-on-write)."""

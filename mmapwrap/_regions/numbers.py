@@ -2,10 +2,10 @@
 
 from typing import SupportsIndex, TypeVar
 
-from mmapwrap._arguments import as_integer
-from mmapwrap._region_base import RegionBase
-from mmapwrap._scalars import Scalar, not_a_scalar
-from mmapwrap._volatile import VolatileSlice, volatile_end
+from mmapwrap._core.arguments import as_integer
+from mmapwrap._regions.base import RegionBase
+from mmapwrap._regions.scalars import Scalar, not_a_scalar
+from mmapwrap._regions.volatile import VolatileSlice, slice_of, volatile_end
 
 N = TypeVar("N", int, float)
 
@@ -88,4 +88,4 @@ class TypedRegion(RegionBase):
         start, size = as_integer(offset, "offset"), as_integer(count, "count")
         pages = self._open_pages()
         end = volatile_end(start, size, pages.size)
-        return VolatileSlice.of(pages, start, end - start)
+        return slice_of(pages, start, end - start)

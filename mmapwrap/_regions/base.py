@@ -3,11 +3,12 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex, TypeVar
 
-from mmapwrap import _ownership, _syscalls
-from mmapwrap._arguments import as_integer
-from mmapwrap._guard import FaultGuard
-from mmapwrap._ownership import READ, Pages, View
+from mmapwrap._core import calls, changes
+from mmapwrap._core.arguments import as_integer
+from mmapwrap._core.pages import CLOSED_PAGES, Pages
+from mmapwrap._core.views import LiveViews
 from mmapwrap._ranges import range_end
+from mmapwrap._regions.fault_guard import FaultGuard
 from mmapwrap.errors import ClosedMappingError
 
 if TYPE_CHECKING:
@@ -18,21 +19,21 @@ _ANY_CONTIGUOUS: Final = 0x80
 """PyBUF_ANY_CONTIGUOUS without the flags that it shares with others."""
 
 
-class RegionBase(_syscalls.Exporter):
+class RegionBase(calls.Exporter):
     """A region's pages while it is open, and what looks at them."""
 
     __slots__ = ("__weakref__", "_kept", "_pages", "_views")
 
     _pages: Pages
-    _views: dict[int, View]
-    _kept: "tuple[_syscalls.Export, ...]"
+    _views: LiveViews
+    _kept: "tuple[calls.Export, ...]"
     """Exports that live as long as the region; see `_export`."""
 
     # --- Place and size -------------------------------------------------------------------------
 
     def _open_pages(self) -> Pages:
         pages = self._pages
-        if not _syscalls.is_open(pages.handle):
+        if not calls.is_open(pages.handle):
             raise ClosedMappingError
         return pages
 
@@ -45,7 +46,7 @@ class RegionBase(_syscalls.Exporter):
         Safety:
             The number keeps nothing alive: what is done with it is the caller's to get right.
         """
-        return _syscalls.address(self._open_pages().handle)
+        return calls.address(self._open_pages().handle)
 
     @property
     def size(self) -> int:
@@ -79,7 +80,7 @@ class RegionBase(_syscalls.Exporter):
     @property
     def closed(self) -> bool:
         """Whether the region was closed, or stayed behind in a parent process (`use_dontfork`)."""
-        return not _syscalls.is_open(self._pages.handle)
+        return not calls.is_open(self._pages.handle)
 
     @property
     def live_views(self) -> int:
@@ -95,7 +96,7 @@ class RegionBase(_syscalls.Exporter):
         The pages are unmapped (munmap(2)) at once, or with the last view, slice or call in another
         thread that still uses them. Closing never fails and may be repeated.
         """
-        pages, self._pages = self._pages, _ownership.CLOSED
+        pages, self._pages = self._pages, CLOSED_PAGES
         pages.is_closed = True
 
     def __enter__(self) -> "Self":
@@ -146,7 +147,7 @@ class RegionBase(_syscalls.Exporter):
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
         """
         pages = self._open_pages()
-        pages.exclusively(pages.recover)
+        pages.exclusively(changes.recover, pages)
 
     # --- Views ----------------------------------------------------------------------------------
 
@@ -177,7 +178,7 @@ class RegionBase(_syscalls.Exporter):
 
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
-    def _export(self, flags: int) -> "_syscalls.Export":
+    def _export(self, flags: int) -> "calls.Export":
         """The buffer that `csrc/exporter.c` gives to whoever asks the region for one.
 
         `numpy.ndarray(buffer=region)`, which asks for any contiguous buffer, releases it at once
@@ -199,17 +200,9 @@ class RegionBase(_syscalls.Exporter):
         Raises:
             The errors of `view`; a copy also MappingFaultError where pages cannot be read in.
         """
-        import numpy as np  # noqa: PLC0415  # only who calls this has it
+        from mmapwrap._adapters import arrays  # noqa: PLC0415  # it imports NumPy
 
-        wanted = np.dtype(np.uint8 if dtype is None else dtype)
-        if wanted == np.uint8 and not copy:
-            return np.frombuffer(self._pages.view(0, None), np.uint8)
-        if copy is False:
-            raise ValueError("a region is bytes: another dtype needs a copy")
-        pages = self._open_pages()
-        content = bytearray(pages.size)
-        pages.call(_syscalls.read, 0, len(content), _syscalls.bytes_to_fill(content), READ)
-        return np.frombuffer(content, np.uint8).astype(wanted, copy=False)
+        return arrays.array_of(self._open_pages(), dtype, copy=copy)
 
 
 R = TypeVar("R", bound=RegionBase)

@@ -139,7 +139,7 @@ class _Lib:
     MMW_CONTENT_LOST: Final[int]
     MMW_VOLATILE: Final[int]
     MMW_SWAPPED: Final[int]
-    MMW_POPULATED: Final[int]
+    MMW_POPULATE: Final[int]
     MMW_IN_FILE: Final[int]
     def mmw_new(self, /) -> CData: ...
     def mmw_map(

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
-from mmapwrap import _syscalls
+from mmapwrap._core import buffers, calls, constants, descriptors
 from mmapwrap.errors import SystemCallError, UnsupportedOperationError, system_call_error
 
-_PAGE: Final = _syscalls.PAGE_SIZE
+_PAGE: Final = constants.PAGE_SIZE
 _OUT_OF_REACH: Final = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """What fails one way of opening a file fails the other as well."""
 
@@ -30,7 +30,7 @@ class MappedFile(NamedTuple):
         """Whether a file is behind it; /dev/zero is the kernel's name of shared memory."""
         return self.path.startswith(b"/") and self.path != b"/dev/zero (deleted)"
 
-    def reopen(self) -> _syscalls.OwnedDescriptor:
+    def reopen(self) -> descriptors.OwnedDescriptor:
         r"""Return a new read-only descriptor of the file, and what owns it.
 
         The kernel opens the very file through /proc/self/map_files for those who may ask it; for
@@ -43,13 +43,13 @@ class MappedFile(NamedTuple):
         link = f"/proc/self/map_files/{self.start:x}-{self.end:x}".encode()
         paths = dict.fromkeys((link, self.path.replace(rb"\012", b"\n"), self.path))
         for path in paths:
-            fd, owner = _syscalls.try_to_open(path, os.O_RDONLY)
+            fd, owner = descriptors.try_to_open(path, os.O_RDONLY)
             if -fd in _OUT_OF_REACH:
                 raise system_call_error(-fd, "open", os.fsdecode(path))
             if fd < 0:
                 continue
             with ExitStack() as undo:
-                undo.callback(_syscalls.close_file, owner)
+                undo.callback(descriptors.close_file, owner)
                 if path == link or _identity_of(fd) == self.identity:  # pragma: no branch
                     undo.pop_all()
                     return fd, owner
@@ -62,17 +62,17 @@ class MappedFile(NamedTuple):
         except (UnsupportedOperationError, SystemCallError):
             return None, 0
         try:
-            return _syscalls.file_status(fd).size, os.fstatvfs(fd).f_bavail
+            return descriptors.file_status(fd).size, os.fstatvfs(fd).f_bavail
         finally:
-            _syscalls.close_file(owner)
+            descriptors.close_file(owner)
 
 
 def _identity_of(fd: int) -> tuple[bytes, int] | None:
     """The device and the inode that the list has of a file; fstat(2) may tell another device."""
-    page = _syscalls.file_page_size(fd)
-    flags = _syscalls.MAP_PRIVATE | _syscalls.MAP_NORESERVE
-    result = _syscalls.try_to_map(page, flags, fd)
-    file = None if result is None else file_at(_syscalls.address(result))
+    page = descriptors.file_page_size(fd)
+    flags = constants.MAP_PRIVATE | constants.MAP_NORESERVE
+    result = calls.try_to_map(page, flags, fd)
+    file = None if result is None else file_at(calls.address(result))
     return None if file is None else file.identity
 
 
@@ -99,13 +99,13 @@ def tells_residency(file: MappedFile) -> bool:
     except UnsupportedOperationError:
         return True
     try:
-        flags = _syscalls.MAP_SHARED | _syscalls.MAP_NORESERVE
-        handle = _syscalls.map_pages(0, _PAGE, _PAGE, _syscalls.PROT_READ, flags, fd, _FAR, 0)
+        flags = constants.MAP_SHARED | constants.MAP_NORESERVE
+        handle = calls.map_pages(0, _PAGE, _PAGE, constants.PROT_READ, flags, fd, _FAR, 0)
         is_resident = bytearray(1)
-        _syscalls.residency(handle, 0, _PAGE, _syscalls.bytes_to_fill(is_resident))
+        calls.residency(handle, 0, _PAGE, buffers.bytes_to_fill(is_resident))
         return not is_resident[0]
     finally:
-        _syscalls.close_file(owner)
+        descriptors.close_file(owner)
 
 
 def files_between(start: int, end: int) -> list[MappedFile]:
@@ -127,7 +127,7 @@ def shared_files(start: int, end: int) -> list[MappedFile]:
 
 
 def _mappings() -> Iterator[MappedFile]:
-    for line in _syscalls.lines_of("/proc/self/maps"):
+    for line in descriptors.lines_of("/proc/self/maps"):
         addresses, flags, offset, device, inode, *path = line.split(None, 5)
         start, end = (int(edge, 16) for edge in addresses.split(b"-"))
         identity = device, int(inode)

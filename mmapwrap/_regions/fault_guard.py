@@ -3,12 +3,12 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, final
 
-from mmapwrap import _syscalls
-from mmapwrap._ownership import Pages
+from mmapwrap._core import calls
+from mmapwrap._core.pages import Pages
 from mmapwrap.errors import MappingFaultError
 
 if TYPE_CHECKING:
-    from mmapwrap._mman import CData
+    from mmapwrap._core._mman import CData
 
 
 @final
@@ -27,8 +27,8 @@ class FaultGuard:
 
     def __enter__(self) -> None:
         pages = self._pages
-        guard = _syscalls.new_guard()
-        result = _syscalls.guard_enter(guard, pages.handle)
+        guard = calls.new_guard()
+        result = calls.guard_enter(guard, pages.handle)
         if result < 0:
             raise pages.error(-result, 0, 0)
         self._entered.append(guard)
@@ -42,6 +42,6 @@ class FaultGuard:
         if not self._entered:
             return  # never entered: there may be a guard of somebody else
         pages = self._pages
-        result = _syscalls.guard_leave(self._entered.pop())
+        result = calls.guard_leave(self._entered.pop())
         if result < 0 and not isinstance(exception, MappingFaultError):
             raise pages.error(-result, 0, 0)

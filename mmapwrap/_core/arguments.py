@@ -4,8 +4,8 @@ import errno
 from operator import index
 from typing import TYPE_CHECKING, Protocol, SupportsIndex, TypeAlias, cast
 
-from mmapwrap import _syscalls
-from mmapwrap._protection import Protection, Sharing
+from mmapwrap._core import constants, descriptors
+from mmapwrap._core.protection import Protection, Sharing
 from mmapwrap.errors import (
     InvalidAddressError,
     InvalidAlignmentError,
@@ -27,7 +27,7 @@ class HasFileno(Protocol):
 
 
 Descriptor: TypeAlias = int | HasFileno
-Path: TypeAlias = _syscalls.Path
+Path: TypeAlias = descriptors.Path
 ReadableBuffer: TypeAlias = "Buffer"
 WritableBuffer: TypeAlias = "Buffer"
 
@@ -49,7 +49,7 @@ def as_descriptor(fd: Descriptor) -> int:
         number = _as_number(fd)
     else:
         number = index(fileno())  # what it raises is the caller's own
-    if not 0 <= number <= _syscalls.LARGEST_DESCRIPTOR:
+    if not 0 <= number <= constants.LARGEST_INT:
         raise system_call_error(errno.EBADF, "mmap")
     return number
 
@@ -65,7 +65,7 @@ def _as_number(fd: object) -> int:
 def as_size(size: SupportsIndex) -> int:
     """A number of bytes that a mapping can have: at least one."""
     number = size if type(size) is int else as_integer(size, "size")
-    if not 0 < number < _syscalls.ADDRESS_SPACE:
+    if not 0 < number < constants.ADDRESS_SPACE:
         raise InvalidArgumentError(f"size {in_digits(number)} is not between 1 and 2**64 - 1")
     return number
 
@@ -75,7 +75,7 @@ def as_alignment(align: SupportsIndex) -> int:
     number = as_integer(align, "align")
     if number <= 0 or number & (number - 1):
         raise InvalidAlignmentError(number)
-    if number >= _syscalls.ADDRESS_SPACE:
+    if number >= constants.ADDRESS_SPACE:
         raise InvalidArgumentError(f"align {in_digits(number)} goes past 2**64")
     return number
 
@@ -83,7 +83,7 @@ def as_alignment(align: SupportsIndex) -> int:
 def as_file_offset(offset: SupportsIndex, name: str = "offset") -> int:
     """An offset that an off_t holds."""
     number = offset if type(offset) is int else as_integer(offset, name)
-    if not 0 <= number <= _syscalls.LARGEST_FILE_OFFSET:
+    if not 0 <= number <= constants.LARGEST_FILE_OFFSET:
         raise InvalidOffsetError(number)
     return number
 
@@ -91,7 +91,7 @@ def as_file_offset(offset: SupportsIndex, name: str = "offset") -> int:
 def as_address(address: SupportsIndex, size: int) -> int:
     """The address of as many bytes as there can be from there on."""
     number = as_integer(address, "addr")
-    if not 0 < number < _syscalls.ADDRESS_SPACE or number + size > _syscalls.ADDRESS_SPACE:
+    if not 0 < number < constants.ADDRESS_SPACE or number + size > constants.ADDRESS_SPACE:
         raise InvalidAddressError(
             f"{size} bytes at address {number:#x} are not between 1 and 2**64"
         )
@@ -99,7 +99,7 @@ def as_address(address: SupportsIndex, size: int) -> int:
 
 
 def as_fixed_address(
-    address: SupportsIndex, size: int, file_offset: int = 0, page_size: int = _syscalls.PAGE_SIZE
+    address: SupportsIndex, size: int, file_offset: int = 0, page_size: int = constants.PAGE_SIZE
 ) -> int:
     """An address at which the byte at this offset of a file with such pages can be mapped."""
     number = as_address(address, size)

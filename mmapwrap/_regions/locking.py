@@ -3,9 +3,10 @@
 import errno
 from typing import Final
 
-from mmapwrap import _syscalls
-from mmapwrap._faults import fault_error, missing_in
-from mmapwrap._ownership import READ, Pages
+from mmapwrap._core import calls, descriptors, failures
+from mmapwrap._core.constants import PROT_READ
+from mmapwrap._core.faults import fault_error, missing_in
+from mmapwrap._core.pages import Pages
 from mmapwrap.errors import MmapError, hinted
 
 _CAP_IPC_LOCK: Final = 14
@@ -16,30 +17,30 @@ def lock(pages: Pages, start: int, size: int, flags: int) -> None:
     if size == 0:
         return
     touched = pages.whole_pages(start, start + size)
-    result = _syscalls.lock(pages.handle, start, size, flags)
+    result = calls.lock(pages.handle, start, size, flags)
     if result >= 0:
-        pages.locks.add(*touched)
+        pages.locked.add(*touched)
         return
-    for first, last in pages.locks.gaps(*touched):
-        begin, end = max(first - pages.head, 0), min(last - pages.head, pages.size)
-        _syscalls.unlock(pages.handle, begin, end - begin)
+    for first, last in pages.locked.gaps(*touched):
+        begin, end = max(first - pages.lead_in, 0), min(last - pages.lead_in, pages.size)
+        calls.unlock(pages.handle, begin, end - begin)
     raise _error(pages, -result, start, size)
 
 
 def unlock(pages: Pages, start: int, size: int) -> None:
     """Unlock a checked range."""
-    pages.call(_syscalls.unlock, start, size)
+    pages.run_on_range(calls.unlock, start, size)
     if size:
-        pages.locks.remove(*pages.whole_pages(start, start + size))
+        pages.locked.remove(*pages.whole_pages(start, start + size))
 
 
 def _error(pages: Pages, failure: int, start: int, size: int) -> MmapError:
-    refusal = _syscalls.call_failure(failure)
+    refusal = failures.call_failure(failure)
     if refusal is None or refusal.errno not in (errno.ENOMEM, errno.EAGAIN, errno.EPERM):
         return pages.error(failure, start, size)
     if (limit := _limit_in_the_way(size)) is not None:
         return hinted(refusal, f"RLIMIT_MEMLOCK allows this process to lock {limit} bytes")
-    if not pages.allowed(start, start + size) & READ:
+    if not pages.access.allowed(start, start + size) & PROT_READ:
         return refusal  # a page that cannot be read is not missing
     missing = missing_in(pages.handle, start, size, write=False)
     return refusal if missing is None else fault_error(pages.handle, missing, 0, missing)
@@ -51,7 +52,7 @@ def _limit_in_the_way(size: int) -> int | None:
 
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     status = dict(
-        line.split(b":", 1) for line in _syscalls.lines_of("/proc/self/status") if b":" in line
+        line.split(b":", 1) for line in descriptors.lines_of("/proc/self/status") if b":" in line
     )
     is_privileged = int(status[b"CapEff"], 16) >> _CAP_IPC_LOCK & 1
     locked = int(status[b"VmLck"].split()[0]) * 1024

@@ -5,7 +5,7 @@ Advice that changes what the pages hold, or whether they can be touched, is a ty
 
 import enum
 
-from mmapwrap import _syscalls
+from mmapwrap._core._mman import lib
 
 
 class _KernelAdvice(enum.IntEnum):
@@ -15,73 +15,73 @@ class _KernelAdvice(enum.IntEnum):
         madvise(2) of no bytes succeeds exactly then. A kernel that knows an advice may still refuse
         it for some kinds of memory.
         """
-        return _syscalls.advice_is_known(self)
+        return lib.mmw_advice_is_known(self) != 0
 
 
 class Advice(_KernelAdvice):
     """Advice that changes neither content nor access (MADV_* of madvise(2))."""
 
-    NORMAL = _syscalls.MADV_NORMAL
+    NORMAL = lib.MADV_NORMAL
     """No particular order of access: takes RANDOM and SEQUENTIAL back."""
-    RANDOM = _syscalls.MADV_RANDOM
+    RANDOM = lib.MADV_RANDOM
     """Access in no order: reading ahead is no use."""
-    SEQUENTIAL = _syscalls.MADV_SEQUENTIAL
+    SEQUENTIAL = lib.MADV_SEQUENTIAL
     """Access from front to back: read far ahead, drop soon after."""
-    WILLNEED = _syscalls.MADV_WILLNEED
+    WILLNEED = lib.MADV_WILLNEED
     """Access soon: start to read now."""
-    DONTFORK = _syscalls.MADV_DONTFORK
+    DONTFORK = lib.MADV_DONTFORK
     """Children do not get these pages; the region is closed in them."""
-    DOFORK = _syscalls.MADV_DOFORK
+    DOFORK = lib.MADV_DOFORK
     """Takes DONTFORK back."""
-    MERGEABLE = _syscalls.MADV_MERGEABLE
+    MERGEABLE = lib.MADV_MERGEABLE
     """Equal pages may be merged (KSM)."""
-    UNMERGEABLE = _syscalls.MADV_UNMERGEABLE
+    UNMERGEABLE = lib.MADV_UNMERGEABLE
     """Takes MERGEABLE back and unmerges."""
-    HUGEPAGE = _syscalls.MADV_HUGEPAGE
+    HUGEPAGE = lib.MADV_HUGEPAGE
     """Use transparent huge pages where possible."""
-    NOHUGEPAGE = _syscalls.MADV_NOHUGEPAGE
+    NOHUGEPAGE = lib.MADV_NOHUGEPAGE
     """Use no transparent huge pages."""
-    DONTDUMP = _syscalls.MADV_DONTDUMP
+    DONTDUMP = lib.MADV_DONTDUMP
     """Leave the pages out of core dumps; every mapping starts so."""
-    DODUMP = _syscalls.MADV_DODUMP
+    DODUMP = lib.MADV_DODUMP
     """Put the pages into core dumps."""
-    WIPEONFORK = _syscalls.MADV_WIPEONFORK
+    WIPEONFORK = lib.MADV_WIPEONFORK
     """Children get zeros; private anonymous memory only. Linux 4.14."""
-    KEEPONFORK = _syscalls.MADV_KEEPONFORK
+    KEEPONFORK = lib.MADV_KEEPONFORK
     """Takes WIPEONFORK back. Linux 4.14."""
-    COLD = _syscalls.MADV_COLD
+    COLD = lib.MADV_COLD
     """Not needed soon: reclaim these pages first. Linux 5.4."""
-    PAGEOUT = _syscalls.MADV_PAGEOUT
+    PAGEOUT = lib.MADV_PAGEOUT
     """Not needed soon: reclaim these pages now. Linux 5.4."""
-    POPULATE_READ = _syscalls.MADV_POPULATE_READ
+    POPULATE_READ = lib.MADV_POPULATE_READ
     """Fault the pages in for reading; failures are reported. Linux 5.14."""
-    POPULATE_WRITE = _syscalls.MADV_POPULATE_WRITE
+    POPULATE_WRITE = lib.MADV_POPULATE_WRITE
     """Fault the pages in for writing; failures are reported. Linux 5.14."""
-    COLLAPSE = _syscalls.MADV_COLLAPSE
+    COLLAPSE = lib.MADV_COLLAPSE
     """Make huge pages of these pages now. Linux 6.1."""
 
 
 class DestructiveAdvice(_KernelAdvice):
     """Advice that changes or drops content, or takes access away (MADV_* of madvise(2))."""
 
-    DONTNEED = _syscalls.MADV_DONTNEED
+    DONTNEED = lib.MADV_DONTNEED
     """Drop the pages: private ones read as the file, or as zeros, afterwards."""
-    FREE = _syscalls.MADV_FREE
+    FREE = lib.MADV_FREE
     """The kernel may drop private anonymous pages until they are written again. Linux 4.5."""
-    REMOVE = _syscalls.MADV_REMOVE
+    REMOVE = lib.MADV_REMOVE
     """Drop the pages and what is behind them: a hole in the file or shared memory."""
-    DONTNEED_LOCKED = _syscalls.MADV_DONTNEED_LOCKED
+    DONTNEED_LOCKED = lib.MADV_DONTNEED_LOCKED
     """DONTNEED that takes locked pages too. Linux 5.18."""
-    GUARD_INSTALL = _syscalls.MADV_GUARD_INSTALL
+    GUARD_INSTALL = lib.MADV_GUARD_INSTALL
     """Drop the pages and forbid all access to them. Linux 6.13."""
-    GUARD_REMOVE = _syscalls.MADV_GUARD_REMOVE
+    GUARD_REMOVE = lib.MADV_GUARD_REMOVE
     """Takes GUARD_INSTALL back: the pages read as zeros. Linux 6.13."""
 
 
 class SyncMode(enum.IntEnum):
     """Whether msync(2) waits."""
 
-    SYNC = _syscalls.MS_SYNC
+    SYNC = lib.MS_SYNC
     """Write back and wait until it is done."""
-    ASYNC = _syscalls.MS_ASYNC
+    ASYNC = lib.MS_ASYNC
     """Ask for writing back soon; Linux does so anyway, and this does nothing more."""

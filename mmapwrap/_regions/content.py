@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final, SupportsIndex, cast, overload
 
-from mmapwrap import _syscalls
-from mmapwrap._arguments import ReadableBuffer, WritableBuffer, as_byte, as_integer
-from mmapwrap._ownership import READ, WRITE
-from mmapwrap._region_base import RegionBase
+from mmapwrap._core import buffers, calls, failures
+from mmapwrap._core.arguments import ReadableBuffer, WritableBuffer, as_byte, as_integer
+from mmapwrap._core.constants import PROT_READ, PROT_WRITE
+from mmapwrap._regions.base import RegionBase
 from mmapwrap.errors import ClosedMappingError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mmapwrap._mman import CData
+    from mmapwrap._core._mman import CData
 
 
 _ITERATED_AT_ONCE: Final = 4096
@@ -46,8 +46,8 @@ class ContentRegion(RegionBase):
             BadAddressError: The buffer's own memory is not there.
             TypeError: The buffer is read-only, or none.
         """
-        into = _syscalls.bytes_to_fill(buffer)
-        return self._copy(READ, _syscalls.read, into, offset)
+        into = buffers.bytes_to_fill(buffer)
+        return self._copy(PROT_READ, calls.read, into, offset)
 
     def write_slice(self, data: ReadableBuffer, offset: SupportsIndex) -> int:
         """Copies from a buffer into the region, as many bytes as both have.
@@ -67,7 +67,7 @@ class ContentRegion(RegionBase):
             BadAddressError: The buffer's own memory is not there.
             TypeError: The data is in no contiguous buffer.
         """
-        return self._copy(WRITE, _syscalls.write, _syscalls.bytes_in(data), offset)
+        return self._copy(PROT_WRITE, calls.write, buffers.bytes_in(data), offset)
 
     def _copy(
         self,
@@ -81,7 +81,7 @@ class ContentRegion(RegionBase):
         count, rest = len(buffer), pages.size - start
         if count > rest:
             count = max(rest, 0)
-        return pages.call(helper, start, count, buffer, need)
+        return pages.run_on_range(helper, start, count, buffer, need)
 
     # --- As a sequence of bytes -----------------------------------------------------------------
 
@@ -110,18 +110,16 @@ class ContentRegion(RegionBase):
             InvalidIndexError: The region has no byte at this index; also an IndexError.
         """
         pages = self._pages
-        if type(key) is int and key >= 0 and pages.protections is None:
+        if type(key) is int and key >= 0 and pages.access.by_range is None:
             position = key
         elif isinstance(key, slice):
             return self._read_bytes(key)
         else:
-            position = pages.position(READ, key)
+            position = pages.index_of(PROT_READ, key)
         try:
-            byte = _syscalls.read_byte(pages.handle, position)
+            byte = calls.read_byte(pages.handle, position)
         except OverflowError:
-            if _syscalls.has_numbers(position):
-                raise  # C has taken the number: a signal handler raised it
-            byte = -_syscalls.REFUSED_RANGE
+            byte = failures.out_of_range(position)
         if byte < 0:
             raise pages.index_error(-byte, key, position)
         return byte
@@ -146,13 +144,11 @@ class ContentRegion(RegionBase):
 
     def _write_byte(self, key: SupportsIndex, byte: int) -> None:
         pages = self._pages
-        position = pages.position(WRITE, key)
+        position = pages.index_of(PROT_WRITE, key)
         try:
-            result = _syscalls.write_byte(pages.handle, position, byte)
+            result = calls.write_byte(pages.handle, position, byte)
         except OverflowError:
-            if _syscalls.has_numbers(position):
-                raise  # C has taken the number: a signal handler raised it
-            result = -_syscalls.REFUSED_RANGE
+            result = failures.out_of_range(position)
         if result < 0:
             raise pages.index_error(-result, key, position)
 
@@ -162,25 +158,25 @@ class ContentRegion(RegionBase):
         if pages.is_closed:  # by an `__index__` of the slice's
             raise ClosedMappingError
         if step == 1 and start <= stop:
-            content, memory = _syscalls.new_bytes(stop - start)
-            pages.call(_syscalls.read_new, start, stop - start, memory, READ)
+            content, memory = buffers.new_bytes(stop - start)
+            pages.run_on_range(calls.read_new, start, stop - start, memory, PROT_READ)
         else:
             chosen = range(start, stop, step)
-            content, memory = _syscalls.new_bytes(len(chosen))
-            self._copy_steps(READ, _syscalls.read_steps, chosen, memory)
+            content, memory = buffers.new_bytes(len(chosen))
+            self._copy_steps(PROT_READ, calls.read_steps, chosen, memory)
         return content
 
     def _write_bytes(self, key: slice, data: ReadableBuffer) -> None:
-        source = _syscalls.bytes_in(data)
+        source = buffers.bytes_in(data)
         chosen = range(*key.indices(len(self)))
         if len(source) != len(chosen):
             raise InvalidArgumentError(
                 f"{len(source)} bytes of data do not fit a slice of {len(chosen)} bytes"
             )
         if chosen.step == 1:
-            self._pages.call(_syscalls.write, chosen.start, len(source), source, WRITE)
+            self._pages.run_on_range(calls.write, chosen.start, len(source), source, PROT_WRITE)
         else:
-            self._copy_steps(WRITE, _syscalls.write_steps, chosen, source)
+            self._copy_steps(PROT_WRITE, calls.write_steps, chosen, source)
 
     def _copy_steps(
         self, need: int, helper: "Callable[..., int]", chosen: range, memory: "CData"
@@ -188,6 +184,6 @@ class ContentRegion(RegionBase):
         """Copies between the chosen bytes and memory; what lies between them may be a hole."""
         pages = self._pages
         first, last = sorted((chosen[0], chosen[-1])) if chosen else (0, -1)
-        pages.require_each(need, range(first, last + 1, abs(chosen.step)))
+        pages.access.require_each(need, range(first, last + 1, abs(chosen.step)))
         step = chosen.step if len(chosen) > 1 else 1  # of one byte it may be any number
-        pages.call(helper, first, last + 1 - first, (memory, step))
+        pages.run_on_range(helper, first, last + 1 - first, (memory, step))

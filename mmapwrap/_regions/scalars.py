@@ -14,12 +14,13 @@ from typing import (
     final,
 )
 
-from mmapwrap import _syscalls
-from mmapwrap._arguments import as_integer
+from mmapwrap._core import buffers, calls, constants, failures
+from mmapwrap._core.arguments import as_integer
+from mmapwrap._core.constants import PROT_READ, PROT_WRITE
 from mmapwrap.errors import InvalidArgumentError, in_digits, shown
 
 if TYPE_CHECKING:
-    from mmapwrap._ownership import Pages
+    from mmapwrap._core.pages import Pages
 
 N = TypeVar("N", int, float)
 ByteOrder: TypeAlias = Literal["little", "big"]
@@ -62,7 +63,7 @@ class Scalar(Generic[N]):
         self.name: Final = name
         self.size: Final = mode & 0xF
         self.mode: Final = mode
-        self.volatile_mode: Final = mode | _syscalls.MODE_VOLATILE
+        self.volatile_mode: Final = mode | constants.ScalarMode.VOLATILE.value
         self._as_value: Callable[[N], N] = as_value
         self._load: Callable[..., N] = load
         self._store: Final = store
@@ -75,26 +76,23 @@ class Scalar(Generic[N]):
 
     def load(self, pages: "Pages", offset: SupportsIndex, mode: int) -> N:
         """Reads the number, with the errors of the pages. `mode`: the scalar's own or volatile."""
-        if pages.protections is not None or type(offset) is not int:
-            offset = pages.checked(_syscalls.PROT_READ, offset, self.size)
+        if pages.access.by_range is not None or type(offset) is not int:
+            offset = pages.checked_offset(PROT_READ, offset, self.size)
         try:
             value = self._load(pages.handle, offset, mode)
         except OverflowError:
-            if _syscalls.has_numbers(offset):
-                raise  # C has taken the number: a signal handler raised it
-            raise pages.error(_syscalls.REFUSED_RANGE, offset, self.size) from None
+            failure = -failures.out_of_range(offset)
+            raise pages.error(failure, offset, self.size) from None
         if value == self._failed:
             # Not by errno: a signal handler in between may have made a call of its own.
-            pages.raise_failure(
-                _syscalls.check_scalar(pages.handle, offset, mode), offset, self.size
-            )
+            pages.raise_failure(calls.check_scalar(pages.handle, offset, mode), offset, self.size)
             return self._read(pages, offset)
         return value
 
     def _read(self, pages: "Pages", offset: int) -> N:
         """The number, where it looks like a failed load and there is nothing to fail any more."""
-        content, memory = _syscalls.new_bytes(self.size)
-        pages.call(_syscalls.read_new, offset, self.size, memory, _syscalls.PROT_READ)
+        content, memory = buffers.new_bytes(self.size)
+        pages.run_on_range(calls.read_new, offset, self.size, memory, PROT_READ)
         return self._decode(content)
 
     def plain(self, value: N) -> N:
@@ -106,17 +104,15 @@ class Scalar(Generic[N]):
 
         `mode`: the scalar's own or volatile.
         """
-        if pages.protections is not None or type(offset) is not int:
-            offset = pages.checked(_syscalls.PROT_WRITE, offset, self.size)
+        if pages.access.by_range is not None or type(offset) is not int:
+            offset = pages.checked_offset(PROT_WRITE, offset, self.size)
         try:
             result = self._store(pages.handle, offset, mode, value)
         except OverflowError:
             self._as_value(value)  # raises where it is the value that C has no number for
-            if _syscalls.has_numbers(offset):
-                raise  # C has taken the number: a signal handler raised it
-            result = -_syscalls.REFUSED_RANGE
+            result = failures.out_of_range(offset)
         if result < 0:
-            if result == -_syscalls.REFUSED_VALUE:
+            if result == -failures.Refusal.NO_SUCH_VALUE:
                 self._as_value(value)
                 raise InvalidArgumentError(f"{value} is too large for {self.name}")
             raise pages.error(-result, offset, self.size)
@@ -128,7 +124,7 @@ def not_a_scalar(scalar: object) -> TypeError:
 
 
 def _mode(size: int, order: ByteOrder) -> int:
-    return size | (_syscalls.MODE_SWAPPED if size > 1 and order != sys.byteorder else 0)
+    return size | (constants.ScalarMode.SWAPPED.value if size > 1 and order != sys.byteorder else 0)
 
 
 def _integer(
@@ -149,11 +145,11 @@ def _integer(
         return int.from_bytes(content, order, signed=signed)
 
     if signed:
-        load, store = _syscalls.load_signed, _syscalls.store_signed
-        failed = _syscalls.FAILED_SIGNED
+        load, store = calls.load_signed, calls.store_signed
+        failed = calls.FAILED_SIGNED
     else:
-        load, store = _syscalls.load_unsigned, _syscalls.store_unsigned
-        failed = _syscalls.FAILED_UNSIGNED
+        load, store = calls.load_unsigned, calls.store_unsigned
+        failed = calls.FAILED_UNSIGNED
     return Scalar(name, _mode(size, order), as_value, load, store, failed, decode)
 
 
@@ -191,9 +187,9 @@ def _float(name: str, size: int, order: ByteOrder = sys.byteorder) -> Scalar[flo
         name,
         _mode(size, order),
         as_value,
-        _syscalls.load_float,
-        _syscalls.store_float,
-        _syscalls.FAILED_FLOAT,
+        calls.load_float,
+        calls.store_float,
+        calls.FAILED_FLOAT,
         decode,
     )
 

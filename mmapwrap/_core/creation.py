@@ -2,8 +2,8 @@
 
 from typing import Final, SupportsIndex
 
-from mmapwrap import _syscalls
-from mmapwrap._arguments import (
+from mmapwrap._core import calls, constants, descriptors
+from mmapwrap._core.arguments import (
     Descriptor,
     Path,
     as_alignment,
@@ -14,12 +14,13 @@ from mmapwrap._arguments import (
     as_sharing,
     as_size,
 )
-from mmapwrap._ownership import READ, WRITE, Pages
-from mmapwrap._protection import Protection, Sharing
+from mmapwrap._core.constants import PROT_READ, PROT_WRITE
+from mmapwrap._core.pages import Pages
+from mmapwrap._core.protection import Protection, Sharing
 from mmapwrap.errors import ProtectionError
 
-_PAGE: Final = _syscalls.PAGE_SIZE
-_UNRESERVED_MEMORY: Final = _syscalls.MAP_ANONYMOUS | _syscalls.MAP_NORESERVE
+_PAGE: Final = constants.PAGE_SIZE
+_UNRESERVED_MEMORY: Final = constants.MAP_ANONYMOUS | constants.MAP_NORESERVE
 
 
 def map_memory(
@@ -83,7 +84,7 @@ def map_file_range(
         0,
         align,
         populate,
-        mapping=_syscalls.IN_FILE,
+        options=constants.MapOption.IN_FILE,
         path=path,
     )
 
@@ -99,8 +100,8 @@ def map_file_at(
     """Maps a range of a file, shared, at an address; the flag is one of MAP_FIXED's kind."""
     length, start = as_size(size), as_file_offset(offset)
     number = as_descriptor(fd)
-    address = as_fixed_address(addr, length, start, _syscalls.file_page_size(number))
-    flags = flag | _syscalls.MAP_NORESERVE
+    address = as_fixed_address(addr, length, start, descriptors.file_page_size(number))
+    flags = flag | constants.MAP_NORESERVE
     return _map(length, prot, Sharing.SHARED, number, start, flags, address=address)
 
 
@@ -114,17 +115,15 @@ def _map(
     align: SupportsIndex | None = None,
     populate: bool = False,  # noqa: FBT001, FBT002  # every mapping comes by: keywords take time
     address: int = 0,
-    mapping: int = 0,
+    options: int = 0,
     path: Path | None = None,
 ) -> Pages:
     bits = as_protection(prot).bits
-    if populate and not bits & (READ | WRITE):
+    if populate and not bits & (PROT_READ | PROT_WRITE):
         raise ProtectionError(Protection.read(), prot)
     flags |= as_sharing(sharing)
     alignment = _PAGE if align is None else as_alignment(align)
     if populate:
-        mapping |= _syscalls.POPULATED
-    handle = _syscalls.map_pages(
-        address, size, alignment, bits, flags, fd, file_offset, mapping, path
-    )
-    return Pages.of(handle, bits, sharing, None if fd < 0 else file_offset)
+        options |= constants.MapOption.POPULATE
+    handle = calls.map_pages(address, size, alignment, bits, flags, fd, file_offset, options, path)
+    return Pages(handle, bits, sharing, None if fd < 0 else file_offset)

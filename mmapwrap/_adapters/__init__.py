@@ -1,0 +1,1 @@
+"""Other libraries' types, imported when a caller needs them."""

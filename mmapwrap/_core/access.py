@@ -1,0 +1,98 @@
+"""AccessMap: what each range of a region allows. No system call happens here."""
+
+from typing import Final
+
+from mmapwrap._core.constants import PROT_ANY
+from mmapwrap._core.protection import Protection
+from mmapwrap._core.range_map import RangeMap
+from mmapwrap.errors import ProtectionError
+
+GUARDED: Final = 1 << 16
+"""Beside the PROT_* bits of a range: guard pages lie there, which allow nothing."""
+
+
+class AccessMap:
+    """The PROT_* bits of a region: the same everywhere, or by range.
+
+    The map never remembers more access than the kernel allows: a change narrows it before the
+    system call and widens it afterwards. As long as the bits are the same everywhere, C knows them
+    and checks each access; `by_range` is then None.
+    """
+
+    __slots__ = ("bits", "by_range")
+
+    bits: int
+    """The PROT_* bits of every byte; of no meaning when the bits differ by range."""
+    by_range: RangeMap[int] | None
+    """The PROT_* bits by range, and GUARDED; None where they are the same everywhere."""
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+        self.by_range = None
+
+    def allowed(self, start: int, end: int) -> int:
+        """Return the PROT_* bits that every byte of the range has."""
+        if self.by_range is None:
+            return self.bits
+        common = PROT_ANY
+        for _, _, bits in self.ranges(start, end):
+            common &= bits
+        return common
+
+    def ranges(self, start: int, end: int) -> list[tuple[int, int, int]]:
+        """Return the ranges of one protection, as (start, end, PROT_* bits)."""
+        if self.by_range is None:
+            return [(start, end, self.bits)] if start < end else []
+        return [
+            (first, last, 0 if bits & GUARDED else bits)
+            for first, last, bits in self.by_range.pieces(start, end)
+        ]
+
+    def require(self, need: int, start: int, end: int) -> None:
+        """Require that every byte of the range has the bits of `need`.
+
+        Raises:
+            ProtectionError: Some of it has not.
+        """
+        if need & ~self.allowed(start, end):
+            raise self.error(need, start, end)
+
+    def require_each(self, need: int, positions: range) -> None:
+        """Require that each of these bytes, in rising order, has the bits of `need`.
+
+        Raises:
+            ProtectionError: One of them has not.
+        """
+        if self.by_range is None or not positions:
+            return  # C knows
+        first, step = positions.start, positions.step
+        for start, end, bits in self.ranges(first, positions[-1] + 1):
+            following = first + -(-(start - first) // step) * step
+            if following < end and need & ~bits:
+                raise self.error(need, following, following + 1)
+
+    def error(self, need: int, start: int, end: int) -> ProtectionError:
+        """Return the error of an access to the range that needs the bits of `need`."""
+        actual = Protection.from_bits(self.allowed(start, end))
+        return ProtectionError(Protection.from_bits(need), actual)
+
+    # --- Changes, which run exclusively -----------------------------------------------------------
+
+    def split(self, size: int) -> RangeMap[int]:
+        """Return the bits by range of a region of this size; from now on they are kept so."""
+        if self.by_range is None:
+            self.by_range = RangeMap(size, self.bits)
+        return self.by_range
+
+    def narrow(self, size: int, start: int, end: int, bits: int) -> list[tuple[int, int, int]]:
+        """Take away what `bits` does not allow; return the ranges as they were."""
+        ranges = self.split(size)
+        before = ranges.pieces(start, end)
+        for first, last, old in before:
+            if old & ~bits:
+                ranges.assign(first, last, old & (bits | GUARDED))
+        return before
+
+    def set_none(self, size: int, start: int, end: int) -> None:
+        """Remember that a range allows nothing, whatever the kernel says."""
+        self.split(size).assign(start, end, 0)

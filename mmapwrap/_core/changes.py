@@ -1,0 +1,193 @@
+"""Changes of a region's layout: what its ranges allow and hold.
+
+Each function but `change_access` runs by `Pages.exclusively`, on a range that was checked. Each has
+the same order of steps, so that the access map never remembers more access than the kernel allows,
+wherever an exception of a signal handler or a fork cuts the change short:
+
+1. Refuse what would break a live view.
+2. Narrow the access map to what is allowed before and after.
+3. Act: one C function.
+4. Widen the map to what is allowed now; after a failure restore what the kernel still allows.
+"""
+
+import errno
+from collections.abc import Callable
+from functools import partial
+
+from mmapwrap._core import calls
+from mmapwrap._core._mman import lib
+from mmapwrap._core.access import GUARDED
+from mmapwrap._core.constants import PROT_ANY, PROT_WRITE
+from mmapwrap._core.failures import Refusal, call_failure
+from mmapwrap._core.pages import Pages
+from mmapwrap._core.range_map import RangeMap
+from mmapwrap.errors import UnsupportedOperationError
+
+
+def change_access(
+    pages: Pages, start: int, end: int, bits: int, act: Callable[[], int], kept: int = 0
+) -> int:
+    """Narrow the access map of a range, act, then widen or restore it; return the act's result.
+
+    Args:
+        pages: The pages.
+        start: The range's first byte.
+        end: The byte after its last.
+        bits: The PROT_* bits that the range has after the act.
+        act: Runs a C function on the range.
+        kept: The bits of the map that stay whatever the act does: GUARDED or none.
+    """
+    size = pages.size
+    before = pages.access.narrow(size, start, end, bits)
+    result = act()
+    ranges = pages.access.split(size)
+    if result == -Refusal.CONTENT_LOST:
+        ranges.assign(start, end, 0)
+    elif result < 0:
+        _restore(pages, before, bits)
+    elif kept:
+        for first, last, old in before:
+            ranges.assign(first, last, bits | (old & kept))
+    elif any(old & (bits | GUARDED) != bits for _, _, old in before):
+        ranges.assign(start, end, bits)
+    return result
+
+
+def _restore(pages: Pages, before: list[tuple[int, int, int]], bits: int) -> None:
+    """Give ranges the protection that they had, where a failed call may have changed it."""
+    for first, last, old in before:
+        result = 0
+        if old & PROT_ANY != bits & PROT_ANY:
+            result = calls.protect(pages.handle, first, last - first, (old & PROT_ANY, PROT_ANY))
+        if result >= 0:
+            pages.access.split(pages.size).assign(first, last, old)
+
+
+# --- Protection -----------------------------------------------------------------------------------
+
+
+def protect(pages: Pages, bits: int, start: int, end: int) -> None:
+    """Change the protection of a range. mprotect(2)."""
+    pages.require_whole_pages(start, end)
+    pages.views.refuse(start, end, bits)
+    if (start, end) == (0, pages.size) and pages.access.by_range is None:
+        _protect_all(pages, bits)
+        return
+    act = partial(calls.protect, pages.handle, start, end - start, (bits, PROT_ANY))
+    # Guard pages allow nothing, whatever the protection below them is.
+    result = change_access(pages, start, end, bits, act, kept=GUARDED)
+    pages.raise_failure(result, start, end - start)
+
+
+def _protect_all(pages: Pages, bits: int) -> None:
+    """Change the protection of all pages, which stays the same everywhere: C knows it too."""
+    access = pages.access
+    old = access.bits
+    access.bits = old & bits
+    result = calls.protect(pages.handle, 0, pages.size, (bits, bits))
+    if result < 0:
+        if calls.protect(pages.handle, 0, pages.size, (old, old)) >= 0:
+            access.bits = old
+        raise pages.error(-result, 0, pages.size)
+    access.bits = bits
+
+
+# --- Guard pages ----------------------------------------------------------------------------------
+
+
+def install_guards(pages: Pages, start: int, end: int) -> None:
+    """Install guard pages, which allow no access. madvise(MADV_GUARD_INSTALL)."""
+    pages.require_whole_pages(start, end)
+    pages.views.refuse(start, end, 0)
+    ranges = pages.access.split(pages.size)
+    before = ranges.pieces(start, end)
+    for first, last, old in before:
+        ranges.assign(first, last, old | GUARDED)
+    result = _advise(pages, start, end, lib.MADV_GUARD_INSTALL)
+    if result < 0:
+        is_tried = call_failure(-result) is not None
+        for first, last, old in before:
+            # The kernel may have installed some. A range that cannot be cleared stays remembered.
+            if not old & GUARDED and (not is_tried or _is_cleared(pages, first, last)):
+                ranges.assign(first, last, old)
+    pages.raise_failure(result, start, end - start)
+
+
+def remove_guards(pages: Pages, start: int, end: int) -> None:
+    """Remove guard pages. madvise(MADV_GUARD_REMOVE)."""
+    pages.require_whole_pages(start, end)
+    result = _advise(pages, start, end, lib.MADV_GUARD_REMOVE)
+    pages.raise_failure(result, start, end - start)
+    ranges = pages.access.split(pages.size)
+    for first, last, old in ranges.pieces(start, end):
+        ranges.assign(first, last, old & PROT_ANY)
+
+
+def _advise(pages: Pages, start: int, end: int, advice: int) -> int:
+    return calls.advise_destructive(pages.handle, start, end - start, advice)
+
+
+def _is_cleared(pages: Pages, start: int, end: int) -> bool:
+    """Remove the guard pages that a failed call may have installed; return whether that worked.
+
+    EINVAL: the kernel has no guard pages (before Linux 6.13), or none for this memory. Then the
+    failed call has installed none either.
+    """
+    result = _advise(pages, start, end, lib.MADV_GUARD_REMOVE)
+    error = call_failure(-result) if result < 0 else None
+    return error is None or error.errno == errno.EINVAL
+
+
+# --- Content --------------------------------------------------------------------------------------
+
+
+def remove(pages: Pages, start: int, end: int) -> None:
+    """Give the memory of a range back, where it may be written. madvise(MADV_REMOVE).
+
+    The kernel does not ask for that access, and C knows only what holds everywhere.
+    """
+    pages.require_whole_pages(start, end)
+    if start < end:
+        pages.access.require(PROT_WRITE, start, end)
+    pages.run_on_range(calls.remove, start, end - start)
+
+
+def note_new_mapping(pages: Pages, start: int, end: int, page_size: int) -> None:
+    """Remember that a range has been mapped anew, in pages of this size."""
+    pages.locked.remove(*pages.whole_pages(start, end))
+    if pages.page_sizes is None and page_size != pages.page_size:
+        pages.page_sizes = RangeMap(pages.size, pages.page_size)
+    if pages.page_sizes is not None:
+        pages.page_sizes.assign(start, end, page_size)
+
+
+def become_arena(pages: Pages) -> None:
+    """End where the last page does, and keep the protection by range.
+
+    From its first step on Python checks each access by range. In the last step, which is one for
+    all threads, C forgets the protection and takes the new size. An interruption before that leaves
+    a mapping that works.
+    """
+    if pages.lead_in:
+        raise pages.error(Refusal.START_NOT_ON_PAGE, 0, 0)
+    old_size, size = pages.size, calls.mapped_size(pages.handle)
+    by_range = RangeMap(size, pages.access.bits)
+    for start, end, bits in pages.access.split(old_size).pieces(0, old_size):
+        by_range.assign(start, size if end == old_size else end, bits)
+    pages.access.by_range = by_range
+    pages.raise_failure(calls.become_arena(pages.handle))
+
+
+def recover(pages: Pages) -> None:
+    """Map the pages anew that a fault guard has replaced by zeros. mremap(2)."""
+    result = calls.recover(pages.handle)
+    if result == -Refusal.NOT_HERE:
+        raise UnsupportedOperationError("recover of pages that the kernel could not set aside")
+    pages.raise_failure(result)
+    access = pages.access
+    if access.by_range is None:
+        calls.protect(pages.handle, 0, pages.size, (access.bits, access.bits))
+        return
+    for start, end, bits in access.by_range.pieces(0, pages.size):
+        # The pages allow what they did when they were lost, also below guard pages.
+        calls.protect(pages.handle, start, end - start, (bits & PROT_ANY, PROT_ANY))

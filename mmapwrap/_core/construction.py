@@ -1,0 +1,22 @@
+"""NamedConstructors: the one idiom of the final classes that callers do not construct."""
+
+from typing import ClassVar
+
+
+class NamedConstructors:
+    """A final class whose objects come from named constructors; to call the class is an error.
+
+    `class Thing(NamedConstructors, made_by="Thing.open(path)")`: the error says what to use.
+    """
+
+    __slots__ = ()
+    _made_by: ClassVar[str]
+
+    def __init_subclass__(cls, *, made_by: str | None = None) -> None:
+        if made_by is None:
+            final = next(base for base in cls.__mro__ if "_made_by" in vars(base))
+            raise TypeError(f"{final.__name__} is final")
+        cls._made_by = made_by
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise TypeError(f"use {self._made_by}")

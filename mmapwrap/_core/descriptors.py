@@ -1,0 +1,158 @@
+"""Descriptors and files: opened, duplicated and sealed, and what the kernel tells of them."""
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from mmapwrap._core._mman import ffi, lib
+from mmapwrap._core.failures import errno_of, raise_if_failed, retry_on_eintr
+from mmapwrap.errors import InvalidArgumentError, system_call_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mmapwrap._core._mman import CData
+
+Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+OwnedDescriptor: TypeAlias = "tuple[int, CData]"
+"""A descriptor, and its owner, whose destructor closes it: no call in flight sees it reused."""
+
+file_page_size: Final = lib.mmw_file_page_size
+"""The bytes of a page of a file: those of a huge page on hugetlbfs."""
+keeps_messages_apart: Final = lib.mmw_keeps_messages_apart
+_fcntl: Final = lib.mmw_fcntl
+
+
+def _new_owner() -> "CData":
+    return ffi.gc(lib.mmw_new_descriptor(), lib.mmw_close_descriptor)
+
+
+# --- Making them ----------------------------------------------------------------------------------
+
+
+def create_memfd(name: bytes, size: int, *, allocate: bool) -> OwnedDescriptor:
+    """Make a memfd: memfd_create(2), ftruncate(2) and, to have the memory now, fallocate(2)."""
+    owner = _new_owner()
+    return raise_if_failed(retry_on_eintr(lib.mmw_create_memfd, owner, name, size, allocate)), owner
+
+
+def duplicate(fd: int) -> OwnedDescriptor:
+    """Return another descriptor of the same file. fcntl(F_DUPFD_CLOEXEC)."""
+    owner = _new_owner()
+    return raise_if_failed(lib.mmw_duplicate(owner, fd)), owner
+
+
+def own_descriptor(release: "Callable[[], int]") -> OwnedDescriptor:
+    """Take a descriptor over from another owner, who releases it now."""
+    owner = _new_owner()
+    return raise_if_failed(lib.mmw_own(owner, release())), owner
+
+
+def open_file(path: Path, flags: int) -> OwnedDescriptor:
+    """Open a file, close-on-exec; never wait for the other end of a FIFO. open(2)."""
+    fd, owner = try_to_open(path, flags)
+    if fd < 0:
+        raise system_call_error(-fd, "open", os.fsdecode(path))
+    return fd, owner
+
+
+def try_to_open(path: Path, flags: int) -> OwnedDescriptor:
+    """Open a file as `open_file` does, but return the negative errno instead of raising it."""
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(f"path {path!r}: {error}") from None
+    if b"\0" in name:
+        raise InvalidArgumentError(f"path {path!r}: embedded null byte")
+    flags |= os.O_CLOEXEC | os.O_NONBLOCK
+    sys.audit("open", path, None, flags)  # as os.open does
+    owner = _new_owner()
+    result = retry_on_eintr(lib.mmw_open, owner, name, flags)
+    return (result if result >= 0 else -errno_of(-result)), owner
+
+
+def close_file(owner: "CData") -> None:
+    """Close a descriptor now, close(2); where that fails, it is closed all the same."""
+    raise_if_failed(lib.mmw_close(owner))
+
+
+# --- fcntl ----------------------------------------------------------------------------------------
+
+
+def add_seals(fd: int, seals: int) -> None:
+    """Add seals to a memfd. fcntl(F_ADD_SEALS)."""
+    raise_if_failed(_fcntl(fd, lib.F_ADD_SEALS, seals))
+
+
+def get_seals(fd: int) -> int:
+    """Return the seals of a memfd. fcntl(F_GET_SEALS)."""
+    return raise_if_failed(_fcntl(fd, lib.F_GET_SEALS, 0))
+
+
+def get_seals_if_any(fd: int) -> int:
+    """Return the seals of a memfd, and none of any other file. fcntl(F_GET_SEALS)."""
+    return max(_fcntl(fd, lib.F_GET_SEALS, 0), 0)
+
+
+def close_on_exec(fd: int) -> None:
+    """Keep a descriptor from the programs that the process starts. fcntl(F_SETFD)."""
+    raise_if_failed(_fcntl(fd, lib.F_SETFD, lib.FD_CLOEXEC))
+
+
+def access_mode(fd: int) -> int:
+    """Return O_RDONLY, O_WRONLY or O_RDWR. fcntl(F_GETFL)."""
+    return raise_if_failed(_fcntl(fd, lib.F_GETFL, 0)) & os.O_ACCMODE
+
+
+# --- What the kernel tells of files ---------------------------------------------------------------
+
+
+class FileStatus(NamedTuple):
+    """What fstat(2) says of a file; the length of a block device is that of the device."""
+
+    size: int
+    device: int
+    inode: int
+    mode: int
+
+
+def file_status(fd: int) -> FileStatus:
+    """Return what fstat(2) says."""
+    status = ffi.new("mmw_file_status *")
+    raise_if_failed(lib.mmw_fstat(fd, status))
+    return FileStatus(status.size, status.device, status.inode, status.mode)
+
+
+def lines_of(path: str) -> Iterator[bytes]:
+    """Yield the lines of a file such as those of /proc, which have no length."""
+    fd, owner = open_file(path, os.O_RDONLY)
+    rest = b""
+    try:
+        room = ffi.new("char[]", _PART)
+        while count := _read_part(fd, room, path):
+            *lines, rest = (rest + bytes(ffi.buffer(room, count))).split(b"\n")
+            yield from lines
+    finally:
+        close_file(owner)
+
+
+_PART: Final = 1 << 13
+
+
+def _read_part(fd: int, room: "CData", path: str) -> int:
+    result = retry_on_eintr(lib.mmw_read_file, fd, room, _PART)
+    if result < 0:
+        raise system_call_error(errno_of(-result), "read", path)
+    return result
+
+
+def link_target(path: str) -> bytes | None:
+    """Return the target of a symbolic link, at most 4096 bytes; None: no link. readlink(2)."""
+    room = ffi.new("char[]", _LONGEST_PATH)
+    length: int = lib.mmw_readlink(os.fsencode(path), room, _LONGEST_PATH)
+    return bytes(ffi.buffer(room, length)) if length >= 0 else None
+
+
+_LONGEST_PATH: Final = 4096

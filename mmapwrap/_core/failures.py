@@ -1,0 +1,108 @@
+"""The one translator of failures: from the negative result of a C function to a named error.
+
+A C function returns what it did, or a negative number: a refusal of the library, a failed system
+call with its errno, or a page that could not be read in. `csrc/declarations.h` explains the bits.
+"""
+
+import enum
+import errno
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mmapwrap._core._mman import lib
+from mmapwrap._core.constants import ADDRESS_SPACE
+from mmapwrap.errors import SystemCallError, system_call_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Refusal(enum.IntEnum):
+    """Why a C function refuses without asking the kernel: `enum mmw_refusal`."""
+
+    CLOSED = lib.MMW_CLOSED
+    FAULTED = lib.MMW_FAULTED
+    OUT_OF_RANGE = lib.MMW_OUT_OF_RANGE
+    START_NOT_ON_PAGE = lib.MMW_START_NOT_ON_PAGE
+    END_NOT_ON_PAGE = lib.MMW_END_NOT_ON_PAGE
+    NOT_READABLE = lib.MMW_NOT_READABLE
+    NOT_WRITABLE = lib.MMW_NOT_WRITABLE
+    SIZE_OVERFLOW = lib.MMW_SIZE_OVERFLOW
+    MISALIGNED = lib.MMW_MISALIGNED
+    NO_SUCH_VALUE = lib.MMW_NO_SUCH_VALUE
+    NOT_HERE = lib.MMW_NOT_HERE
+    NO_SIZE = lib.MMW_NO_SIZE
+    PAST_END = lib.MMW_PAST_END
+    CONTENT_LOST = lib.MMW_CONTENT_LOST
+
+
+_CALL: Final = "MMW_CALL_"
+_CALL_NAMES: Final[dict[int, str]] = {
+    getattr(lib, name): name.removeprefix(_CALL).lower()
+    for name in dir(lib)
+    if name.startswith(_CALL)
+}
+"""The system calls by their numbers in `enum mmw_call`."""
+
+_FAULT_FLAG: Final = 1 << 62
+_PARTNER_FLAG: Final = 1 << 61
+
+
+class Fault(NamedTuple):
+    """A page that could not be read in or written to, as a C function reports it."""
+
+    offset: int
+    """Of its first byte in its region."""
+    is_of_partner: bool
+    """Whether the region is the other one of a copy between two."""
+
+
+def fault_in(failure: int) -> Fault | None:
+    """Return the page that a C function failed at, None where it failed for another reason."""
+    if not failure & _FAULT_FLAG:
+        return None
+    offset = failure & ~(_FAULT_FLAG | _PARTNER_FLAG)
+    return Fault(offset, is_of_partner=bool(failure & _PARTNER_FLAG))
+
+
+def call_failure(failure: int) -> SystemCallError | None:
+    """Return the error of a failed system call, None where the library refused."""
+    call = failure >> 12
+    return system_call_error(errno_of(failure), _CALL_NAMES[call]) if call else None
+
+
+def errno_of(failure: int) -> int:
+    """Return the errno of a failed system call."""
+    return failure & 0xFFF
+
+
+def raise_if_failed(result: int) -> int:
+    """Return a result that is no failed system call.
+
+    Raises:
+        SystemCallError: It is one; an error of that errno's class.
+    """
+    if result < 0 and (error := call_failure(-result)):
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame, and the frame would hold it
+    return result
+
+
+def retry_on_eintr(function: "Callable[..., int]", *arguments: object) -> int:
+    """Call a C function until no signal interrupts it; Python runs the handlers in between."""
+    while True:
+        result = function(*arguments)
+        if result >= 0 or errno_of(-result) != errno.EINTR:
+            return result
+
+
+def out_of_range(*numbers: int) -> int:
+    """Return the refusal of numbers that C's unsigned integers cannot hold.
+
+    To be called where cffi has raised an OverflowError. Where C holds all the numbers, a signal
+    handler has raised that error, and it goes on to the caller.
+    """
+    if all(0 <= number < ADDRESS_SPACE for number in numbers):
+        raise  # noqa: PLE0704  # the OverflowError that is being handled
+    return -Refusal.OUT_OF_RANGE

@@ -1,0 +1,311 @@
+"""Pages: the owner of mapped pages, and the way to every call on a range of them.
+
+The pages belong to a cffi handle whose destructor unmaps them. The region, each exported buffer,
+each slice and each call in flight hold that handle, so closing needs no lock, no page goes away
+under a view or a call, and nothing is unmapped twice.
+
+Pages has a handle, an access map, live views, a layout lock and locked ranges. It checks a range
+and runs a C function on it; `changes.py` changes what the ranges allow and hold.
+"""
+
+import errno
+from collections.abc import Callable
+from typing import Final, SupportsIndex, TypeVar, TypeVarTuple
+
+from mmapwrap._core import calls
+from mmapwrap._core.access import AccessMap
+from mmapwrap._core.arguments import as_integer
+from mmapwrap._core.constants import PROT_READ, PROT_WRITE
+from mmapwrap._core.failures import Refusal, call_failure, fault_in, out_of_range
+from mmapwrap._core.faults import fault_error
+from mmapwrap._core.layout import LayoutLock
+from mmapwrap._core.locked_ranges import LockedRanges
+from mmapwrap._core.protection import Sharing
+from mmapwrap._core.range_map import RangeMap
+from mmapwrap._core.views import LiveViews, View
+from mmapwrap.errors import (
+    ClosedMappingError,
+    InvalidIndexError,
+    InvalidRangeError,
+    MmapError,
+    NotPageAlignedError,
+    UnsupportedByKernelError,
+    VolatileMisalignedError,
+)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Pages:
+    """Mapped pages: their handle, what each range of them allows, and their live views.
+
+    Args:
+        handle: The owner of the pages.
+        bits: The PROT_* bits that all pages have.
+        sharing: Who sees what is written.
+        file_offset: Where in its file the first byte is; None: anonymous.
+    """
+
+    __slots__ = (
+        "access",
+        "file_offset",
+        "handle",
+        "is_closed",
+        "layout",
+        "locked",
+        "page_sizes",
+        "sharing",
+        "views",
+    )
+
+    page_sizes: RangeMap[int] | None
+    """The size of the kernel's pages by range; None where it is the same everywhere."""
+    is_closed: bool
+    """Whether the region was closed; its slices and views may go on."""
+
+    def __init__(
+        self, handle: calls.Handle, bits: int, sharing: Sharing, file_offset: int | None = None
+    ) -> None:
+        self.handle = handle
+        self.sharing, self.file_offset = sharing, file_offset
+        self.access, self.views, self.locked = AccessMap(bits), LiveViews(), LockedRanges()
+        self.page_sizes, self.is_closed = None, False
+        self.layout = LayoutLock()
+
+    # --- Place and size ---------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """The bytes of the region, which C alone knows: they change in one moment."""
+        return calls.size(self.handle)
+
+    @property
+    def page_size(self) -> int:
+        """The bytes of a page, as the kernel maps the region: those of a huge page of hugetlbfs."""
+        return calls.page_size_of(self.handle)
+
+    @property
+    def lead_in(self) -> int:
+        """The bytes of the first page that come before the region."""
+        return calls.address(self.handle) % self.page_size
+
+    # --- Ranges and offsets that callers give -----------------------------------------------------
+
+    def integer(self, value: SupportsIndex, name: str) -> int:
+        """Return the integer of a caller's object, whose `__index__` may close the region.
+
+        Raises:
+            ClosedMappingError: It has closed the region.
+        """
+        number = as_integer(value, name)
+        if self.is_closed:
+            raise ClosedMappingError
+        return number
+
+    def checked_range(self, offset: SupportsIndex, count: SupportsIndex | None) -> tuple[int, int]:
+        """Return the start and end of a range that the region holds; None: up to its end."""
+        start = offset if type(offset) is int else self.integer(offset, "offset")
+        if count is None:
+            length = max(self.size - start, 0)
+        else:
+            length = count if type(count) is int else self.integer(count, "count")
+        self.run_on_range(calls.check_range, start, length)
+        return start, start + length
+
+    def checked_offset(self, need: int, offset: SupportsIndex, count: int) -> int:
+        """Return the offset of a range whose bytes have the bits of `need`.
+
+        C checks the rest, and the bits too where they are the same everywhere.
+        """
+        start = offset if type(offset) is int else self.integer(offset, "offset")
+        if self.access.by_range is not None:
+            self.access.require(need, *self.checked_range(start, count))
+        return start
+
+    def index_of(self, need: int, key: SupportsIndex) -> int:
+        """Return the offset of a byte that is to be touched: a negative key counts from the end."""
+        position = self.integer(key, "index")
+        if position < 0:
+            position += self.size
+        if self.access.by_range is not None and 0 <= position < self.size:
+            self.access.require(need, position, position + 1)
+        return position
+
+    # --- Calls ------------------------------------------------------------------------------------
+
+    def run_on_range(
+        self,
+        function: Callable[..., int],
+        offset: SupportsIndex,
+        count: SupportsIndex | None,
+        argument: object = None,
+        need: int = 0,
+    ) -> int:
+        """Run a C function on a range, which it checks, and return its result.
+
+        Args:
+            function: One of `calls.py` that takes a range.
+            offset: The first byte.
+            count: The bytes; None: up to the region's end.
+            argument: What the function takes beside the range.
+            need: The PROT_* bits that a function which touches the range needs.
+        """
+        if type(offset) is not int:
+            offset = self.integer(offset, "offset")
+        if count is None:
+            count = self.size - offset
+        elif type(count) is not int:
+            count = self.integer(count, "count")
+        if need and self.access.by_range is not None:
+            self.access.require(need, *self.checked_range(offset, count))
+        try:
+            if argument is None:
+                result = function(self.handle, offset, count)
+            else:
+                result = function(self.handle, offset, count, argument)
+        except OverflowError:
+            result = out_of_range(offset, count)
+            if offset > self.size:
+                count = max(count, 0)  # there is no rest
+        if result < 0:
+            raise self.error(-result, offset, count)
+        return result
+
+    def raise_failure(self, result: int, offset: int = 0, count: int = 0) -> None:
+        """Raise the error of a C function's result, if it is a failure."""
+        if result < 0:
+            raise self.error(-result, offset, count)
+
+    def error(self, failure: int, offset: int, count: int) -> MmapError:
+        """Return the error of a C function that failed on a range."""
+        if fault := fault_in(failure):
+            return fault_error(self.handle, offset, count, fault.offset)
+        if error := call_failure(failure):
+            touched = self.whole_pages(offset, offset + count)
+            if error.errno == errno.EINVAL and self.locked.overlap(*touched):
+                error.hint = "some of the range is locked: unlock it first"
+            return error
+        if failure == Refusal.CLOSED or not calls.is_open(self.handle):
+            return ClosedMappingError()
+        return self._refusal(failure, offset, count)
+
+    def _refusal(self, refusal: int, offset: int, count: int) -> MmapError:
+        match refusal:
+            case Refusal.OUT_OF_RANGE:
+                return InvalidRangeError(offset, count, self.size)
+            case Refusal.START_NOT_ON_PAGE | Refusal.END_NOT_ON_PAGE:
+                edge = offset if refusal == Refusal.START_NOT_ON_PAGE else offset + count
+                misaligned = NotPageAlignedError(edge, self.page_size, self.lead_in)
+                misaligned.region_size = self.size
+                return misaligned
+            case Refusal.FAULTED:
+                return fault_error(self.handle)
+            case Refusal.MISALIGNED:
+                unaligned = VolatileMisalignedError(calls.address(self.handle) + offset, count)
+                unaligned.offset = offset
+                return unaligned
+            case Refusal.NOT_HERE:
+                return UnsupportedByKernelError("flushing of cache lines")
+            case _:
+                need = PROT_READ if refusal == Refusal.NOT_READABLE else PROT_WRITE
+                return self.access.error(need, offset, offset + count)
+
+    def index_error(self, failure: int, key: SupportsIndex, position: int) -> MmapError:
+        """Return the error of a C function that failed to touch one byte."""
+        error = self.error(failure, position, 1)
+        if isinstance(error, InvalidRangeError):
+            return InvalidIndexError(as_integer(key, "index"), 1, self.size)
+        return error
+
+    # --- Whole pages ------------------------------------------------------------------------------
+
+    def whole_pages(self, start: int, end: int) -> tuple[int, int]:
+        """Return the pages that a range touches, in bytes from the start of the first page."""
+        lead_in, page_size = self.lead_in, self.page_size
+        return (
+            (lead_in + start) // page_size * page_size,
+            -(-(lead_in + end) // page_size) * page_size,
+        )
+
+    def _page_size_around(self, page_sizes: RangeMap[int], edge: int) -> int:
+        """Return the size of the page that the bytes before and after an edge may share."""
+        around = page_sizes.pieces(max(edge - 1, 0), edge + 1)
+        return around[0][2] if len(around) == 1 else self.page_size
+
+    def require_whole_pages(self, start: int, end: int) -> None:
+        """Require that a checked range cuts no page in two.
+
+        The region's own start and end will do, though they lie inside a page.
+
+        Raises:
+            NotPageAlignedError: An edge of the range lies inside a page.
+        """
+        self.run_on_range(calls.check_pages, start, end - start)
+        if self.page_sizes is None or start == end:
+            return
+        base = calls.address(self.handle)
+        for edge in (start, end):
+            page_size = self._page_size_around(self.page_sizes, edge)
+            if 0 < edge < self.size and (base + edge) % page_size:
+                raise NotPageAlignedError(edge, page_size, base % page_size)
+
+    def widened(self, offset: SupportsIndex, count: SupportsIndex | None) -> tuple[int, int]:
+        """Return a range and its bytes, with all of each huge page that it touches in an arena.
+
+        Where all pages are of one size C widens the range.
+        """
+        start, end = self.checked_range(offset, count)
+        if self.page_sizes is None or start == end:
+            return start, end - start
+        base = calls.address(self.handle)
+        start -= (base + start) % self._page_size_around(self.page_sizes, start)
+        end += -(base + end) % self._page_size_around(self.page_sizes, end)
+        return max(start, 0), min(end, self.size) - max(start, 0)
+
+    # --- The layout, and exports of it ------------------------------------------------------------
+
+    def exclusively(self, change: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Call a function that changes the layout while no other thread does.
+
+        Raises:
+            RegionBusyError: This very thread is in the middle of such a call: a signal handler or
+                a finalizer came in between.
+        """
+        return self.layout.exclusively(change, *arguments)
+
+    def consistently(self, ask: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Call a function that reads the layout; once more, exclusively, where it has changed."""
+        return self.layout.consistently(ask, *arguments)
+
+    def view(self, offset: SupportsIndex, count: SupportsIndex | None) -> memoryview:
+        """Return a view of a range: writable where every byte of it is."""
+        return memoryview(self.export(offset, count))
+
+    def export(self, offset: SupportsIndex, count: SupportsIndex | None) -> "calls.Export":
+        """Return the buffer of a range, which keeps the pages and counts as a live view.
+
+        A change of the layout refuses to break the views that it finds. An export that began
+        before the change and ended inside it is made once more.
+        """
+        return self.consistently(self._export, *self.checked_range(offset, count))
+
+    def _export(self, start: int, end: int) -> "calls.Export":
+        access = self.access.allowed(start, end) & (PROT_READ | PROT_WRITE)
+        if not access & PROT_READ:
+            raise self.access.error(PROT_READ, start, end)
+        # SAFETY: checked_range found the range inside the region, and the export holds the handle.
+        export = calls.new_export(
+            self.handle,
+            calls.address(self.handle) + start,
+            end - start,
+            not access & PROT_WRITE,
+            self.views,
+        )
+        self.views[id(export)] = View(start, end, access)
+        return export
+
+
+CLOSED_PAGES: Final = Pages(calls.NULL_HANDLE, 0, Sharing.PRIVATE)
+CLOSED_PAGES.is_closed = True
+"""What a closed region has instead of its pages: every C function refuses their handle."""

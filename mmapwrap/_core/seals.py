@@ -1,0 +1,22 @@
+"""MemfdSeals: the F_SEAL_* bits of fcntl(2) as a value."""
+
+import enum
+
+from mmapwrap._core._mman import lib
+
+
+class MemfdSeals(enum.IntFlag):
+    """What nobody may do to a memfd any more; a seal is never taken off. F_SEAL_* of fcntl(2)."""
+
+    SEAL = lib.F_SEAL_SEAL
+    """Add seals."""
+    SHRINK = lib.F_SEAL_SHRINK
+    """Make it smaller: a process that maps it then need fear no SIGBUS."""
+    GROW = lib.F_SEAL_GROW
+    """Make it larger."""
+    WRITE = lib.F_SEAL_WRITE
+    """Write to it; cannot be added while a writable shared mapping exists."""
+    FUTURE_WRITE = lib.F_SEAL_FUTURE_WRITE
+    """Write to it but through the writable mappings that exist. Linux 5.1."""
+    EXEC = lib.F_SEAL_EXEC
+    """Change whether it can be executed. Linux 6.3."""
