@@ -1,5 +1,5 @@
 /* What Python can call. The compiler includes this file and cffi parses it, so it holds
- * declarations only; build_ffi.py adds the kernel's constants by name.
+ * declarations only. The kernel's constants are in constants.h.
  *
  * Every helper is one crossing from Python: it checks its range, does its system calls and
  * reports. A result that is not negative is the answer. A negative one is the failure:

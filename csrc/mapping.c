@@ -11,6 +11,11 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#ifndef PR_SET_VMA /* Linux 5.17 */
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
 uint64_t mmw_page_size;
 
 __attribute__((constructor)) static void ask_page_size(void)

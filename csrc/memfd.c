@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#ifndef MFD_NOEXEC_SEAL /* Linux 6.3 */
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
 /* Made before the descriptor is, which then has an owner from the start, as pages have. */
 struct mmw_descriptor {
     int fd; /* -1: none yet */

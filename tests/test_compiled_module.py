@@ -1,4 +1,4 @@
-"""The compiled module against its stub, in both directions; its one door; what an import costs."""
+"""The compiled module: the types that are written in C, its one door, what an import costs."""
 
 import ast
 import os
@@ -8,15 +8,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any
 
 import pytest
 
 import mmapwrap
-from mmapwrap._mman import ffi, lib
+from mmapwrap._mman import lib
 
 PACKAGE = Path(mmapwrap.__file__).parent
-STUB = (PACKAGE / "_mman.pyi").read_text()
 
 # What a light import leaves alone: each is slow to import, or has no business at run time.
 HEAVY = """
@@ -24,148 +23,6 @@ HEAVY = """
     logging multiprocessing numpy pycparser rich socket ssl subprocess tempfile
     typing_extensions unittest urllib.request
 """.split()
-
-
-class CType(Protocol):
-    """A C type, as cffi tells of it."""
-
-    kind: str
-    cname: str
-    item: "CType"
-    args: "tuple[CType, ...]"
-    result: "CType"
-
-
-def c_type_of(name: str) -> CType:
-    return cast("CType", ffi.typeof(getattr(lib, name)))
-
-
-def stub_class(stub: str, name: str) -> list[ast.stmt]:
-    classes = {node.name: node for node in ast.parse(stub).body if isinstance(node, ast.ClassDef)}
-    return classes[name].body
-
-
-def variables(body: list[ast.stmt]) -> dict[str, str]:
-    """The annotation of each variable."""
-    return {
-        ast.unparse(node.target): ast.unparse(node.annotation)
-        for node in body
-        if isinstance(node, ast.AnnAssign)
-    }
-
-
-def functions(body: list[ast.stmt]) -> dict[str, ast.FunctionDef]:
-    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
-
-
-def members(annotation: ast.expr | None) -> set[str]:
-    """The types of an annotation that may be a union."""
-    return set() if annotation is None else set(ast.unparse(annotation).split(" | "))
-
-
-def fitting(c_type: CType) -> set[str]:
-    """The Python types that cffi takes and gives for a C type."""
-    match c_type.kind, c_type.cname:
-        case "void", _:
-            return {"None"}
-        case "primitive", "float" | "double":
-            return {"float"}
-        case ("primitive", _) | ("enum", _):
-            return {"int"}
-        case "pointer", _:
-            of_bytes = c_type.item.cname in {"char", "unsigned char"}
-            return {"CData", "bytes"} if of_bytes else {"CData"}
-        case kind, name:
-            pytest.fail(f"no rule says what fits the C type {name}, a {kind}")
-
-
-def function_differences(name: str, function: ast.FunctionDef) -> Iterator[str]:
-    """What the stub says of a function that is not so."""
-    c_type = c_type_of(name)
-    arguments = function.args
-    named = [*arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
-    if any(named) or arguments.defaults:
-        yield f"{name} takes arguments by position, all of them"
-    parameters = arguments.posonlyargs[1:]
-    if len(parameters) != len(c_type.args):
-        yield f"{name} takes {len(c_type.args)} arguments, not {len(parameters)}"
-        return
-    stated = [*(members(each.annotation) for each in parameters), members(function.returns)]
-    for have, want in zip(stated, [*c_type.args, c_type.result], strict=True):
-        if not have or not have <= fitting(want):
-            yield f"{name}: {' | '.join(sorted(have))} does not fit {want.cname}"
-    if members(function.returns) == {"bytes"}:
-        yield f"{name} gives no bytes"
-
-
-def differences(stub: str) -> list[str]:
-    """What the stub says of `lib` that is not so, and what it leaves out."""
-    real = {name: getattr(lib, name) for name in dir(lib)}
-    body = stub_class(stub, "_Lib")
-    stated = variables(body) | dict.fromkeys(functions(body), "a function")
-    found = [f"{name} is not in the module" for name in stated.keys() - real.keys()]
-    found += [f"{name} is not in the stub" for name in real.keys() - stated.keys()]
-    for name in stated.keys() & real.keys():
-        if stated[name] == "a function" and callable(real[name]):
-            found += function_differences(name, functions(body)[name])
-        elif stated[name] not in {"int", "Final[int]"} or type(real[name]) is not int:
-            found.append(f"{name} is {type(real[name]).__name__}, not {stated[name]}")
-    return sorted(found)
-
-
-def test_stub_says_what_the_module_has() -> None:
-    assert differences(STUB) == []
-
-
-@pytest.mark.parametrize(
-    ("line", "instead", "expected"),
-    [
-        ("PROT_READ: Final[int]", "", ["PROT_READ is not in the stub"]),
-        ("PROT_READ: Final[int]", "PROT_READ: Final[str]", ["PROT_READ is int, not Final[str]"]),
-        (
-            "PROT_READ: Final[int]",
-            "PROT_READ: Final[int]\n    PROT_MAYBE: Final[int]",
-            ["PROT_MAYBE is not in the module"],
-        ),
-        (
-            "PROT_READ: Final[int]",
-            "def PROT_READ(self, /) -> int: ...",
-            ["PROT_READ is int, not a function"],
-        ),
-        (
-            "def mmw_is_open(self, pages: CData, /)",
-            "def mmw_is_open(self, pages: CData)",
-            [
-                "mmw_is_open takes 1 arguments, not 0",
-                "mmw_is_open takes arguments by position, all of them",
-            ],
-        ),
-        (
-            "def mmw_is_open(self, pages: CData, /)",
-            "def mmw_is_open(self, pages: CData, offset: int, /)",
-            ["mmw_is_open takes 1 arguments, not 2"],
-        ),
-        (
-            "def mmw_is_open(self, pages: CData, /)",
-            "def mmw_is_open(self, pages: int, /)",
-            ["mmw_is_open: int does not fit struct mmw_pages *"],
-        ),
-        (
-            "def mmw_is_open(self, pages: CData, /) -> int",
-            "def mmw_is_open(self, pages: CData, /) -> int | None",
-            ["mmw_is_open: None | int does not fit int"],
-        ),
-    ],
-)
-def test_stub_that_is_wrong_is_told(line: str, instead: str, expected: list[str]) -> None:
-    wrong = STUB.replace(line, instead)
-    assert wrong != STUB
-    assert differences(wrong) == expected
-
-
-def test_stub_names_what_the_module_exports() -> None:
-    stated = {name for name in variables(ast.parse(STUB).body) if not name.startswith("_")}
-    assert stated == {name for name in dir(sys.modules["mmapwrap._mman"]) if name[0] != "_"}
 
 
 def python_parts() -> list[Any]:
@@ -176,23 +33,17 @@ def python_parts() -> list[Any]:
         return [*parts, type(mapping.view().obj)]
 
 
-def test_stub_has_each_type_and_function_that_is_written_in_c() -> None:
-    tree = ast.parse(STUB).body
-    of_cffi = {"CData", "_FFI", "_Lib"}
-    stated = {
-        node.name
-        for node in tree
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name not in of_cffi
-    }
+def test_each_type_and_function_that_is_written_in_c_says_what_it_is() -> None:
     parts = python_parts()
-    assert {each.__name__ for each in parts} == stated
+    assert {each.__name__ for each in parts} == {
+        "Exporter",
+        "Export",
+        "new_export",
+        "SequenceLock",
+    }
     assert [each.__name__ for each in parts if not each.__doc__] == []
-    for each in parts:
-        if isinstance(each, type):
-            assert each.__module__ == "mmapwrap._mman"
-            real = {name for name in vars(each) if not name.startswith("__")}
-            methods = functions(stub_class(STUB, each.__name__))
-            assert {name for name in methods if not name.startswith("__")} == real
+    types = [each for each in parts if isinstance(each, type)]
+    assert {each.__module__ for each in types} == {"mmapwrap._mman"}
 
 
 @pytest.mark.parametrize("number", [0, 4, 6])
@@ -207,16 +58,6 @@ def test_export_cannot_be_made_by_its_type() -> None:
         made_by: Any = type(mapping.view().obj)
         with pytest.raises(TypeError):
             made_by(None, 16, 4096, True, {})
-
-
-@pytest.mark.parametrize(("name", "of"), [("_FFI", ffi), ("CData", ffi.NULL)])
-def test_stub_says_nothing_of_cffi_that_is_not_so(name: str, of: object) -> None:
-    body = stub_class(STUB, name)
-    stated = {*variables(body), *functions(body)}
-    # A pointer and an array of char have one type, but only an array has a length.
-    absent = {each for each in stated if not hasattr(of, each) and not hasattr(type(of), each)}
-    assert stated
-    assert absent == set()
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
