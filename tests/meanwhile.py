@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from mmapwrap import MemoryMapping, MemoryMappingArena
-from mmapwrap._ownership import Pages
+from mmapwrap._core.pages import Pages
 
 
 class Interruption(BaseException):

@@ -59,8 +59,8 @@ from mmapwrap import (
     ProtectionError,
     Segment,
     SharedMemory,
-    _syscalls,
 )
+from mmapwrap._core import calls, failures
 
 SIZE = 16 * PAGE
 
@@ -713,13 +713,13 @@ def test_add_whose_failure_has_unmapped_the_range_says_that_it_holds_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def lose(handle: Any, offset: int, count: int, _: object) -> int:
-        assert _syscalls.reserve(handle, offset, count) == 0
-        return -_syscalls.REFUSED_LOST
+        assert calls.reserve(handle, offset, count) == 0
+        return -failures.Refusal.CONTENT_LOST
 
     with MemoryMappingArena.new(4 * PAGE) as arena:
         arena.add_anon(0, 2 * PAGE)
         with monkeypatch.context() as patched:
-            patched.setattr(_syscalls, "place", lose)
+            patched.setattr(calls, "place", lose)
             with pytest.raises(OutOfMemoryError, match="they hold nothing now"):
                 arena.add_anon(0, PAGE)
         assert [(each.offset, each.size) for each in arena.segments()] == [(PAGE, PAGE)]

@@ -291,7 +291,10 @@ def test_import_without_the_compiled_module_says_what_to_do(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("missing", "start"),
-    [("mmapwrap._mman", "holds the source of mmapwrap"), ("_cffi_backend", "import of _cffi")],
+    [
+        ("mmapwrap._core._mman", "holds the source of mmapwrap"),
+        ("_cffi_backend", "import of _cffi"),
+    ],
 )
 def test_import_error_is_replaced_only_where_the_compiled_module_is_missing(
     missing: str, start: str

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import mmapwrap
-from mmapwrap._mman import lib
+from mmapwrap._core._mman import lib
 
 PACKAGE = Path(mmapwrap.__file__).parent
 
@@ -43,7 +43,7 @@ def test_each_type_and_function_that_is_written_in_c_says_what_it_is() -> None:
     }
     assert [each.__name__ for each in parts if not each.__doc__] == []
     types = [each for each in parts if isinstance(each, type)]
-    assert {each.__module__ for each in types} == {"mmapwrap._mman"}
+    assert {each.__module__ for each in types} == {"mmapwrap._core._mman"}
 
 
 @pytest.mark.parametrize("number", [0, 4, 6])
@@ -80,25 +80,25 @@ def imports(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize(
     "code",
     [
-        "import mmapwrap._mman",
+        "import mmapwrap._core._mman",
         "from mmapwrap import _mman",
-        "from mmapwrap._mman import lib",
+        "from mmapwrap._core._mman import lib",
         "def f():\n    from ._mman import lib",
         "from . import _mman",
-        "importlib.import_module('mmapwrap._mman')",
+        "importlib.import_module('mmapwrap._core._mman')",
     ],
 )
 def test_door_to_c_is_seen_however_it_is_opened(code: str) -> None:
     assert any("_mman" in name.split(".") for name in imports(ast.parse(code)))
 
 
-def test_door_to_c_is_syscalls_alone() -> None:
+def test_door_to_c_is_the_core_alone() -> None:
     doors = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
         if any("_mman" in name.split(".") for name in imports(ast.parse(path.read_text())))
     }
-    assert doors == {"_syscalls.py"}
+    assert {door.partition("/")[0] for door in doors} == {"_core"}
 
 
 def natural(name: str) -> tuple[int, list[tuple[str, int]]]:
@@ -133,5 +133,5 @@ print(*(set(sys.modules) - before))
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     imported = set(result.stdout.split())
-    assert "mmapwrap._mman" in imported
+    assert "mmapwrap._core._mman" in imported
     assert imported & set(HEAVY) == set()

@@ -21,7 +21,7 @@ import pytest
 from kernel_view import PAGE, Child, KnownFile, child, known_bytes
 
 from mmapwrap import BadAddressError, MappingFaultError, MemoryMapping
-from mmapwrap._guard import FaultGuard
+from mmapwrap._regions.fault_guard import FaultGuard
 
 KEPT = 8  # pages of the 16 that are left when the file has been cut
 END = KEPT * PAGE

@@ -37,9 +37,9 @@ from mmapwrap import (
     ProtectionError,
     SharedMemory,
     Sharing,
-    _syscalls,
     u64,
 )
+from mmapwrap._core import calls
 
 SIZE = 4 * PAGE
 RW = Protection.read_write()
@@ -696,16 +696,16 @@ Helper = Callable[..., int]
 def in_the_middle_of(helper: str, change: Callable[[], None], *, acts: bool) -> Generator[None]:
     """While another thread is inside a change: its helper has acted, or is just about to."""
     begun, over = threading.Event(), threading.Event()
-    real: Helper = getattr(_syscalls, helper)
+    real: Helper = getattr(calls, helper)
 
     def halfway(*arguments: Any) -> int:
         result = real(*arguments) if acts else 0
-        setattr(_syscalls, helper, real)  # for all that is done meanwhile
+        setattr(calls, helper, real)  # for all that is done meanwhile
         begun.set()
         assert over.wait(20)
         return result if acts else real(*arguments)
 
-    setattr(_syscalls, helper, halfway)
+    setattr(calls, helper, halfway)
     thread = threading.Thread(target=change)
     thread.start()
     assert begun.wait(20)

@@ -78,7 +78,7 @@ from mmapwrap import (
     WriteFromMemoryError,
     unsafe,
 )
-from mmapwrap._mman import lib
+from mmapwrap._core._mman import lib
 
 # No mapping but those under test has this size, so that it tells their system calls from others.
 SIZE: Final = 23 * PAGE

@@ -32,8 +32,8 @@ from mmapwrap import (
     MemoryMapping,
     Protection,
     Sharing,
-    _syscalls,
 )
+from mmapwrap._core import buffers
 
 MIB = 1 << 20
 BIG = 512 * MIB
@@ -208,7 +208,7 @@ def test_memory_for_a_long_slice_is_not_cleared_first() -> None:
     size = 16 * MIB
     seconds_on_used_memory(bytes, 2 * size)  # from here on so much comes from the heap
     cleared = seconds_on_used_memory(bytes, size)
-    assert seconds_on_used_memory(lambda count: _syscalls.new_bytes(count)[0], size) < cleared / 5
+    assert seconds_on_used_memory(lambda count: buffers.new_bytes(count)[0], size) < cleared / 5
 
 
 def test_a_long_slice_is_made_without_ctypes_too() -> None:

@@ -35,13 +35,11 @@ from mmapwrap import (
     RegionBusyError,
     SharedMemory,
     UnsupportedByKernelError,
-    _arguments,
-    _mapped_file,
-    _syscalls,
-    _transfers,
     attempt,
 )
-from mmapwrap._ownership import Pages
+from mmapwrap._core import arguments, buffers, calls, changes, descriptors, failures, mapped_files
+from mmapwrap._core.access import AccessMap
+from mmapwrap._regions import transfers
 
 READ, RW, NONE = Protection.read(), Protection.read_write(), Protection.none()
 
@@ -60,11 +58,11 @@ def test_change_in_the_middle_of_a_change_is_refused_and_changes_nothing() -> No
                 mapping.view()
             return 0
 
-        pages.exclusively(pages.change, 0, 4 * PAGE, READ.bits, handler)
+        pages.exclusively(changes.change_access, pages, 0, 4 * PAGE, READ.bits, handler)
         assert refused == [
             "[Errno 16] a call inside a change of the same region: Device or resource busy"
         ]
-        assert pages.ranges(0, 4 * PAGE) == [(0, 4 * PAGE, READ.bits)]
+        assert pages.access.ranges(0, 4 * PAGE) == [(0, 4 * PAGE, READ.bits)]
         assert mapping.view().nbytes == 4 * PAGE
 
 
@@ -112,7 +110,7 @@ def test_remove_range_waits_for_a_change() -> None:
 
 
 def test_view_that_a_change_came_in_between_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    export = _syscalls.new_export
+    export = calls.new_export
 
     def after_a_change(*arguments: Any) -> object:
         monkeypatch.undo()
@@ -120,7 +118,7 @@ def test_view_that_a_change_came_in_between_is_made_anew(monkeypatch: pytest.Mon
         return export(*arguments)
 
     with MemoryMapping.new(PAGE) as mapping:
-        monkeypatch.setattr(_syscalls, "new_export", after_a_change)
+        monkeypatch.setattr(calls, "new_export", after_a_change)
         view = mapping.view()
         assert view.readonly
         assert mapping.live_views == 1
@@ -159,9 +157,9 @@ def test_change_that_raises_lets_the_next_one_in() -> None:
 def test_segments_that_a_change_came_in_between_are_listed_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ranges = Pages.ranges
+    ranges = AccessMap.ranges
 
-    def after_a_change(pages: Pages, start: int, end: int) -> list[tuple[int, int, int]]:
+    def after_a_change(pages: AccessMap, start: int, end: int) -> list[tuple[int, int, int]]:
         monkeypatch.undo()
         arena.remove(PAGE, PAGE)
         return ranges(pages, start, end)
@@ -169,7 +167,7 @@ def test_segments_that_a_change_came_in_between_are_listed_anew(
     with MemoryMappingArena.new(4 * PAGE) as arena:
         arena.add_anon(0, PAGE)
         arena.add_anon(PAGE, PAGE)
-        monkeypatch.setattr(Pages, "ranges", after_a_change)
+        monkeypatch.setattr(AccessMap, "ranges", after_a_change)
         assert [segment.offset for segment in arena.segments()] == [0]
         with pytest.raises(RegionBusyError):
             pages_of(arena).exclusively(arena.segments)
@@ -239,7 +237,7 @@ def test_mapping_whose_way_to_an_arena_is_interrupted_anywhere_can_be_used(
 def test_read_only_mapping_stays_so_where_its_way_to_an_arena_is_interrupted(
     known_file: KnownFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    become_arena = _syscalls.become_arena
+    become_arena = calls.become_arena
 
     def interrupted(handle: Any) -> int:
         become_arena(handle)
@@ -247,7 +245,7 @@ def test_read_only_mapping_stays_so_where_its_way_to_an_arena_is_interrupted(
 
     with MemoryMapping.from_file(known_file.path, 2 * PAGE - 5) as mapping:
         mapping.protect(READ)
-        monkeypatch.setattr(_syscalls, "become_arena", interrupted)
+        monkeypatch.setattr(calls, "become_arena", interrupted)
         with pytest.raises(KeyboardInterrupt):
             mapping.into_arena()
         assert mapping.size == mapping.view().nbytes == 2 * PAGE
@@ -261,7 +259,7 @@ def test_read_only_mapping_stays_so_where_its_way_to_an_arena_is_interrupted(
 def test_read_only_mapping_that_is_an_arena_all_at_once_loses_nothing(
     known_file: KnownFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remove = _syscalls.remove
+    remove = calls.remove
 
     def of_an_arena(*arguments: Any) -> int:
         mapping.into_arena().close()
@@ -269,7 +267,7 @@ def test_read_only_mapping_that_is_an_arena_all_at_once_loses_nothing(
 
     with MemoryMapping.from_file(known_file.path, PAGE) as mapping:
         mapping.protect(READ)
-        monkeypatch.setattr(_syscalls, "remove", of_an_arena)
+        monkeypatch.setattr(calls, "remove", of_an_arena)
         with pytest.raises(ProtectionError):
             mapping.remove_range(0, PAGE)
     assert known_file.path.read_bytes() == known_file.content
@@ -311,26 +309,26 @@ TAKE_BUFFERS: dict[str, Use] = {
     "read_slice": lambda mapping, _: mapping.read_slice(bytearray(1), 0),
 }
 BESIDE: dict[str, tuple[object, str, Raised, Use]] = {
-    "evict, open": (_syscalls, "try_to_open", busy, lambda mapping, _: mapping.evict()),
-    "evict, maps": (_syscalls, "lines_of", numbered, lambda mapping, _: mapping.evict()),
-    "from_fd, fstat": (_syscalls, "file_status", AlarmError, take),
-    "from_fd, name": (_syscalls, "link_target", numbered, take),
-    "from_fd, fileno": (_arguments, "index", ClosedMappingError, take),
+    "evict, open": (descriptors, "try_to_open", busy, lambda mapping, _: mapping.evict()),
+    "evict, maps": (descriptors, "lines_of", numbered, lambda mapping, _: mapping.evict()),
+    "from_fd, fstat": (descriptors, "file_status", AlarmError, take),
+    "from_fd, name": (descriptors, "link_target", numbered, take),
+    "from_fd, fileno": (arguments, "index", ClosedMappingError, take),
     "from_fd, seals": (
-        _syscalls,
+        descriptors,
         "_fcntl",
         busy,
         lambda _, memory: SharedMemory.from_fd(memory, required_seals=mmapwrap.MemfdSeals.SHRINK),
     ),
     **{
-        f"{name}, {raised.__name__}": (_syscalls, "_from_buffer", raised, use)
+        f"{name}, {raised.__name__}": (buffers, "_from_buffer", raised, use)
         for name, use in TAKE_BUFFERS.items()
         for raised in (exported, ValueError)
     },
-    "msync": (_syscalls, "msync", OverflowError, lambda mapping, _: mapping.msync()),
-    "read a byte": (_syscalls, "read_byte", OverflowError, lambda mapping, _: mapping[0]),
+    "msync": (calls, "msync", OverflowError, lambda mapping, _: mapping.msync()),
+    "read a byte": (calls, "read_byte", OverflowError, lambda mapping, _: mapping[0]),
     "write a byte": (
-        _syscalls,
+        calls,
         "write_byte",
         OverflowError,
         lambda mapping, _: mapping.__setitem__(0, 1),
@@ -354,13 +352,13 @@ BESIDE: dict[str, tuple[object, str, Raised, Use]] = {
         lambda mapping, _: mapping.write_obj(mmapwrap.f64, Number(), 0),
     ),
     "read_from_fd": (
-        _syscalls,
+        calls,
         "read_from_fd",
         busy,
         lambda mapping, memory: mapping.get_slice(0, PAGE).read_from_fd(memory),
     ),
     "write_to_fd, the descriptor": (
-        _transfers,
+        transfers,
         "as_descriptor",
         busy,
         lambda mapping, memory: mapping.get_slice(0, PAGE).write_to_fd(memory),
@@ -523,17 +521,17 @@ def test_change_that_is_interrupted_remembers_no_more_than_both_allow() -> None:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            pages.exclusively(pages.change, 0, PAGE, READ.bits, interrupt)
-        assert pages.ranges(0, 2 * PAGE) == [(0, PAGE, READ.bits), (PAGE, 2 * PAGE, RW.bits)]
+            pages.exclusively(changes.change_access, pages, 0, PAGE, READ.bits, interrupt)
+        assert pages.access.ranges(0, 2 * PAGE) == [(0, PAGE, READ.bits), (PAGE, 2 * PAGE, RW.bits)]
         mapping.protect(RW)
-        assert pages.ranges(0, 2 * PAGE) == [(0, 2 * PAGE, RW.bits)]
+        assert pages.access.ranges(0, 2 * PAGE) == [(0, 2 * PAGE, RW.bits)]
 
 
 def test_ranges_of_what_is_the_same_everywhere_are_one_or_none() -> None:
     with MemoryMapping.new(2 * PAGE) as mapping:
         pages = pages_of(mapping)
-        assert pages.ranges(1, PAGE) == [(1, PAGE, RW.bits)]
-        assert pages.ranges(PAGE, PAGE) == []
+        assert pages.access.ranges(1, PAGE) == [(1, PAGE, RW.bits)]
+        assert pages.access.ranges(PAGE, PAGE) == []
 
 
 def test_guard_pages_stay_through_a_change_of_protection() -> None:
@@ -559,13 +557,15 @@ def test_guard_pages_are_remembered_through_an_interrupted_change() -> None:
         mapping.advise_destructive(mmapwrap.DestructiveAdvice.GUARD_INSTALL, 0, PAGE)
 
         def interrupt() -> int:
-            assert pages.ranges(0, PAGE) == [(0, PAGE, 0)]
+            assert pages.access.ranges(0, PAGE) == [(0, PAGE, 0)]
             raise KeyboardInterrupt
 
         for act in (interrupt, lambda: 0):
             with suppress(KeyboardInterrupt):
-                pages.exclusively(pages.change, 0, 2 * PAGE, READ.bits, act, 1 << 16)
-            assert pages.ranges(0, PAGE) == [(0, PAGE, 0)]
+                pages.exclusively(
+                    changes.change_access, pages, 0, 2 * PAGE, READ.bits, act, 1 << 16
+                )
+            assert pages.access.ranges(0, PAGE) == [(0, PAGE, 0)]
             with pytest.raises(ProtectionError):
                 mapping.view(0, PAGE)
         assert mapping[PAGE] == 0
@@ -586,7 +586,7 @@ def test_guard_pages_that_cannot_be_installed_leave_those_that_were_there() -> N
 
 def test_refusal_of_a_processor_without_flushing_names_the_feature() -> None:
     with MemoryMapping.new(PAGE) as mapping:
-        error = pages_of(mapping).error(_syscalls.REFUSED_HERE, 0, 1)
+        error = pages_of(mapping).error(failures.Refusal.NOT_HERE, 0, 1)
     assert isinstance(error, UnsupportedByKernelError)
     assert error.feature == "flushing of cache lines"
 
@@ -594,10 +594,10 @@ def test_refusal_of_a_processor_without_flushing_names_the_feature() -> None:
 @pytest.mark.parametrize("scalar", [mmapwrap.u64, mmapwrap.i64, mmapwrap.f64, mmapwrap.be_u64])
 def test_number_that_looks_like_a_failed_load_is_read(scalar: mmapwrap.Scalar[Any]) -> None:
     failed = {
-        "u64": _syscalls.FAILED_UNSIGNED,
-        "be_u64": _syscalls.FAILED_UNSIGNED,
-        "i64": _syscalls.FAILED_SIGNED,
-        "f64": _syscalls.FAILED_FLOAT,
+        "u64": calls.FAILED_UNSIGNED,
+        "be_u64": calls.FAILED_UNSIGNED,
+        "i64": calls.FAILED_SIGNED,
+        "f64": calls.FAILED_FLOAT,
     }[scalar.name]
     with MemoryMapping.new(PAGE) as mapping:
         mapping.write_obj(scalar, failed, 8)
@@ -849,11 +849,12 @@ def test_region_contains_bytes_and_runs_of_them(needle: Any) -> None:
 def test_evict_where_no_descriptor_is_left_says_so(known_file: Any) -> None:
     program = """
         import os, resource, sys
-        from mmapwrap import MemoryMapping, TooManyFilesError, _mapped_file, _syscalls
+        from mmapwrap import MemoryMapping, TooManyFilesError
+        from mmapwrap._core import descriptors, mapped_files
 
         mapping = MemoryMapping.from_file(sys.argv[1])
         start = mapping.as_ptr()
-        (file,) = _mapped_file.shared_files(start, start + mapping.size)
+        (file,) = mapped_files.shared_files(start, start + mapping.size)
         lowest = os.dup(0)
         os.close(lowest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, lowest))
@@ -870,7 +871,7 @@ def test_failures_for_want_of_descriptors_are_the_librarys(known_file: Any) -> N
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with MemoryMapping.from_file(known_file.path) as mapping, SharedMemory.new("n", 1) as memory:
         start = mapping.as_ptr()
-        (file,) = _mapped_file.shared_files(start, start + mapping.size)
+        (file,) = mapped_files.shared_files(start, start + mapping.size)
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
         try:
             # No errors in a variable: their tracebacks would keep it, and all that is open.

@@ -75,7 +75,7 @@ from mmapwrap import (
     u64,
     unsafe,
 )
-from mmapwrap._ranges import RangeMap
+from mmapwrap._core.range_map import RangeMap
 
 R, RW = Protection.read(), Protection.read_write()
 MIB = 1 << 20
@@ -667,7 +667,7 @@ def test_change_inside_a_change_of_the_same_region_is_busy() -> None:
 
     def look(frame: FrameType, event: str, argument: object) -> None:
         nonlocal is_asked
-        if frame.f_code.co_name == "_protect_by_range" and event == "call" and not is_asked:
+        if frame.f_code.co_name == "change_access" and event == "call" and not is_asked:
             is_asked = True
             try:
                 m.protect(R)

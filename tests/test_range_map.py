@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kernel_view import child
 
 from mmapwrap import ByteRange, InvalidRangeError
-from mmapwrap._ranges import RangeMap
+from mmapwrap._core.range_map import RangeMap
 
 SIZE = 24
 
@@ -183,7 +183,7 @@ def test_range_map_is_read_while_a_finalizer_empties_it() -> None:
     program = """
         import gc, sys
         from itertools import product
-        from mmapwrap._ranges import RangeMap
+        from mmapwrap._core.range_map import RangeMap
 
         SIZE = 20_000
 

@@ -26,7 +26,7 @@ from mmapwrap import (
     VolatileMemoryError,
     VolatileMisalignedError,
 )
-from mmapwrap._mman import lib
+from mmapwrap._core._mman import lib
 
 RW = Protection.read_write()
 READ = Protection.read()
