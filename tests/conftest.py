@@ -85,12 +85,14 @@ def large_blocks() -> Iterator[Path]:
 _LOCKS = "AddressSanitizer makes mlock and munlock do nothing"
 _LIMITS = "AddressSanitizer's own memory is past the limit, and it ends the process"
 _COUNTS = "AddressSanitizer's own memory comes and goes in what is counted or measured"
+_DESCRIPTORS = "AddressSanitizer reads /proc/self/maps at a jump, and ends the process if it cannot"
 _STACK = "AddressSanitizer does not know of stacks made by makecontext"
 _NOT_UNDER_A_SANITIZER = {
     "test_arena.py::test_new_costs_no_memory": _COUNTS,
     "test_arena.py::test_new_past_the_address_space_limit_is_refused": _LIMITS,
     "test_arena.py::test_remove_drops_locks": _LOCKS,
     "test_external.py::test_external_inside_a_page_widens_hints_and_takes_whole_pages": _LOCKS,
+    "test_fault_reasons.py::test_fault_without_descriptors_left_has_no_reason": _DESCRIPTORS,
     "test_faults_elsewhere.py::test_fault_on_a_nearly_full_stack_is_an_error_where_the_handler_"
     "finds_room": _STACK,
     "test_faults_elsewhere.py::test_fault_on_a_full_stack_without_another_dies_as_with_any_"
