@@ -46,10 +46,6 @@ int64_t mmw_handlers_install(void);
 /* The same, if that of SIGBUS is not on top now. */
 int64_t mmw_handlers_require(void);
 
-/* Anonymous memory is all there but where memory ran out, so a small access to it, and to nothing
- * of the caller's, only wants the handlers to have been installed once. */
-#define MMW_ASK_FROM 65536
-
 /* The time in ticks of the kernel's coarse clock, of 1 to 10 ms. Reading it is no system call. */
 static inline int64_t mmw_coarse_time(void)
 {
@@ -59,26 +55,19 @@ static inline int64_t mmw_coarse_time(void)
 }
 
 /* Asking the kernel for the handlers in place takes longer than a small access: once a tick. */
-static inline int64_t mmw_check_handlers(bool asks)
+static inline int64_t mmw_check_handlers(void)
 {
-    if (asks) {
-        int64_t now = mmw_coarse_time();
-        if (now == atomic_load_explicit(&mmw_handlers_asked_at, memory_order_relaxed)) return 0;
-        int64_t failure = mmw_handlers_install();
-        if (!failure) atomic_store_explicit(&mmw_handlers_asked_at, now, memory_order_relaxed);
-        return failure;
-    }
-    bool is_installed = atomic_load_explicit(&mmw_handlers_installed, memory_order_relaxed);
-    return is_installed ? 0 : mmw_handlers_install();
+    int64_t now = mmw_coarse_time();
+    if (now == atomic_load_explicit(&mmw_handlers_asked_at, memory_order_relaxed)) return 0;
+    int64_t failure = mmw_handlers_install();
+    if (!failure) atomic_store_explicit(&mmw_handlers_asked_at, now, memory_order_relaxed);
+    return failure;
 }
 
 static inline int64_t mmw_access_begin(mmw_access *access, mmw_pages *pages, mmw_pages *partner,
-                                       int need, const char *buffer, uint64_t buffer_size,
-                                       uint64_t size)
+                                       int need, const char *buffer, uint64_t buffer_size)
 {
-    bool asks = !(pages->flags & MAP_ANONYMOUS) || size >= MMW_ASK_FROM || buffer != NULL ||
-                (partner != NULL && !(partner->flags & MAP_ANONYMOUS));
-    int64_t failure = mmw_check_handlers(asks);
+    int64_t failure = mmw_check_handlers();
     if (failure) return failure;
     access->pages = pages;
     access->partner = partner;
@@ -103,12 +92,12 @@ static inline int64_t mmw_access_end(mmw_access *access, int64_t result)
 }
 
 /* Starts a guarded access in a helper that returns int64_t: everything up to mmw_access_end may
- * touch the range that was checked, of so many bytes, and the buffer or the partner's range. A macro,
+ * touch the range that was checked, and the buffer or the partner's range. A macro,
  * because the frame that calls sigsetjmp must outlive the access. */
-#define MMW_ACCESS_WITH(access, pages, partner, need, buffer, buffer_size, size)                  \
+#define MMW_ACCESS_WITH(access, pages, partner, need, buffer, buffer_size)                        \
     do {                                                                                          \
         int64_t mmw_refused =                                                                     \
-            mmw_access_begin(access, pages, partner, need, buffer, buffer_size, size);            \
+            mmw_access_begin(access, pages, partner, need, buffer, buffer_size);                  \
         if (mmw_refused) return mmw_refused;                                                      \
         if (sigsetjmp((access)->leave, 0) != 0) {                                                 \
             mmw_current_access = NULL;                                                            \
@@ -119,12 +108,12 @@ static inline int64_t mmw_access_end(mmw_access *access, int64_t result)
 /* A loop inside an access. In a function that calls sigsetjmp what is local stays out of registers. */
 #define MMW_WORK __attribute__((noinline)) static
 
-/* A buffer, if there is one, as long as what is touched of the range. */
+/* With a buffer, or none (NULL), of this size. */
 #define MMW_ACCESS(access, pages, need, buffer, size) \
-    MMW_ACCESS_WITH(access, pages, NULL, need, buffer, size, size)
+    MMW_ACCESS_WITH(access, pages, NULL, need, buffer, size)
 
-/* A copy between two regions, whose ranges have both been checked. */
-#define MMW_ACCESS_BOTH(access, pages, need, other, size) \
-    MMW_ACCESS_WITH(access, pages, other, need, NULL, 0, size)
+/* With the range of another region, which has been checked too. */
+#define MMW_ACCESS_BOTH(access, pages, need, other) \
+    MMW_ACCESS_WITH(access, pages, other, need, NULL, 0)
 
 #endif

@@ -59,7 +59,7 @@ int64_t mmw_read_steps(mmw_pages *pages, uint64_t offset, uint64_t count, char *
     if (refused || count == 0) return refused;
     chosen_bytes chosen = choose(pages, offset, count, step);
     mmw_access access;
-    MMW_ACCESS_WITH(&access, pages, NULL, PROT_READ, into, chosen.number, chosen.among);
+    MMW_ACCESS(&access, pages, PROT_READ, into, chosen.number);
     gather(into, chosen.first, chosen.number, step);
     return mmw_access_end(&access, (int64_t)chosen.number);
 }
@@ -69,7 +69,7 @@ static int64_t write_chosen(mmw_pages *pages, chosen_bytes chosen, const char *s
                             int64_t step)
 {
     mmw_access access;
-    MMW_ACCESS_WITH(&access, pages, NULL, PROT_WRITE, source, chosen.number, chosen.among);
+    MMW_ACCESS(&access, pages, PROT_WRITE, source, chosen.number);
     if (aside != NULL) memcpy(aside, source, chosen.number);
     scatter(chosen.first, aside == NULL ? source : aside, chosen.number, step);
     return mmw_access_end(&access, (int64_t)chosen.number);
@@ -137,7 +137,7 @@ int64_t mmw_copy(mmw_pages *pages, uint64_t offset, uint64_t count, mmw_pages *t
     if (!refused) refused = mmw_check_access(target, target_offset, count, PROT_WRITE);
     if (refused) return refused;
     mmw_access access;
-    MMW_ACCESS_BOTH(&access, pages, PROT_READ, target, count);
+    MMW_ACCESS_BOTH(&access, pages, PROT_READ, target);
     memmove(target->base + target_offset, pages->base + offset, count);
     return mmw_access_end(&access, (int64_t)count);
 }

@@ -127,19 +127,36 @@ static int add_type(PyObject *list, PyType_Spec *spec)
     return result;
 }
 
+static PyObject *is_buffer(PyObject *module, PyObject *object)
+{
+    (void)module;
+    return PyBool_FromLong(PyObject_CheckBuffer(object));
+}
+
 static PyMethodDef new_export_method = {
     "new_export", new_export, METH_VARARGS,
     "new_export(handle, address, size, is_readonly, views)\n--\n\nMake an Export."};
+
+/* Python code can ask for this since 3.12 only. */
+static PyMethodDef is_buffer_method = {
+    "is_buffer", is_buffer, METH_O,
+    "is_buffer(object)\n--\n\nReturn whether an object exports a buffer."};
+
+static int add_function(PyObject *list, PyMethodDef *method)
+{
+    PyObject *function = PyCFunction_New(method, NULL);
+    int result = function == NULL ? -1 : PyList_Append(list, function);
+    Py_XDECREF(function);
+    return result;
+}
 
 int mmw_add_exporters(PyObject *list)
 {
     if (add_type(list, &exporter_spec) != 0) return -1;
     export_type = (PyTypeObject *)PyType_FromSpec(&export_spec);
     if (export_type == NULL) return -1;
-    PyObject *function = PyCFunction_New(&new_export_method, NULL);
-    int result = function == NULL ? -1 : PyList_Append(list, function);
-    Py_XDECREF(function);
-    return result;
+    if (add_function(list, &new_export_method) != 0) return -1;
+    return add_function(list, &is_buffer_method);
 }
 
 /* Appends the types of this module to a list of Python's, which is given by its address. */

@@ -124,7 +124,9 @@ static void on_signal(int entry, int signal_number, siginfo_t *info, void *conte
     int saved_errno = errno;
     mmw_access *access = mmw_current_access;
     bool is_raised_again = info->si_code == SI_TKILL && info->si_pid == getpid();
-    if (info->si_code > 0) {
+    /* BUS_MCEERR_AO tells that some page has failed, and no instruction of this thread. */
+    bool is_of_access = info->si_code > 0 && !(signal_number == SIGBUS && info->si_code == BUS_MCEERR_AO);
+    if (is_of_access) {
         const char *address = info->si_addr;
         int64_t failure = access == NULL ? 0 : failure_of(signal_number, access, address);
         bool is_own = failure != 0 && !is_in_buffer(access, address);

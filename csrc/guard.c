@@ -85,18 +85,21 @@ static void set_aside(mmw_pages *pages, uint64_t index)
     pages->aside = NULL;
 }
 
+/* The page is marked as lost when it is aside and counted, and gets its zeros afterwards: a child
+ * that is forked in between has a page that is missing again, or recovers one more than it lost. */
 static void count_lost_page(mmw_pages *pages, uint64_t index)
 {
-    if (pages->lost == NULL) prepare_aside(pages);
-    if (pages->lost != NULL) {
-        if (is_lost(pages, index)) return; /* its zeros have become missing as well */
-        pages->lost[index / 64] |= UINT64_C(1) << (index % 64);
-    }
+    if (pages->lost == NULL && !pages->is_unrecoverable) prepare_aside(pages);
+    /* The zeros of a page may become missing as well. */
+    if (pages->lost != NULL && is_lost(pages, index)) return;
+    set_aside(pages, index);
     uint64_t offset = mmw_offset_of_page(pages, pages->mapped + index * pages->page_size);
     if (atomic_load(&pages->fault_pages) == 0 || offset < pages->fault_offset)
         pages->fault_offset = offset;
     atomic_fetch_add(&pages->fault_pages, 1);
-    set_aside(pages, index);
+    MMW_NEXT_STEP();
+    if (pages->lost != NULL) pages->lost[index / 64] |= UINT64_C(1) << (index % 64);
+    MMW_NEXT_STEP();
 }
 
 static bool duplicate_spare(const mmw_pages *pages, char *place)
@@ -146,12 +149,16 @@ bool mmw_guard_repair(const char *address)
     return is_repaired;
 }
 
+/* The list can be walked forward at every moment: one store puts a region on it or takes it out. */
 static void link_guarded(mmw_pages *pages)
 {
     pages->guard_previous = NULL;
     pages->guard_next = guarded;
-    if (guarded != NULL) guarded->guard_previous = pages;
+    pages->is_guarded = true;
+    MMW_NEXT_STEP();
     guarded = pages;
+    MMW_NEXT_STEP();
+    if (pages->guard_next != NULL) pages->guard_next->guard_previous = pages;
 }
 
 static void unlink_guarded(mmw_pages *pages)
@@ -160,7 +167,26 @@ static void unlink_guarded(mmw_pages *pages)
         pages->guard_previous->guard_next = pages->guard_next;
     else
         guarded = pages->guard_next;
+    MMW_NEXT_STEP();
     if (pages->guard_next != NULL) pages->guard_next->guard_previous = pages->guard_previous;
+    pages->is_guarded = false;
+}
+
+/* A region is on the list while it has guards. A thread that the child does not have may have been
+ * between the two, or between the two directions of the list. */
+void mmw_guard_mend_list(void)
+{
+    mmw_pages **link = &guarded, *previous = NULL;
+    for (mmw_pages *pages = guarded; pages != NULL; pages = pages->guard_next) {
+        if (pages->guards == 0) {
+            pages->is_guarded = false;
+            *link = pages->guard_next;
+            continue;
+        }
+        pages->guard_previous = previous;
+        previous = pages;
+        link = &pages->guard_next;
+    }
 }
 
 mmw_guard *mmw_new_guard(void) { return calloc(1, sizeof(mmw_guard)); }
@@ -173,7 +199,8 @@ int64_t mmw_guard_enter(mmw_guard *guard, mmw_pages *pages)
     if (refused) return refused;
     mmw_lock_records();
     if (pages->spare == NULL) pages->spare = map_zeros(NULL, pages->page_size, MAP_SHARED);
-    if (pages->guards++ == 0) link_guarded(pages);
+    if (!pages->is_guarded) link_guarded(pages);
+    pages->guards++;
     guard->pages = pages;
     mmw_unlock_records();
     return 0;
@@ -187,7 +214,8 @@ int64_t mmw_guard_leave(mmw_guard *guard)
     guard->pages = NULL;
     mmw_lock_records();
     bool is_last = --pages->guards == 0;
-    if (is_last && !pages->is_released) unlink_guarded(pages);
+    MMW_NEXT_STEP();
+    if (is_last && pages->is_guarded) unlink_guarded(pages);
     bool is_faulted = atomic_load(&pages->fault_pages) != 0;
     bool is_free = is_last && pages->is_released;
     mmw_unlock_records();
@@ -211,26 +239,43 @@ static void drop_aside(mmw_pages *pages)
     pages->aside = NULL;
 }
 
-bool mmw_guard_forget(mmw_pages *pages)
+void mmw_guard_forget(mmw_pages *pages)
 {
     mmw_lock_records();
-    bool is_guarded = pages->guards > 0;
-    if (is_guarded) unlink_guarded(pages);
-    pages->is_released = true;
+    if (pages->is_guarded) unlink_guarded(pages);
     mmw_unlock_records();
     if (!mmw_is_gone(pages)) drop_aside(pages);
     if (pages->spare != NULL) munmap(pages->spare, pages->page_size);
-    return is_guarded;
+    pages->spare = NULL;
 }
 
-/* Moves a run of lost pages back. They stay aside as well, without content, until all are back. */
-static bool move_back(mmw_pages *pages, uint64_t first, uint64_t last)
+void mmw_guard_release(mmw_pages *pages)
+{
+    mmw_lock_records();
+    pages->is_released = true;
+    bool is_kept = pages->guards > 0;
+    mmw_unlock_records();
+    if (!is_kept) free(pages);
+}
+
+/* Moves a run of lost pages back; their places aside stay reserved. In two steps, as set_aside: the
+ * first may fail and changes nothing then; the second only exchanges what is mapped. */
+static int64_t move_back(mmw_pages *pages, uint64_t first, uint64_t last)
 {
     uint64_t start = first * pages->page_size, length = (last - first) * pages->page_size;
-    char *place = pages->mapped + start;
+    char *place = pages->mapped + start, *aside = pages->aside + start;
+    char *moved = mremap(aside, length, length, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+    if (moved == MAP_FAILED) return MMW_FAILED(MMW_CALL_MREMAP);
     /* SAFETY: the place is the region's own; set_aside has moved the same pages from there. */
-    return mremap(pages->aside + start, length, length,
-                  MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, place) == place;
+    if (mremap(moved, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place) return 0;
+    int64_t failure = MMW_FAILED(MMW_CALL_MREMAP);
+    (void)map_zeros(place, length, MAP_PRIVATE | MAP_FIXED_NOREPLACE); /* if it was unmapped */
+    if (mremap(moved, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, aside) != aside) {
+        munmap(moved, length);
+        pages->is_unrecoverable = true;
+        pages->aside = NULL;
+    }
+    return failure;
 }
 
 static int64_t move_all_back(mmw_pages *pages)
@@ -242,7 +287,11 @@ static int64_t move_all_back(mmw_pages *pages)
         }
         if (first >= end) break;
         for (last = first + 1; last < end && is_lost(pages, last);) last++;
-        if (!move_back(pages, first, last)) return MMW_FAILED(MMW_CALL_MREMAP);
+        int64_t failure = move_back(pages, first, last);
+        if (failure) return failure;
+        /* What is back has content of its own, which a second attempt must not replace. */
+        for (uint64_t index = first; index < last; index++)
+            pages->lost[index / 64] &= ~(UINT64_C(1) << (index % 64));
     }
     return 0;
 }

@@ -26,8 +26,13 @@ bool mmw_guard_repair(const char *address);
 /* Whether any region is under a guard. */
 bool mmw_guard_is_active(void);
 
-/* Unmaps what guards have set aside for a region whose pages are about to go. Whether the last
- * guard frees the record instead of the caller. */
-bool mmw_guard_forget(mmw_pages *pages);
+/* Unmaps what guards have set aside for a region whose pages are about to go. */
+void mmw_guard_forget(mmw_pages *pages);
+
+/* Frees the record of a region whose pages have gone, or leaves that to its last guard. */
+void mmw_guard_release(mmw_pages *pages);
+
+/* In the child of a fork: makes the list of guarded regions whole. */
+void mmw_guard_mend_list(void);
 
 #endif

@@ -49,8 +49,11 @@ static PyThread_type_lock own_lock(layout_lock *self)
     if (self->lock == NULL || self->fork_count != fork_count) {
         self->lock = PyThread_allocate_lock();
         self->fork_count = fork_count;
-        /* A thread that the child does not have may have given its identity to a new one. */
-        if (atomic_load(&self->owner) != mmw_forking_thread) atomic_store(&self->owner, 0);
+        /* The thread that forked may be inside a change still: then it holds the new lock too.
+         * Another owner is not in the child, where a new thread may have got its identity. */
+        bool is_owned = atomic_load(&self->owner) == mmw_forking_thread && mmw_forking_thread != 0;
+        if (is_owned && self->lock != NULL) PyThread_acquire_lock(self->lock, NOWAIT_LOCK);
+        if (!is_owned) atomic_store(&self->owner, 0);
     }
     lock = self->lock;
     UNLOCK_OBJECT();
@@ -58,11 +61,14 @@ static PyThread_type_lock own_lock(layout_lock *self)
     return lock;
 }
 
-/* Waits for the lock. Signal handlers run meanwhile, and what they raise ends the wait. */
-static bool acquire(PyThread_type_lock lock)
+/* Waits for the lock of this process. Signal handlers run meanwhile; an error that one of them raises
+ * ends the wait. A handler may fork: in the child the wait goes on, for the lock of the child. */
+static bool acquire(layout_lock *self)
 {
-    if (PyThread_acquire_lock(lock, NOWAIT_LOCK)) return true;
     for (;;) {
+        PyThread_type_lock lock = own_lock(self);
+        if (lock == NULL) return false;
+        if (PyThread_acquire_lock(lock, NOWAIT_LOCK)) return true;
         PyLockStatus status;
         Py_BEGIN_ALLOW_THREADS
         status = PyThread_acquire_lock_timed(lock, -1, 1);
@@ -102,17 +108,16 @@ static PyObject *exclusively(PyObject *object, PyObject *arguments)
     layout_lock *self = (layout_lock *)object;
     unsigned long me = PyThread_get_thread_ident();
     if (!has_function(arguments)) return NULL;
-    PyThread_type_lock lock = own_lock(self);
-    if (lock == NULL) return NULL;
+    if (own_lock(self) == NULL) return NULL;
     if (atomic_load(&self->owner) == me) return refuse(self);
-    if (!acquire(lock)) return NULL;
+    if (!acquire(self)) return NULL;
     if (atomic_load(&self->sequence) % 2 != 0) atomic_fetch_add(&self->sequence, 1);
     atomic_store(&self->owner, me);
     atomic_fetch_add(&self->sequence, 1);
     PyObject *result = call(arguments);
     atomic_fetch_add(&self->sequence, 1);
     atomic_store(&self->owner, 0);
-    PyThread_release_lock(lock);
+    PyThread_release_lock(self->lock); /* a fork inside the change may have made it a new one */
     return result;
 }
 

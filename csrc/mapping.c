@@ -228,7 +228,7 @@ static void release_again(void)
     for (mmw_pages *pages = take_list(), *next; pages != NULL; pages = next) {
         next = pages->next_unreleased;
         if (mmw_is_gone(pages) || is_unmapped(pages))
-            free(pages);
+            mmw_guard_release(pages);
         else
             put_on_list(pages);
     }
@@ -237,12 +237,12 @@ static void release_again(void)
 void mmw_release(mmw_pages *pages)
 {
     if (pages == NULL) return;
-    bool is_kept = mmw_guard_forget(pages);
+    mmw_guard_forget(pages);
     /* SAFETY: the last holder of the record lets go of it. In a child that did not inherit the pages
      * something else may live at their address by now, so they are left alone there. */
     bool has_none = pages->is_borrowed || pages->mapped == NULL || mmw_is_gone(pages);
     if (has_none || is_unmapped(pages)) {
-        if (!is_kept) free(pages);
+        mmw_guard_release(pages);
     } else {
         (void)madvise(pages->mapped, pages->mapped_size, MADV_DONTNEED);
         put_on_list(pages);

@@ -41,6 +41,7 @@ struct mmw_pages {
     char *aside;           /* as large as the mapping: each lost page, at its own place */
     char *spare;           /* a page of zeros for when the process may map nothing more */
     bool is_unrecoverable; /* a lost page could not be set aside */
+    bool is_guarded;       /* on the list of guarded regions */
     bool is_released;      /* unmapped; the last guard frees the record */
     struct mmw_pages *guard_previous, *guard_next;
     uint64_t guards;
@@ -77,6 +78,9 @@ static inline uint64_t mmw_ceiling(uint64_t value, uint64_t page_size)
 /* Around every change of a list of records. */
 void mmw_lock_records(void);
 void mmw_unlock_records(void);
+
+/* Between two steps whose order matters to a child that is forked in between. */
+#define MMW_NEXT_STEP() atomic_thread_fence(memory_order_seq_cst)
 
 static inline bool mmw_is_gone(mmw_pages *pages)
 {

@@ -2,6 +2,9 @@
 
 #include "pages.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 /* Covers a range with pages that allow nothing and cost nothing. */
 static int64_t reserve(char *start, size_t length)
 {
@@ -71,8 +74,8 @@ static char *map_elsewhere(size_t length, int prot, int flags, int fd, off_t fil
  * refuse is tried elsewhere first: the mapping is made, at an address that the library chose as it
  * will choose the range's, and advised there; then it is moved. mremap unmaps its target before it
  * asks the file for an address, so after a failure the range may be a hole, which is reserved. */
-int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int flags, int fd,
-                  uint64_t file_offset, int replaces)
+static int64_t place_file(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int flags,
+                          int fd, uint64_t file_offset, bool replaces)
 {
     int64_t refused = mmw_check_whole_pages(pages, offset, count, false);
     if (refused || count == 0) return refused;
@@ -105,4 +108,17 @@ int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, i
     if (failure && replaces) munmap(mapped, length);
     if (failure && !replaces) reserve(place, length);
     return failure;
+}
+
+/* The file is mapped by a descriptor of the library's own. Another thread may put another file at the
+ * caller's number at any time, and a file of huge pages would be mapped over more than the range. */
+int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int flags, int fd,
+                  uint64_t file_offset, int replaces)
+{
+    if (fd < 0) return place_file(pages, offset, count, prot, flags, fd, file_offset, replaces);
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (own < 0) return MMW_FAILED(MMW_CALL_FCNTL);
+    int64_t result = place_file(pages, offset, count, prot, flags, own, file_offset, replaces);
+    close(own);
+    return result;
 }

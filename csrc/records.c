@@ -2,9 +2,14 @@
  *
  * The fault handler reads the list of guarded regions while threads change it. The lock spins,
  * because a signal handler may wait for no mutex; nothing interrupts its holder in the handler,
- * whose signal mask is full. */
+ * whose signal mask is full.
+ *
+ * A fork does not take the lock: another library's fork handler may wait for a thread of its own
+ * that needs the lock in the fault handler. So a child may find a list as it was between two steps
+ * of a thread that it does not have. Each change of a list is ordered such that a child can go on
+ * from there (MMW_NEXT_STEP is between the steps), and the child mends the rest. */
 
-#include "pages.h"
+#include "guard.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -25,10 +30,11 @@ static void after_fork_in_child(void)
 {
     mmw_forking_thread = (unsigned long)pthread_self();
     atomic_fetch_add(&mmw_fork_count, 1);
-    mmw_unlock_records();
+    mmw_unlock_records(); /* no thread of the child holds it */
+    mmw_guard_mend_list();
 }
 
 __attribute__((constructor)) static void watch_forks(void)
 {
-    pthread_atfork(mmw_lock_records, mmw_unlock_records, after_fork_in_child);
+    pthread_atfork(NULL, NULL, after_fork_in_child);
 }

@@ -135,7 +135,7 @@ int64_t mmw_find(mmw_pages *pages, uint64_t offset, uint64_t count, const char *
     int64_t refused = mmw_check_access(pages, offset, count, PROT_READ);
     if (refused) return refused;
     mmw_access access;
-    MMW_ACCESS_WITH(&access, pages, NULL, PROT_READ, needle, needle_size, count);
+    MMW_ACCESS(&access, pages, PROT_READ, needle, needle_size);
     const char *found = first_match(pages->base + offset, count, needle, needle_size);
     return mmw_access_end(&access, found == NULL ? 0 : found - pages->base + 1);
 }
@@ -198,8 +198,7 @@ static int64_t search_backwards(mmw_pages *pages, uint64_t offset, uint64_t plac
                                 uint64_t *left)
 {
     mmw_access access;
-    MMW_ACCESS_WITH(&access, pages, NULL, PROT_READ, needle->bytes, needle->size,
-                    places + needle->size - 1);
+    MMW_ACCESS(&access, pages, PROT_READ, needle->bytes, needle->size);
     const char *found = last_match(pages->base + offset, places, needle, left);
     return mmw_access_end(&access, found == NULL ? 0 : found - pages->base + 1);
 }
@@ -208,8 +207,7 @@ static int64_t search_backwards_in_time(mmw_pages *pages, uint64_t offset, uint6
                                         reversed_needle *needle)
 {
     mmw_access access;
-    MMW_ACCESS_WITH(&access, pages, NULL, PROT_READ, needle->last - (needle->size - 1), needle->size,
-                    count);
+    MMW_ACCESS(&access, pages, PROT_READ, needle->last - (needle->size - 1), needle->size);
     const char *found = last_match_in_time(pages->base + offset, count, needle);
     return mmw_access_end(&access, found == NULL ? 0 : found - pages->base + 1);
 }
@@ -266,7 +264,7 @@ int64_t mmw_equals(mmw_pages *pages, uint64_t offset, uint64_t count, mmw_pages 
     if (!refused) refused = mmw_check_access(other, other_offset, count, PROT_READ);
     if (refused) return refused;
     mmw_access access;
-    MMW_ACCESS_BOTH(&access, pages, PROT_READ, other, count);
+    MMW_ACCESS_BOTH(&access, pages, PROT_READ, other);
     bool is_equal = memcmp(pages->base + offset, other->base + other_offset, count) == 0;
     return mmw_access_end(&access, is_equal);
 }

@@ -5,8 +5,9 @@ Imports go down only. From the ground up, each module imports from the floors be
 1. `_mman`, the compiled module, which only this room imports; `constants`, and the values whose
    members are the kernel's numbers: `advice`, `protection`, `seals`.
 2. `mmapwrap.errors`, `mmapwrap.result` and `mmapwrap._ranges`: what callers see.
-3. `failures` translates a negative result of C into an error. `descriptors`, `buffers` and `calls`
-   are the typed C functions: integers in, integers out.
+3. `failures` translates a negative result of C into an error. `python_types` has what is written in
+   C for Python; `buffers`, `descriptors` and `calls` are the typed C functions: integers in,
+   integers out.
 4. `range_map` keeps values by range; `arguments` checks what callers give; `layout` is the lock of
    one region's layout; `access`, `views` and `locked_ranges` remember what each range allows, which
    exports live and what is locked. None of them makes a system call on pages.

@@ -1,10 +1,10 @@
 """Buffers of callers, whose bytes the C functions read and write, and new bytes."""
 
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from mmapwrap._core._mman import ffi, lib
 from mmapwrap._core.failures import raise_if_failed
+from mmapwrap._core.python_types import is_buffer
 from mmapwrap.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -42,32 +42,59 @@ _BYTES: Final = ffi.typeof("char[]")
 
 
 def _as_plain(buffer: "Buffer", name: str, *, is_filled: bool) -> "Buffer":
-    """The buffer, whose bytes are contiguous and are not the addresses of Python objects."""
+    """Return a buffer whose bytes are contiguous and are not the addresses of Python objects."""
     kind = "a writable" if is_filled else "a"
     if isinstance(buffer, str):
         raise TypeError(f"{name} must be {kind} bytes-like object: bytes are needed, not str")
-    if sys.version_info >= (3, 12) and not hasattr(type(buffer), "__buffer__"):
+    if not is_buffer(buffer):
         raise TypeError(f"{name} must be {kind} bytes-like object, not {type(buffer).__name__}")
     dtype: Any = getattr(buffer, "dtype", None)
-    if hasattr(dtype, "hasobject"):  # NumPy describes not every item type to a memoryview
+    try:
+        view = memoryview(buffer)
+    except ValueError:
+        if not hasattr(dtype, "hasobject"):
+            raise
+        # NumPy does not describe every item type to a memoryview: dates, for example.
         flags: Any = getattr(buffer, "flags")  # noqa: B009  # NumPy's types are not known here
-        is_plain, item = not dtype.hasobject, str(dtype)
+        has_objects, item = dtype.hasobject, str(dtype)
         is_contiguous, is_writable = bool(flags.c_contiguous), bool(flags.writeable)
     else:
-        view = memoryview(buffer)
         buffer, item = view, view.format
-        is_plain = not _holds_objects(item)
+        has_objects = _has_objects(view)
         is_contiguous, is_writable = view.c_contiguous, not view.readonly
     if not is_contiguous or (is_filled and not is_writable):
         raise TypeError(f"{name} must be {kind} contiguous bytes-like object")
-    if not is_plain:
+    if has_objects:
         raise InvalidArgumentError(f"{name} holds Python objects (format {item!r}), not bytes")
     return buffer
 
 
-def _holds_objects(item: str) -> bool:
-    """Whether a buffer's item has a Python object in it: `O`, outside of the names of fields."""
+def _has_objects(view: memoryview) -> bool:
+    """Return whether a buffer has a Python object in it.
+
+    Its format has an `O` then, outside of the names of fields. Exporters of ctypes and NumPy are
+    asked as well, because a union has no format, and the name of a field may look like the end of
+    one.
+    """
+    exporter: Any = view.obj
+    if _ctypes_has_objects(type(exporter)):
+        return True
+    if getattr(getattr(exporter, "dtype", None), "hasobject", False):
+        return True
+    item = view.format
     return "O" in item and any("O" in codes for codes in item.split(":")[::2])
+
+
+def _ctypes_has_objects(kind: Any) -> bool:
+    """Return whether a type of ctypes has a Python object in it; other types have not."""
+    if hasattr(kind, "_length_"):  # an array
+        return _ctypes_has_objects(kind._type_)
+    fields = [
+        field for each in getattr(kind, "__mro__", ()) for field in vars(each).get("_fields_", ())
+    ]
+    if fields:
+        return any(_ctypes_has_objects(field[1]) for field in fields)
+    return getattr(kind, "_type_", None) == "O"
 
 
 def new_bytes(count: int) -> "tuple[bytes, CData]":

@@ -10,7 +10,7 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from mmapwrap._core import _mman, constants, descriptors
+from mmapwrap._core import constants, descriptors
 from mmapwrap._core._mman import ffi, lib
 from mmapwrap._core.failures import Refusal, call_failure, raise_if_failed
 from mmapwrap.errors import (
@@ -215,22 +215,3 @@ def borrow_pages(address: int, size: int, prot: int, owner: object) -> Handle:
 def _release_borrowed(owner: object, pages: Handle) -> None:
     _release(pages)
     del owner  # not before
-
-
-# --- The types that are written in C for Python ---------------------------------------------------
-
-
-def _python_types() -> list[object]:
-    types: list[object] = []
-    # SAFETY: the list lives as long as the call, and no other thread knows of it.
-    raise_if_failed(lib.mmw_python_types(id(types)))
-    return types
-
-
-if TYPE_CHECKING:
-    Export = _mman.Export
-    Exporter = _mman.Exporter
-    SequenceLock = _mman.SequenceLock
-    new_export = _mman.new_export
-else:
-    Exporter, new_export, SequenceLock = _python_types()

@@ -15,7 +15,7 @@ that no fork, finalizer, file system or other region waits for it.
 import errno
 from typing import NoReturn
 
-from mmapwrap._core.calls import SequenceLock
+from mmapwrap._core.python_types import SequenceLock
 from mmapwrap.errors import RegionBusyError
 
 

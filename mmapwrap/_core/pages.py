@@ -12,7 +12,7 @@ import errno
 from collections.abc import Callable
 from typing import Final, SupportsIndex, TypeVar, TypeVarTuple
 
-from mmapwrap._core import calls
+from mmapwrap._core import calls, python_types
 from mmapwrap._core.access import AccessMap
 from mmapwrap._core.arguments import as_integer
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
@@ -282,7 +282,7 @@ class Pages:
         """Return a view of a range: writable where every byte of it is."""
         return memoryview(self.export(offset, count))
 
-    def export(self, offset: SupportsIndex, count: SupportsIndex | None) -> "calls.Export":
+    def export(self, offset: SupportsIndex, count: SupportsIndex | None) -> "python_types.Export":
         """Return the buffer of a range, which keeps the pages and counts as a live view.
 
         A change of the layout refuses to break the views that it finds. An export that began
@@ -290,12 +290,12 @@ class Pages:
         """
         return self.consistently(self._export, *self.checked_range(offset, count))
 
-    def _export(self, start: int, end: int) -> "calls.Export":
+    def _export(self, start: int, end: int) -> "python_types.Export":
         access = self.access.allowed(start, end) & (PROT_READ | PROT_WRITE)
         if not access & PROT_READ:
             raise self.access.error(PROT_READ, start, end)
         # SAFETY: checked_range found the range inside the region, and the export holds the handle.
-        export = calls.new_export(
+        export = python_types.new_export(
             self.handle,
             calls.address(self.handle) + start,
             end - start,

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex, TypeVar
 
-from mmapwrap._core import calls, changes
+from mmapwrap._core import calls, changes, python_types
 from mmapwrap._core.arguments import as_integer
 from mmapwrap._core.pages import CLOSED_PAGES, Pages
 from mmapwrap._core.views import LiveViews
@@ -19,14 +19,14 @@ _ANY_CONTIGUOUS: Final = 0x80
 """PyBUF_ANY_CONTIGUOUS without the flags that it shares with others."""
 
 
-class RegionBase(calls.Exporter):
+class RegionBase(python_types.Exporter):
     """A region's pages while it is open, and what looks at them."""
 
     __slots__ = ("__weakref__", "_kept", "_pages", "_views")
 
     _pages: Pages
     _views: LiveViews
-    _kept: "tuple[calls.Export, ...]"
+    _kept: "tuple[python_types.Export, ...]"
     """Exports that live as long as the region; see `_export`."""
 
     # --- Place and size -------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class RegionBase(calls.Exporter):
 
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
-    def _export(self, flags: int) -> "calls.Export":
+    def _export(self, flags: int) -> "python_types.Export":
         """The buffer that `csrc/exporter.c` gives to whoever asks the region for one.
 
         `numpy.ndarray(buffer=region)`, which asks for any contiguous buffer, releases it at once

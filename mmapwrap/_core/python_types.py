@@ -1,0 +1,25 @@
+"""The types and functions that are written in C for Python: the exporters and the sequence lock."""
+
+from typing import TYPE_CHECKING
+
+from mmapwrap._core._mman import lib
+from mmapwrap._core.failures import raise_if_failed
+
+
+def _made_in_c() -> list[object]:
+    types: list[object] = []
+    # SAFETY: the list lives as long as the call, and no other thread knows of it.
+    raise_if_failed(lib.mmw_python_types(id(types)))
+    return types
+
+
+if TYPE_CHECKING:
+    from mmapwrap._core import _mman
+
+    Export = _mman.Export
+    Exporter = _mman.Exporter
+    SequenceLock = _mman.SequenceLock
+    is_buffer = _mman.is_buffer
+    new_export = _mman.new_export
+else:
+    Exporter, new_export, is_buffer, SequenceLock = _made_in_c()
