@@ -22,7 +22,7 @@ from mmapwrap._core.protection import Protection, Sharing
 from mmapwrap._core.range_map import RangeMap
 from mmapwrap._regions.base import region_of
 from mmapwrap._regions.region import MappedRegion
-from mmapwrap.errors import NotPageAlignedError, OutOfMemoryError, ProtectionError, hinted
+from mmapwrap.errors import NotPageAlignedError, OutOfMemoryError, hinted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -255,7 +255,7 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
     def _range(self, pages: Pages, offset: int, size: int) -> tuple[int, int]:
         """The whole pages of a range that may change: it is inside, and no view shows any of it."""
         page_size = pages.page_size
-        if offset % page_size:
+        if offset >= 0 and offset % page_size:
             raise NotPageAlignedError(offset, page_size)
         start, end = pages.checked_range(offset, size)
         end = -(-end // page_size) * page_size
@@ -265,7 +265,9 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
 
     def _protect(self, pages: Pages, prot: Protection, start: int, end: int) -> None:
         if prot.bits and any(source is None for _, _, source in self._sources.pieces(start, end)):
-            raise ProtectionError(prot, Protection.none())
+            error = pages.access.error(prot.bits, start, end)
+            error.hint = "some of it holds nothing: add memory or a file first"
+            raise error
         super()._protect(pages, prot, start, end)
 
     def _remove(self, pages: Pages, offset: int, size: int) -> None:

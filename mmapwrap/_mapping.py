@@ -80,12 +80,12 @@ class MemoryMapping(
         OffsetOverflowError: The range ends past what a file can have.
         OutOfMemoryError: Not enough address space or memory (RLIMIT_AS, overcommit), or the process
             has as many mappings as vm.max_map_count allows.
-        BadDescriptorError: The descriptor is closed, or never was one.
-        AccessDeniedError: The descriptor was not opened for reading, or not for writing where a
-            shared mapping is to be writable.
+        BadDescriptorError: The descriptor is closed, never was one, or was opened with O_PATH.
+        AccessDeniedError: The descriptor was not opened for reading (the writing end of a pipe, for
+            example), or not for writing where a shared mapping is to be writable.
         OperationNotPermittedError: The file is sealed, or its file system mounted, against this.
-        NotMappableError: The descriptor of a pipe, a socket, a directory: nothing that can be
-            mapped.
+        NotMappableError: The descriptor of a socket or another file that cannot be mapped.
+        IsDirectoryError: The descriptor of a directory.
         BadAddressError: `populate` met a page that the file does not have.
         ProtectionError: `populate`, and neither reading nor writing is allowed.
         TypeError: An argument of a wrong type.
@@ -288,7 +288,7 @@ class MemoryMapping(
         """
         start = as_file_offset(offset)
         if type(file) is int or not isinstance(file, _PATH):
-            fd = as_descriptor(file)
+            fd = as_descriptor(file, "file must be a path,")
             if prot is None:
                 prot = _READ if descriptors.access_mode(fd) == os.O_RDONLY else _READ_WRITE
             return region_of(

@@ -21,6 +21,7 @@ from mmapwrap.errors import (
     InvalidArgumentError,
     MissingSealsError,
     PastEndOfFileError,
+    hinted,
     shown,
     system_call_error,
 )
@@ -48,8 +49,10 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
 
     It has no name in any file system, so nothing is left behind however a process ends. It passes
     through `multiprocessing` as an argument and through queues and pipes, and over a Unix socket
-    with `socket.send_fds`; the receiver there uses `from_fd`. What `multiprocessing` pickled keeps
-    the descriptor until it is unpickled, once, while the sender lives.
+    with `socket.send_fds`; the receiver there uses `from_fd`. A pickle that `multiprocessing` made
+    keeps the descriptor until it is unpickled, once, while the sender lives. A
+    `multiprocessing.Queue` pickles in a thread of its own, so close the memory only when the
+    receiver has it.
     """
 
     __slots__ = ("__weakref__", "_descriptor", "_name", "_size")
@@ -282,7 +285,9 @@ def _checked_memory_of(
 
 def _checked_length(fd: int, size: int | None, required: MemfdSeals) -> int:
     if not stat.S_ISREG(descriptors.file_status(fd).mode):
-        raise system_call_error(errno.ENODEV, "mmap")
+        raise hinted(
+            system_call_error(errno.ENODEV, "mmap"), "only a memfd or a regular file can be shared"
+        )
     if required:
         _require_seals(fd, required)
     file_size = descriptors.file_status(fd).size

@@ -227,12 +227,16 @@ class NotPageAlignedError(MmapError, ValueError):
 
     region_size: int | None = None
     """The size of the region in bytes, where the value is an offset in one."""
+    rule: str | None = None
+    """What is required instead of a multiple of the page size; None: just that."""
 
     def __init__(self, value: int, page_size: int, lead_in: int = 0) -> None:
         super().__init__(value, page_size)
         self.value, self.page_size, self.lead_in = value, page_size, lead_in
 
     def __str__(self) -> str:
+        if self.rule is not None:
+            return self.rule
         size = "huge page size" if self.page_size > os.sysconf("SC_PAGESIZE") else "page size"
         if not self.lead_in:
             return f"{in_digits(self.value)} is not a multiple of the {size} {self.page_size}"
@@ -280,10 +284,10 @@ class PastEndOfFileError(MmapError, ValueError):
 
 
 class ClosedMappingError(MmapError, ValueError):
-    """A region was used after its `close()`."""
+    """A region, a slice or shared memory was used after its `close()`."""
 
     def __str__(self) -> str:
-        return "the mapping is closed"
+        return "the region or shared memory is closed"
 
 
 class ProtectionError(MmapError, TypeError):
@@ -291,20 +295,29 @@ class ProtectionError(MmapError, TypeError):
 
     Attributes:
         required: the protection that the access needs.
-        actual: the protection that the range has.
+        actual: the protection that all of the range has.
     """
 
     __match_args__ = ("required", "actual")
+
+    range: tuple[int, int] | None = None
+    """The offset and the count of the range, in bytes, where it is a range of a region."""
+    hint: str | None = None
+    """What makes the range so, where that is not its protection."""
 
     def __init__(self, required: Protection, actual: Protection) -> None:
         super().__init__(required, actual)
         self.required, self.actual = required, actual
 
     def __str__(self) -> str:
-        return (
+        report = (
             f"{_accesses(self.required)} access is needed, "
             f"but the range allows {_accesses(self.actual)} access"
         )
+        if self.range is not None:
+            offset, count = self.range
+            report += f" ({_counted(count, 'byte')} at offset {in_digits(offset)})"
+        return report if self.hint is None else f"{report}; {self.hint}"
 
 
 class MissingSealsError(MmapError, ValueError):
@@ -340,7 +353,10 @@ class ViewsExportedError(MmapError, BufferError):
         self.views = views
 
     def __str__(self) -> str:
-        return f"{_counted(self.views, 'live view')} must be released first"
+        return (
+            f"{_counted(self.views, 'live view')} must be released first (an array made by "
+            "numpy.ndarray(buffer=region) is one until the region is closed)"
+        )
 
 
 # --- What is not supported ---------------------------------------------------------------------

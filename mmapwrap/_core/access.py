@@ -74,7 +74,9 @@ class AccessMap:
     def error(self, need: int, start: int, end: int) -> ProtectionError:
         """Return the error of an access to the range that needs the bits of `need`."""
         actual = Protection.from_bits(self.allowed(start, end))
-        return ProtectionError(Protection.from_bits(need), actual)
+        error = ProtectionError(Protection.from_bits(need), actual)
+        error.range = start, end - start
+        return error
 
     # --- Changes, which run exclusively -----------------------------------------------------------
 

@@ -12,6 +12,7 @@ from mmapwrap.errors import (
     InvalidArgumentError,
     InvalidOffsetError,
     NotPageAlignedError,
+    hinted,
     in_digits,
     system_call_error,
 )
@@ -41,23 +42,23 @@ def as_integer(value: SupportsIndex, name: str) -> int:
     return index(value)
 
 
-def as_descriptor(fd: Descriptor) -> int:
-    """The number of a descriptor that may be open."""
+def as_descriptor(fd: Descriptor, wanted: str = "fd must be") -> int:
+    """Return the number of a descriptor that may be open."""
     if type(fd) is int:
         number = fd
     elif (fileno := getattr(fd, "fileno", None)) is None:
-        number = _as_number(fd)
+        number = _as_number(fd, wanted)
     else:
-        number = index(fileno())  # what it raises is the caller's own
+        number = index(fileno())  # an error of the caller's own method propagates
     if not 0 <= number <= constants.LARGEST_INT:
-        raise system_call_error(errno.EBADF, "mmap")
+        raise hinted(system_call_error(errno.EBADF, "mmap"), f"descriptor {in_digits(number)}")
     return number
 
 
-def _as_number(fd: object) -> int:
+def _as_number(fd: object, wanted: str) -> int:
     if not hasattr(fd, "__index__"):
         raise TypeError(
-            f"fd must be a descriptor or an object with fileno(), not {type(fd).__name__}"
+            f"{wanted} a descriptor or an object with fileno(), not {type(fd).__name__}"
         )
     return index(cast("SupportsIndex", fd))
 
@@ -104,7 +105,13 @@ def as_fixed_address(
     """An address at which the byte at this offset of a file with such pages can be mapped."""
     number = as_address(address, size)
     if (number - file_offset) % page_size:
-        raise NotPageAlignedError(number, page_size)
+        error = NotPageAlignedError(number, page_size)
+        if within_page := file_offset % page_size:
+            error.rule = (
+                f"the address {number:#x} is not {within_page} bytes past a multiple of the page "
+                f"size {page_size}, as the file offset {file_offset} is"
+            )
+        raise error
     if number <= file_offset % page_size:
         raise InvalidAddressError(f"the page of address {number:#x} would start at address 0")
     return number

@@ -149,7 +149,8 @@ def map_pages(
     handle = _gc(_new(), _release)
     result = _map(handle, address, size, align, prot, flags, fd, file_offset, options)
     if result < 0:
-        raise _with_path(_mapping_error(-result, size, align, flags, fd, file_offset), path)
+        error = partial(_mapping_error, -result, address, size, align, flags, fd, file_offset)
+        raise _with_path(error(), path)
     return handle
 
 
@@ -160,10 +161,19 @@ def _with_path(error: MmapError, path: "descriptors.Path | None") -> MmapError:
 
 
 def _mapping_error(
-    failure: int, size: int, align: int, flags: int, fd: int, file_offset: int
+    failure: int, address: int, size: int, align: int, flags: int, fd: int, file_offset: int
 ) -> MmapError:
     if error := call_failure(failure):
-        return error if fd < 0 else _file_error(error, flags, fd)
+        if fd >= 0:
+            error = _file_error(error, flags, fd)
+        numbers = {
+            errno.EBADF: f"descriptor {fd}",
+            errno.EEXIST: f"something is mapped in the {size} bytes at address {address:#x}",
+            errno.EFAULT: "some of the pages to populate cannot be read in",
+            errno.ENOMEM: f"{size} bytes",
+            errno.EOVERFLOW: f"{size} bytes at offset {file_offset}",
+        }
+        return error if error.hint is not None else hinted(error, numbers.get(error.errno))
     if failure == Refusal.PAST_END:  # of the length that the file has now; it may have had less
         return PastEndOfFileError(file_offset, size, descriptors.file_status(fd).size)
     if failure == Refusal.NO_SIZE:
@@ -174,6 +184,12 @@ def _mapping_error(
 def _file_error(error: SystemCallError, flags: int, fd: int) -> SystemCallError:
     if error.errno == errno.ENODEV and stat.S_ISDIR(descriptors.file_status(fd).mode):
         return system_call_error(errno.EISDIR, "mmap")
+    if error.errno == errno.EACCES:
+        mode = descriptors.access_mode(fd)
+        if mode == os.O_WRONLY:
+            return hinted(error, f"descriptor {fd} is open for writing only: reading is needed too")
+        if mode == os.O_RDONLY:
+            return hinted(error, f"descriptor {fd} is open for reading only")
     if flags & constants.MAP_SHARED and error.errno in (errno.ENODEV, errno.EACCES):
         private = constants.MAP_PRIVATE | constants.MAP_NORESERVE
         if try_to_map(constants.PAGE_SIZE, private, fd) is None:

@@ -21,7 +21,7 @@ from mmapwrap._core.constants import PROT_ANY, PROT_WRITE
 from mmapwrap._core.failures import Refusal, call_failure
 from mmapwrap._core.pages import Pages
 from mmapwrap._core.range_map import RangeMap
-from mmapwrap.errors import UnsupportedOperationError
+from mmapwrap.errors import NotPageAlignedError, UnsupportedOperationError
 
 
 def change_access(
@@ -169,7 +169,12 @@ def become_arena(pages: Pages) -> None:
     a mapping that works.
     """
     if pages.lead_in:
-        raise pages.error(Refusal.START_NOT_ON_PAGE, 0, 0)
+        error = NotPageAlignedError(0, pages.page_size, pages.lead_in)
+        error.rule = (
+            f"an arena starts on a page, and this mapping starts {pages.lead_in} bytes inside a page "
+            f"of {pages.page_size} bytes of its file"
+        )
+        raise error
     old_size, size = pages.size, calls.mapped_size(pages.handle)
     by_range = RangeMap(size, pages.access.bits)
     for start, end, bits in pages.access.split(old_size).pieces(0, old_size):

@@ -1,6 +1,6 @@
 """NamedConstructors: the one idiom of the final classes that callers do not construct."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class NamedConstructors:
@@ -20,3 +20,6 @@ class NamedConstructors:
 
     def __init__(self, *_: object, **__: object) -> None:
         raise TypeError(f"use {self._made_by}")
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(f"{type(self).__name__} cannot be copied or pickled: it is its memory")

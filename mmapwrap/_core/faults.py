@@ -16,8 +16,10 @@ def fault_error(
     if start is None:
         offset = calls.fault_offset(handle)
         address = calls.fault_address(handle)
-        # The file may have grown since: then nobody knows any more why the pages were missing.
-        return MappingFaultError(offset, calls.fault_pages(handle), _reason(address, is_met=False))
+        # The file may have grown since: then the kernel no longer tells why they were missing.
+        return MappingFaultError(
+            offset, calls.fault_pages(handle), _after_guard(_reason(address, is_met=False))
+        )
     # A copy between two ranges of one region may have met a page of the other range.
     offset = first_missing(handle, start, fault) if start <= fault < start + count else fault
     return MappingFaultError(offset, 1, _reason(calls.address(handle) + offset))
@@ -41,6 +43,11 @@ def first_missing(handle: calls.Handle, start: int, fault: int) -> int:
         else:
             low = middle + 1
     return max(high * page_size - head, 0)
+
+
+def _after_guard(reason: str | None) -> str:
+    remedy = "a fault guard has put zeros there until recover() maps the pages anew"
+    return remedy if reason is None else f"{reason}; {remedy}"
 
 
 def _reason(address: int, *, is_met: bool = True) -> str | None:

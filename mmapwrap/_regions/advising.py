@@ -173,8 +173,8 @@ class AdvisedRegion(RegionBase):
             InvalidRangeError: The range is not inside the region.
             NotPageAlignedError: The range is not of whole pages.
             ProtectionError: Some of the range cannot be written.
-            AccessDeniedError: The region is private.
-            InvalidSystemCallError: Some of the range is locked.
+            AccessDeniedError: The region is a private mapping of a file.
+            InvalidSystemCallError: Some of the range is locked, or it is private and anonymous.
             SystemCallError: The file system cannot make holes, or failed.
         """
         pages = self._pages

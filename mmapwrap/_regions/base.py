@@ -1,7 +1,7 @@
 """What a region is before anything is done with it: a place, a size, a lifetime, and views."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex, TypeVar
 
 from mmapwrap._core import calls, changes, python_types
 from mmapwrap._core.arguments import as_integer
@@ -110,9 +110,6 @@ class RegionBase(python_types.Exporter):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} cannot be copied or pickled: it is its memory")
 
     def __repr__(self) -> str:
         name = type(self).__name__

@@ -1,7 +1,7 @@
 """FaultGuard: pages that cannot be read in are an error at the end of a block, and no signal."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, NoReturn, final
 
 from mmapwrap._core import calls
 from mmapwrap._core.pages import Pages
@@ -24,6 +24,9 @@ class FaultGuard:
     def __init__(self, pages: Pages) -> None:
         self._pages: Final = pages
         self._entered: Final[list[CData]] = []
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a FaultGuard cannot be copied or pickled: ask the region for another")
 
     def __enter__(self) -> None:
         pages = self._pages

@@ -41,7 +41,7 @@ def _error(pages: Pages, failure: int, start: int, size: int) -> MmapError:
     if (limit := _limit_in_the_way(size)) is not None:
         return hinted(refusal, f"RLIMIT_MEMLOCK allows this process to lock {limit} bytes")
     if not pages.access.allowed(start, start + size) & PROT_READ:
-        return refusal  # a page that cannot be read is not missing
+        return hinted(refusal, "some of the range cannot be read")
     missing = missing_in(pages.handle, start, size, write=False)
     return refusal if missing is None else fault_error(pages.handle, missing, 0, missing)
 

@@ -52,6 +52,8 @@ class ResidentRegion(RegionBase):
         advice = Advice.POPULATE_WRITE if write else Advice.POPULATE_READ
         if not advice.is_supported():
             raise UnsupportedByKernelError(f"MADV_{advice.name}")
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress must be callable, not {type(progress).__name__}")
         pages = self._pages
         start, size = pages.widened(offset, count)
         end = start + size

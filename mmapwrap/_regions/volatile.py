@@ -218,7 +218,10 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
         result = helper(pages.handle, start, count, (other.handle, other_start))
         if result < 0:
             fault = failures.fault_in(-result)
-            if fault is not None and fault.is_of_partner:
+            # Where both ranges are of one region, C does not tell which of them it was.
+            if fault is not None and (
+                fault.is_of_partner or not start <= fault.offset < start + count
+            ):
                 raise other.error(-result, other_start, count)
             if isinstance(pages.error(-result, start, count), BadAddressError):
                 # The access to the other pages has been taken away meanwhile.
