@@ -171,6 +171,12 @@ def test_a_named_symbolic_link_is_followed(disk_path: Path) -> None:
     assert (Path(file["path"]).name, file["pages"]) == ("link", 3)
 
 
+def test_a_file_of_proc_has_no_pages() -> None:
+    ended = run("residency", "/proc/self/status", "/proc/version")
+    assert (ended.status, ended.err) == (0, "")
+    assert [line.split("\t")[:2] for line in ended.lines[1:-1]] == [["0 B", "0/0"]] * 2
+
+
 # --- against vmtouch ----------------------------------------------------------------------------
 
 

@@ -106,11 +106,14 @@ def opened(file: FoundFile) -> Generator[OpenedFile]:
             raise
         raise UnreadableFileError from error
     try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode) and not (stat.S_ISBLK(mode) and file.named):
-            raise NotRegularFileError(mode)
-        # The end tells the size of a block device too; its status has 0.
-        yield OpenedFile(descriptor, os.lseek(descriptor, 0, os.SEEK_END))
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            size = status.st_size
+        elif stat.S_ISBLK(status.st_mode) and file.named:
+            size = os.lseek(descriptor, 0, os.SEEK_END)  # the status has 0
+        else:
+            raise NotRegularFileError(status.st_mode)
+        yield OpenedFile(descriptor, size)
     finally:
         os.close(descriptor)
 
