@@ -45,8 +45,7 @@ class RichOutput(Output):
         )
         self._blocks = _ASCII_BLOCKS if self._console.options.ascii_only else _BLOCKS
         self._names: tuple[str, ...] = ()
-        self._progress = _new_progress(err) if err.isatty() else None
-        self._is_shown = False
+        self._progress = _new_progress(err)
         self._next_drawing = 0.0
 
     def heading(self, *names: str) -> None:
@@ -61,10 +60,9 @@ class RichOutput(Output):
     def show_progress(self, label: str, done: int, size: int) -> None:
         """Draw the progress bar, unless it was drawn a moment ago."""
         now = time.monotonic()
-        if self._progress is None or now < self._next_drawing:
+        if now < self._next_drawing:
             return
         self._next_drawing = now + _SECONDS_BETWEEN_DRAWINGS
-        self._is_shown = True
         self._progress.update(
             self._progress.task_ids[0],
             description=label,
@@ -78,8 +76,7 @@ class RichOutput(Output):
 
     def hide_progress(self) -> None:
         """Take the progress bar off the terminal."""
-        if self._progress is not None and self._is_shown:
-            self._is_shown = False
+        if self._progress.live.is_started:
             self._progress.stop()
 
     def _draw(self, *cells: str | Text, style: str = "") -> None:
@@ -99,14 +96,15 @@ class RichOutput(Output):
                 return field
 
 
-def _new_progress(terminal: TextIO) -> Progress:
+def _new_progress(err: TextIO) -> Progress:
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[amount]}"),
         TimeRemainingColumn(compact=True),
-        console=Console(file=terminal),
+        console=Console(file=err),
+        disable=not err.isatty(),
         # The thread that works also draws: a thread of rich's could draw into a half-written row.
         auto_refresh=False,
         transient=True,

@@ -27,7 +27,7 @@ class Output:
 
     def heading(self, *names: str) -> None:
         """Print the names of the fields that each row below has."""
-        self.line("\t".join(names))
+        self.row(*names)
 
     def row(self, *fields: str) -> None:
         """Print one row."""

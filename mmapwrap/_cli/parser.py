@@ -2,9 +2,9 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from typing import NoReturn
 
+import mmapwrap
 from mmapwrap._cli.text import printable
 
 _EXIT_STATUSES = (
@@ -58,10 +58,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _ShowVersion(argparse.Action):
-    # The action of argparse needs the version in advance, and reading the metadata takes longer
-    # than all else at the start.
+    # The action of argparse needs the version in advance. Reading it takes longer than all else.
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        print(f"mmapwrap {version('mmapwrap')}")  # noqa: T201, the output that was asked for
+        print(f"mmapwrap {mmapwrap.__version__}")  # noqa: T201, the output that was asked for
         parser.exit()
 
 

@@ -3,9 +3,9 @@
 import errno
 import os
 from collections.abc import Iterator
-from importlib.metadata import version
 from typing import NamedTuple
 
+import mmapwrap
 from mmapwrap import (
     AddressInUseError,
     Advice,
@@ -13,7 +13,6 @@ from mmapwrap import (
     MemoryMapping,
     Protection,
     SystemCallError,
-    UnsupportedByKernelError,
     page_size,
 )
 from mmapwrap._cli.output import Output
@@ -37,7 +36,7 @@ def support(output: Output) -> None:
         output.document(
             {
                 "command": "support",
-                "mmapwrap": version("mmapwrap"),
+                "mmapwrap": mmapwrap.__version__,
                 "kernel": names,
                 "page_size": page_size(),
                 "features": [feature._asdict() for feature in features()],
@@ -46,7 +45,7 @@ def support(output: Output) -> None:
         return
     output.line(
         f"{kernel.sysname} {kernel.release} {kernel.machine}, pages of {page_size()} bytes, "
-        f"mmapwrap {version('mmapwrap')}"
+        f"mmapwrap {mmapwrap.__version__}"
     )
     output.heading("group", "feature", "supported", "used by")
     for feature in features():
@@ -79,9 +78,7 @@ def _refuses_address_in_use() -> bool:
 def _knows_lock_on_fault() -> bool:
     with MemoryMapping.anonymous(page_size()) as mapping:
         match attempt(mapping.lock_on_fault, 0, page_size()):
-            case Err(UnsupportedByKernelError()):
-                return False
             case Err(SystemCallError(errno=errno.ENOSYS | errno.EINVAL)):
                 return False
-            case _:  # including a limit that prevents the lock
+            case _:  # a limit may prevent the lock
                 return True
