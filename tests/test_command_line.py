@@ -91,26 +91,19 @@ def test_residency_lines_show_size_pages_share_and_place(tree: Path) -> None:
 
     assert (ended.status, ended.err) == (0, "")
     heading, *lines, total = ended.lines
-    assert heading.split() == ["size", "resident/pages", "where", "file"]
+    assert heading.split("\t") == ["size", "resident/pages", "percent", "where", "file"]
     fields = {
-        Path(found["path"]).name: (found["size"], found["pages"], found["share"], found["place"])
-        for line in lines
-        if (
-            found := re.fullmatch(
-                r" *(?P<size>\S+ \S+) +(?P<pages>\S+) +(?P<share>\S+)"
-                r" (?P<place>\[.*\]) *(?P<path>/\S+)",
-                line,
-            )
-        )
+        Path(path).name: (size, pages, share, place)
+        for size, pages, share, place, path in (line.split("\t") for line in lines)
     }
     assert len(fields) == len(lines) == 6
     size = f"{600 * PAGE / 2**20:.1f} MiB"
     # Of 32 parts those from 300/600 to 400/600 of the file are there: 16 up to a part of 21.
-    assert fields["part"] == (size, "100/600", "16.7%", f"[{' ' * 16}█████▃{' ' * 10}]")
-    assert fields["all"][1:] == ("16/16", "100.0%", f"[{'█' * 16}]")
-    assert fields["none"][1:] == ("0/8", "0.0%", f"[{' ' * 8}]")
-    assert fields["empty"] == ("0 B", "0/0", "-", "[]")
-    assert fields["last"] == ("1 B", "1/1", "100.0%", "[█]")
+    assert fields["part"] == (size, "100/600", "16.7%", "0" * 16 + "888883" + "0" * 10)
+    assert fields["all"][1:] == ("16/16", "100.0%", "8" * 16)
+    assert fields["none"][1:] == ("0/8", "0.0%", "0" * 8)
+    assert fields["empty"] == ("0 B", "0/0", "-", "-")
+    assert fields["last"] == ("1 B", "1/1", "100.0%", "8")
     assert total == (
         f"total: 6 files; 127 of 635 pages resident, {(125 * PAGE + 101) / 1024:.1f} KiB of "
         f"{633 * PAGE / 2**20:.1f} MiB (20.0%)"
@@ -176,6 +169,12 @@ def test_a_named_symbolic_link_is_followed(disk_path: Path) -> None:
     (file,) = run("residency", "--json", disk_path / "link").document["files"]
 
     assert (Path(file["path"]).name, file["pages"]) == ("link", 3)
+
+
+def test_a_file_of_proc_has_no_pages() -> None:
+    ended = run("residency", "/proc/self/status", "/proc/version")
+    assert (ended.status, ended.err) == (0, "")
+    assert [line.split("\t")[:2] for line in ended.lines[1:-1]] == [["0 B", "0/0"]] * 2
 
 
 # --- against vmtouch ----------------------------------------------------------------------------
@@ -251,9 +250,9 @@ def test_prefetch_and_evict_lines_show_before_and_after(disk_path: Path) -> None
     evict, prefetch = run("evict", path), run("prefetch", path)
 
     size = f"{8 * PAGE / 1024:.1f} KiB"
-    assert evict.lines[0].split() == ["size", "pages", "before", "after", "file"]
-    assert evict.lines[1].split() == [*size.split(), "8", "8", "0", str(path)]
-    assert prefetch.lines[1].split() == [*size.split(), "8", "0", "8", str(path)]
+    assert evict.lines[0].split("\t") == ["size", "pages", "before", "after", "file"]
+    assert evict.lines[1].split("\t") == [size, "8", "8", "0", str(path)]
+    assert prefetch.lines[1].split("\t") == [size, "8", "0", "8", str(path)]
     assert evict.lines[2:] == [
         f"total: 1 file; {size}; resident: 8 of 8 pages before, 0 of 8 pages after"
     ]

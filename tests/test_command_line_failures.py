@@ -125,7 +125,7 @@ def test_directory_with_unreadable_files_sums_them_up_in_one_line(
 
     assert (ended.status, ended.err) == (0, "")
     _, file, left_out, total = ended.lines
-    assert file.endswith(f" {closed_files / 'open'}")
+    assert file.endswith(f"\t{closed_files / 'open'}")
     size = f"{5 * PAGE / 1024:.1f} KiB"
     assert left_out == f"left out: 2 files, {size}; permission denied"
     assert total.startswith("total: 1 file; ")
@@ -290,7 +290,7 @@ def test_evict_of_another_s_file_says_that_the_figures_are_unknown() -> None:
         ended = run("evict", path, command=AS_NOBODY)
 
         assert (ended.status, ended.err) == (0, "")
-        assert ended.lines[1].split()[2:] == ["4", "unknown", "unknown", str(path)]
+        assert ended.lines[1].split("\t")[1:] == ["4", "unknown", "unknown", str(path)]
         assert ended.lines[-1].endswith(" after; unknown of 1 file")
         assert resident_pages(path) == 0
 
@@ -300,7 +300,11 @@ def test_evict_of_another_s_file_says_that_the_figures_are_unknown() -> None:
 
 NUMBERED = "{:03}" + "-" * 150
 # How much of a line stands before the file's name.
-LINE_BEFORE = {"residency": 71, "prefetch": 44, "evict": 44}
+LINE_BEFORE = {
+    "residency": len("1 B\t1/1\t100.0%\t8\t"),
+    "prefetch": len("1 B\t1\t1\t1\t"),
+    "evict": len("1 B\t1\t1\t0\t"),
+}
 
 
 @pytest.fixture

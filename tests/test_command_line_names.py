@@ -45,7 +45,7 @@ def test_names_are_shown_without_control_characters(strange_names: Path) -> None
     assert {line.partition("./")[2] for line in ended.lines[1:-1]} == STRANGE_SHOWN
 
 
-def test_names_and_bars_are_ascii_where_the_output_is(strange_names: Path) -> None:
+def test_names_are_ascii_where_the_output_is(strange_names: Path) -> None:
     ended = run("residency", ".", cwd=strange_names, PYTHONIOENCODING="ascii")
 
     assert ended.status == 0
@@ -54,7 +54,6 @@ def test_names_and_bars_are_ascii_where_the_output_is(strange_names: Path) -> No
         *STRANGE_SHOWN - {"naïve"},
         r"na\u00efve",
     }
-    assert all("[#] " in line for line in ended.lines[1:-1])
 
 
 def test_names_come_back_from_json_as_they_were(strange_names: Path) -> None:

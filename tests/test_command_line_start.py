@@ -19,7 +19,7 @@ from command_line import AS_NOBODY, needs_root, run
 from kernel_view import PAGE, KnownFile, child, kernel_knows_advice
 
 import mmapwrap
-from mmapwrap import Advice, DestructiveAdvice
+from mmapwrap import Advice, DestructiveAdvice, _cli
 
 CLONE = Path(__file__).parent.parent
 
@@ -54,8 +54,8 @@ def test_support_lines_say_the_same_as_the_document() -> None:
         f"{' '.join(document['kernel'].values())}, pages of {PAGE} bytes, "
         f"mmapwrap {document['mmapwrap']}"
     )
-    assert heading.split() == ["group", "feature", "supported", "used", "by"]
-    assert [line.split(maxsplit=3) for line in lines] == [
+    assert heading.split("\t") == ["group", "feature", "supported", "used by"]
+    assert [line.split("\t") for line in lines] == [
         [
             feature["group"],
             feature["name"],
@@ -232,7 +232,7 @@ def test_first_command_of_the_readme_shows_the_files_that_it_made(
     )
 
     assert (ended.status, ended.err) == (0, "")
-    assert any(line.endswith(" .venv/pyvenv.cfg") for line in ended.lines)
+    assert any(line.endswith("\t.venv/pyvenv.cfg") for line in ended.lines)
     assert not any(line.startswith("left out: ") for line in ended.lines)
 
 
@@ -250,6 +250,18 @@ def test_the_library_imports_nothing_of_the_command_line() -> None:
     assert "mmapwrap" in imported
     unwanted = re.compile(r"mmapwrap\.(_cli|__main__)|(argparse|json|rich)(\.|$)")
     assert [name for name in imported if unwanted.match(name)] == []
+
+
+def test_each_module_of_the_command_line_imports_only_modules_above_it_in_the_map() -> None:
+    names = re.findall(r"^- `(\w+)`:", _cli.__doc__ or "", re.MULTILINE)
+    modules = {path.stem: path for path in Path(_cli.__file__).parent.glob("[a-z]*.py")}
+    assert sorted(names) == sorted(modules)
+    for position, name in enumerate(names):
+        source = modules[name].read_text()
+        assert set(re.findall(r"import mmapwrap\._|from mmapwrap\.(_\w+)", source)) <= {"_cli"}
+        imported = re.findall(r"from mmapwrap\._cli\.(\w+) import", source)
+        assert set(imported) <= set(names[:position]), name
+        assert ("from rich" in source) is (name == "drawing")
 
 
 def test_the_command_in_a_pipe_does_without_rich(known_file: KnownFile) -> None:

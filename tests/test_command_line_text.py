@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmapwrap._cli.text import percent, percent_text, place_bar, printable, size_text
+from mmapwrap._cli.text import percent, percent_text, places_text, printable, size_text
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,13 @@ def test_a_share_of_nothing_is_no_number() -> None:
     assert percent(1, 4) == 25
 
 
-@pytest.mark.parametrize(("blocks", "drawn"), [(True, " ▁▁▂▃▄▅▆▇▇█"), (False, " ..:-=+*oo#")])
-def test_a_bar_is_graded_by_what_is_resident(blocks: bool, drawn: str) -> None:
+def test_places_are_graded_by_what_is_resident() -> None:
     resident = [0, 1, 20, 40, 60, 80, 100, 120, 140, 159, 160]
-    parts = [(pages, 160) for pages in resident]
-    assert place_bar(parts, width=len(parts), blocks=blocks) == f"[{drawn}]"
+    assert places_text((pages, 160) for pages in resident) == "01123456778"
 
 
-def test_a_bar_of_few_parts_is_padded_outside_its_brackets() -> None:
-    assert place_bar([(1, 1), (0, 1)], width=4, blocks=True) == "[█ ]  "
+def test_places_of_an_empty_file_are_a_field_too() -> None:
+    assert places_text([]) == "-"
 
 
 @pytest.mark.parametrize(

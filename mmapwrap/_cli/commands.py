@@ -1,121 +1,112 @@
 """The commands over files: residency, prefetch and evict."""
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypeVar
+import enum
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from attrs import define
 
 from mmapwrap import MmapError
 from mmapwrap._cli.files import (
-    FailedPath,
     FoundFile,
     NotRegularFileError,
-    OpenedFile,
     UnreadableFileError,
     find_files,
     opened,
 )
 from mmapwrap._cli.output import Output
-from mmapwrap._cli.page_cache import Change, FiguresWithheldError, Measurement, Progress, measure
-from mmapwrap._cli.progress import ProgressState
-from mmapwrap._cli.report import ChangeLayout, Report, ResidencyLayout
-
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
-
-Result = TypeVar("Result")
-ChangeFile: TypeAlias = Callable[[OpenedFile, Progress], Change]
+from mmapwrap._cli.page_cache import FiguresWithheldError, Operation, Progress, measure
+from mmapwrap._cli.report import Report
+from mmapwrap._cli.text import size_text
 
 
-def residency(paths: Sequence[str], output: Output, *, as_json: bool) -> int:
-    """Show of each file how many of its pages are in the page cache, and where.
+class ExitStatus(enum.IntEnum):
+    """How a command ended, as its parent process sees it."""
 
-    Returns:
-        The exit status.
-    """
-    report = Report[Measurement](ResidencyLayout(), output, as_json=as_json)
-    try:
-        for sighting in find_files(paths):
-            if isinstance(sighting, FailedPath):
-                report.add_failure(sighting)
-            else:
-                _work(sighting, measure, report)
-    except KeyboardInterrupt:
-        return _interrupted(report, output, f"{report.counts} done")
-    return _ended(report)
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141  # the status that a shell shows of a process ended by SIGPIPE
 
 
-def change(
-    command: str, act: ChangeFile, paths: Sequence[str], output: Output, *, as_json: bool
-) -> int:
-    """Bring each file in or out of the page cache, and show what was there before and after.
+def work_on_files(
+    command: str, operation: Operation | None, paths: Sequence[str], output: Output
+) -> ExitStatus:
+    """Work on each file that the paths name or hold, and report the figures.
 
     Args:
-        command: its name.
-        act: what is done with each file.
-        paths: files and directories.
-        output: where it is shown.
-        as_json: as one document instead of lines.
-
-    Returns:
-        The exit status.
+        command: the command's name.
+        operation: brings a file in or out; `None` for a command that only measures.
+        paths: files, directories and block devices.
+        output: the streams of the command.
     """
-    report = Report[Change](ChangeLayout(command), output, as_json=as_json)
-    state = ProgressState(command)
-
-    def progress(done: int) -> None:
-        state.reach(done)
-        output.progress.update(state)
-
-    def changed(file: OpenedFile) -> Change:
-        return act(file, progress)
-
+    report = Report(command, output)
+    work = _Work(command, output)
     try:
-        found: list[FoundFile] = []
-        # All are found before the first is worked on: else nobody knows how far the work is.
-        for sighting in find_files(paths):
-            if isinstance(sighting, FailedPath):
-                report.add_failure(sighting)
-            else:
-                found.append(sighting)
-                state.expect(sighting.size)
-        for file in found:
-            state.begin(file.size)
-
-            progress(0)
-            _work(file, changed, report)
-            state.finish()
+        files: Iterable[FoundFile] = find_files(paths, report.add_failure)
+        if operation is not None:
+            # The progress is a share of all bytes, so all files are found before the work begins.
+            files = [work.expect(file) for file in files]
+        for file in files:
+            start = work.size_done
+            _work_on(file, operation, partial(work.show, start, file.size), report)
+            work.files_done += 1
+            work.size_done = start + file.size
     except KeyboardInterrupt:
-        how_far = f"{state.files_done} of {state.files} files done, {state.amount}"
-        return _interrupted(report, output, how_far)
-    return _ended(report)
+        report.end(interrupted=True)
+        how_far = f"{report.counts} done" if operation is None else work.text
+        output.complain(f"interrupted: {how_far}")
+        return ExitStatus.INTERRUPTED
+    report.end(interrupted=False)
+    return ExitStatus.FAILED if report.has_failures else ExitStatus.OK
 
 
-def _work(file: FoundFile, act: Callable[[OpenedFile], Result], report: Report[Result]) -> None:
-    """Do something with one file, and report what came of it.
+def _work_on(
+    file: FoundFile, operation: Operation | None, progress: Progress, report: Report
+) -> None:
+    """Open one file, work on it, and report the figures.
 
-    A file that this user may not read, or not ask about, is a failure where it was named. Where a
-    walk found it, the report leaves it out.
+    A file that this user may not read, or not ask about, is a failure where the user named it. The
+    report leaves it out where a walk found it.
     """
     try:
         with opened(file) as handle:
-            size, result = handle.size, act(handle)
+            measured = measure(handle, operation, progress)
     except (UnreadableFileError, FiguresWithheldError) as error:
         if file.named:
-            report.add_failure(FailedPath(file.path, error))
+            report.add_failure(file.path, error)
         else:
             report.leave_out(file, error)
     except (OSError, MmapError, NotRegularFileError) as error:
-        report.add_failure(FailedPath(file.path, error))
+        report.add_failure(file.path, error)
     else:
-        report.add(file.path, size, result)
+        report.add(file.path, handle.size, measured)
 
 
-def _interrupted(report: Report[Result], output: Output, how_far: str) -> int:
-    report.end(interrupted=True)
-    output.complaint(f"interrupted: {how_far}")
-    return EXIT_INTERRUPTED
+@define
+class _Work:
+    """How much of a command's work is done, in files and in the bytes that they were found with."""
 
+    command: str
+    output: Output
+    files: int = 0
+    size: int = 0
+    files_done: int = 0
+    size_done: int = 0
 
-def _ended(report: Report[Result]) -> int:
-    report.end(interrupted=False)
-    return EXIT_FAILED if report.failed else EXIT_OK
+    @property
+    def text(self) -> str:
+        amount = f"{size_text(self.size_done)} of {size_text(self.size)}"
+        return f"{self.files_done} of {self.files} files done, {amount}"
+
+    def expect(self, file: FoundFile) -> FoundFile:
+        self.files += 1
+        self.size += file.size
+        return file
+
+    def show(self, start: int, size: int, done: int) -> None:
+        """Show that so many bytes of a file are done; it may have grown since it was found."""
+        self.size_done = start + min(done, size)
+        label = f"{self.command} {self.files_done} of {self.files} files"
+        self.output.show_progress(label, self.size_done, self.size)

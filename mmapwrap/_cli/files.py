@@ -1,14 +1,12 @@
-"""Which files a command works on: paths walked, each file once, opened without surprises."""
+"""The files that the paths of a command name or hold, each once, opened without surprises."""
 
 import os
 import stat
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
 from attrs import evolve, frozen
-
-from mmapwrap import MemoryMapping, MmapError, PastEndOfFileError, Protection
 
 # A device or a fifo that took the place of a file after it was seen must neither block the open
 # nor become the controlling terminal.
@@ -20,6 +18,9 @@ _KINDS = {
     stat.S_IFCHR: "a character device",
     stat.S_IFBLK: "a block device",
 }
+
+Fail: TypeAlias = Callable[[str, Exception], None]
+"""Called with each path that cannot be worked on, and why."""
 
 
 class NotRegularFileError(Exception):
@@ -39,26 +40,18 @@ class UnreadableFileError(Exception):
 
 @frozen
 class FoundFile:
-    """A regular file, or a named block device, as it was seen.
+    """A regular file, or a named block device, as it was found.
 
     Attributes:
         path: the argument, or the argument joined with the names below it.
-        size: in bytes, when it was seen.
-        named: whether the path is an argument itself. Then its last part may be a symbolic link,
-            and the file may be a block device.
+        size: in bytes.
+        named: whether the path is an argument itself. Only then may its last part be a symbolic
+            link, and the file a block device.
     """
 
     path: str
     size: int
     named: bool
-
-
-@frozen
-class FailedPath:
-    """A path that could not be worked on, and why."""
-
-    path: str
-    error: Exception
 
 
 @frozen
@@ -69,38 +62,31 @@ class OpenedFile:
     size: int
 
 
-Sighting: TypeAlias = FoundFile | FailedPath
-
-
-def find_files(paths: Iterable[str]) -> Iterator[Sighting]:
+def find_files(paths: Iterable[str], fail: Fail) -> Iterator[FoundFile]:
     """Find the regular files that the paths name or hold, and the named block devices, each once.
 
-    A named symbolic link is followed, one met below a directory is not. A file with several hard
-    links, or reached through several arguments, comes once, under the first of its names.
+    A named symbolic link is followed, one below a directory is not. A file with several hard links,
+    or reached through several arguments, comes once, under the first of its names.
 
     Args:
         paths: files, directories and block devices.
+        fail: called with each path that cannot be read or is of another kind.
 
     Returns:
-        An iterator over the files, in the order of the arguments and of the names below them, with
-        a `FailedPath` in the place of what could not be read or is of another kind.
+        An iterator over the files, in the order of the arguments and of the names below them.
     """
     seen: set[tuple[int, int]] = set()
     for path in paths:
         try:
             status = os.stat(path)  # noqa: PTH116, a Path takes an empty name for "."
-        except OSError as error:
-            yield FailedPath(path, error)
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            yield from _files_below(path, seen)
-        elif stat.S_ISBLK(status.st_mode):
-            if _is_new(status, seen):
-                yield _found_device(path)
-        elif not stat.S_ISREG(status.st_mode):
-            yield FailedPath(path, NotRegularFileError(status.st_mode))
-        elif _is_new(status, seen):
-            yield FoundFile(path, status.st_size, named=True)
+            if stat.S_ISDIR(status.st_mode):
+                found = _files_below(path, seen, fail)
+            else:
+                found = _named_file(path, status, seen)
+        except (OSError, NotRegularFileError) as error:
+            fail(path, error)
+        else:
+            yield from found
 
 
 @contextmanager
@@ -108,10 +94,9 @@ def opened(file: FoundFile) -> Generator[OpenedFile]:
     """Open a file that was found, and close it at the end of the block.
 
     Raises:
-        OSError: it could not be opened.
-        UnreadableFileError: the user may not read it, and it was not named.
-        NotRegularFileError: something else has taken its place since it was found.
-        MmapError: it is a block device, and the library cannot map it.
+        OSError: the file could not be opened.
+        UnreadableFileError: the user may not read the file, and did not name it.
+        NotRegularFileError: something else has taken the file's place since it was found.
     """
     flags = _OPEN_FLAGS if file.named else _OPEN_FLAGS | os.O_NOFOLLOW
     try:
@@ -125,7 +110,7 @@ def opened(file: FoundFile) -> Generator[OpenedFile]:
         if stat.S_ISREG(status.st_mode):
             size = status.st_size
         elif stat.S_ISBLK(status.st_mode) and file.named:
-            size = _device_size(descriptor)
+            size = os.lseek(descriptor, 0, os.SEEK_END)  # the status has 0
         else:
             raise NotRegularFileError(status.st_mode)
         yield OpenedFile(descriptor, size)
@@ -133,27 +118,20 @@ def opened(file: FoundFile) -> Generator[OpenedFile]:
         os.close(descriptor)
 
 
-def _found_device(path: str) -> Sighting:
-    """Open a named block device to learn its size, which its status does not tell."""
-    device = FoundFile(path, 0, named=True)
-    try:
-        with opened(device) as handle:
-            return evolve(device, size=handle.size)
-    except (OSError, MmapError, NotRegularFileError) as error:
-        return FailedPath(path, error)
+def _named_file(
+    path: str, status: os.stat_result, seen: set[tuple[int, int]]
+) -> Iterator[FoundFile]:
+    file = FoundFile(path, status.st_size, named=True)
+    if stat.S_ISBLK(status.st_mode):
+        with opened(file) as device:
+            file = evolve(file, size=device.size)
+    elif not stat.S_ISREG(status.st_mode):
+        raise NotRegularFileError(status.st_mode)
+    return iter([file] if _is_new(status, seen) else [])
 
 
-def _device_size(descriptor: int) -> int:
-    """Ask the library how many bytes it maps of a whole block device; no page is touched."""
-    try:
-        with MemoryMapping.from_file(descriptor, prot=Protection.read()) as mapping:
-            return len(mapping)
-    except PastEndOfFileError:  # of 0 bytes: a drive without a medium, for example
-        return 0
-
-
-def _files_below(top: str, seen: set[tuple[int, int]]) -> Iterator[Sighting]:
-    """Walk one directory; a list instead of recursion, so that no depth of it is too deep."""
+def _files_below(top: str, seen: set[tuple[int, int]], fail: Fail) -> Iterator[FoundFile]:
+    """Walk a directory. A list in place of recursion has no limit of depth."""
     pending = [top]
     while pending:
         directory = pending.pop()
@@ -161,14 +139,14 @@ def _files_below(top: str, seen: set[tuple[int, int]]) -> Iterator[Sighting]:
             with os.scandir(directory) as entries:
                 listed = sorted(entries, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
-            yield FailedPath(directory, error)
+            fail(directory, error)
             continue
         below: list[str] = []
         for entry in listed:
             try:
                 status = entry.stat(follow_symlinks=False)
             except OSError as error:
-                yield FailedPath(entry.path, error)
+                fail(entry.path, error)
                 continue
             if stat.S_ISDIR(status.st_mode):
                 below.append(entry.path)
@@ -178,7 +156,7 @@ def _files_below(top: str, seen: set[tuple[int, int]]) -> Iterator[Sighting]:
 
 
 def _is_new(status: os.stat_result, seen: set[tuple[int, int]]) -> bool:
-    """Whether the file was not seen under another name; remembers it."""
+    """Return whether the file has not been seen under another name, and remember it."""
     identity = (status.st_dev, status.st_ino)
     if stat.S_ISBLK(status.st_mode):
         identity = (status.st_rdev, -1)  # two nodes of a device lead to the same pages

@@ -1,4 +1,4 @@
-"""What the page cache holds of one open file, and bringing the file in and out of it."""
+"""The resident pages of one open file: measured, brought in, removed."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -8,19 +8,22 @@ from attrs import frozen
 
 from mmapwrap import MemoryMapping, OperationNotPermittedError, Protection, page_size
 from mmapwrap._cli.files import OpenedFile
+from mmapwrap._cli.text import percent
 
-CELLS = 32
-"""Into how many parts a file is cut to show where its resident pages are."""
+_CELLS = 32
 
-# One byte a page is measured: 16 GiB are 4 MiB of answer, however large the file is.
+# The kernel answers with a byte for each page, so a window of 16 GiB needs 4 MiB.
 _MEASURE_WINDOW = 16 << 30
 
-# Large pages of the cache are aligned to their size, so a window that is a multiple of every such
-# size never cuts one in two (the kernel keeps a page of which only a part is to go).
+# The kernel keeps a large page of which only a part is to go. Large pages are aligned to their
+# size, so a window that is a multiple of every such size never cuts one in two.
 _EVICT_WINDOW = 128 << 20
 
 Progress: TypeAlias = Callable[[int], None]
-"""Called with the bytes of the file that are done; may raise to stop."""
+"""Called with the number of bytes of the file that are done; may raise to stop."""
+
+Operation: TypeAlias = Callable[[MemoryMapping, Progress], None]
+"""Brings the pages of a mapped file in, or removes them."""
 
 
 class FiguresWithheldError(Exception):
@@ -34,127 +37,89 @@ class FiguresWithheldError(Exception):
 
 
 @frozen
-class Measurement:
-    """How much of a file is in the page cache, and where.
+class Figures:
+    """How much of a file is in the page cache, and where; the JSON has the same members.
 
     Attributes:
-        pages: the pages that the file has.
-        resident: how many of them are in the page cache.
-        resident_bytes: the bytes of the file that they hold; the last page counts with what the
-            file has of it.
-        cells: the resident pages of each part of the file. Part `i` of `n` is the pages from
-            `i * pages // n` up to `(i + 1) * pages // n`; a file with fewer than `CELLS` pages has
-            one part a page.
+        resident_pages: the number of pages in the page cache.
+        resident_bytes: the bytes of the file that they hold, as the last page may hold less.
+        percent: the share of the file's pages; `None` for an empty file.
+        cells: the resident pages of each part of the file, see `cell_bounds`.
     """
 
-    pages: int
-    resident: int
+    resident_pages: int
     resident_bytes: int
+    percent: float | None
     cells: tuple[int, ...]
-
-    def cell_pages(self) -> list[int]:
-        """Count the pages of each part, resident or not."""
-        bounds = _cell_bounds(self.pages)
-        return [end - start for start, end in pairwise(bounds)]
-
-
-EMPTY = Measurement(pages=0, resident=0, resident_bytes=0, cells=())
-
-
-@frozen
-class Change:
-    """What a prefetch or an eviction did; `None` where the kernel withholds the figures."""
-
-    before: Measurement | None
-    after: Measurement | None
 
 
 def page_count(size: int) -> int:
-    """Count the pages of a file of `size` bytes."""
+    """Return the number of pages of a file of `size` bytes."""
     return -(-size // page_size())
 
 
-def measure(file: OpenedFile) -> Measurement:
-    """Measure what the page cache holds of a file, without bringing anything in.
+def cell_bounds(pages: int) -> list[tuple[int, int]]:
+    """Return the first page and the end of each part of a file: of 32 parts, or a part a page."""
+    count = min(pages, _CELLS)
+    return list(pairwise(part * pages // max(count, 1) for part in range(count + 1)))
+
+
+def measure(
+    file: OpenedFile, operation: Operation | None, progress: Progress
+) -> list[Figures | None]:
+    """Measure what the page cache holds of a file; with an operation, before and after it.
+
+    Returns:
+        The figures of one or two measurements; `None` where the kernel withholds them.
 
     Raises:
-        FiguresWithheldError: the kernel does not tell this user.
-        MmapError: the file cannot be mapped.
+        FiguresWithheldError: the kernel withholds them, and there is no operation.
+        MmapError: the file cannot be mapped, or the operation failed.
     """
+    if operation is not None:
+        progress(0)
     if file.size == 0:
-        return EMPTY
-    with _mapped(file) as mapping:
-        measurement = _measure_mapped(mapping, file)
-    if measurement is None:
-        raise FiguresWithheldError
-    return measurement
+        return [Figures(0, 0, None, ())] * (1 if operation is None else 2)
+    # With its size given, a file that grows meanwhile is measured as it was opened.
+    with MemoryMapping.from_file(file.descriptor, file.size, prot=Protection.read()) as mapping:
+        measured = [_figures(mapping)]
+        if operation is not None:
+            operation(mapping, progress)
+            measured.append(_figures(mapping))
+        elif measured[0] is None:
+            raise FiguresWithheldError
+        return measured
 
 
-def prefetch(file: OpenedFile, progress: Progress) -> Change:
-    """Bring a whole file into the page cache.
-
-    Raises:
-        MmapError: the file cannot be mapped, or a part of it cannot be read in.
-    """
-    if file.size == 0:
-        return Change(EMPTY, EMPTY)
-    with _mapped(file) as mapping:
-        before = _measure_mapped(mapping, file)
-        mapping.populate(progress=lambda done, _total: progress(min(done, file.size)))
-        return Change(before, _measure_mapped(mapping, file))
+def prefetch(mapping: MemoryMapping, progress: Progress) -> None:
+    """Bring a whole file into the page cache."""
+    mapping.populate(progress=lambda done, _total: progress(done))
 
 
-def evict(file: OpenedFile, progress: Progress) -> Change:
-    """Write what is dirty of a file to storage and remove the file from the page cache.
-
-    Raises:
-        MmapError: the file cannot be mapped or written out.
-    """
-    if file.size == 0:
-        return Change(EMPTY, EMPTY)
-    with _mapped(file) as mapping:
-        before = _measure_mapped(mapping, file)
-        for start in range(0, file.size, _EVICT_WINDOW):
-            end = min(start + _EVICT_WINDOW, file.size)
-            mapping.evict(start, end - start)
-            progress(end)
-        return Change(before, _measure_mapped(mapping, file))
+def evict(mapping: MemoryMapping, progress: Progress) -> None:
+    """Write the changed pages of a file to storage and remove the file from the page cache."""
+    for start in range(0, len(mapping), _EVICT_WINDOW):
+        end = min(start + _EVICT_WINDOW, len(mapping))
+        mapping.evict(start, end - start)
+        progress(end)
 
 
-def _mapped(file: OpenedFile) -> MemoryMapping:
-    # The size is given, so that a file that grows meanwhile is measured as it was opened.
-    return MemoryMapping.from_file(file.descriptor, file.size, prot=Protection.read())
-
-
-def _measure_mapped(mapping: MemoryMapping, file: OpenedFile) -> Measurement | None:
-    """Measure a mapping of the whole file; None where the kernel withholds the figures."""
-    page = page_size()
-    pages = page_count(file.size)
-    bounds = _cell_bounds(pages)
-    cells = [0] * (len(bounds) - 1)
-    last_resident = 0
-    cell = 0
-    for start in range(0, file.size, _MEASURE_WINDOW):
+def _figures(mapping: MemoryMapping) -> Figures | None:
+    size, page = len(mapping), page_size()
+    pages = page_count(size)
+    bounds = cell_bounds(pages)
+    cells = [0] * len(bounds)
+    is_last_resident = 0
+    for start in range(0, size, _MEASURE_WINDOW):
         try:
-            seen = mapping.residency(start, min(_MEASURE_WINDOW, file.size - start)).pages
+            seen = mapping.residency(start, min(_MEASURE_WINDOW, size - start)).pages
         except OperationNotPermittedError:
             return None
         first = start // page
-        end = first + len(seen)
-        # Counted by bytes.count, a cell at a time: no Python object for a page.
-        while True:
-            low, high = max(bounds[cell], first), min(bounds[cell + 1], end)
-            cells[cell] += seen.count(1, low - first, high - first)
-            if bounds[cell + 1] >= end:
-                break
-            cell += 1
-        last_resident = seen[-1]
+        for cell, (low, high) in enumerate(bounds):
+            # bytes.count makes no Python object for a page.
+            cells[cell] += seen.count(1, max(low - first, 0), max(high - first, 0))
+        is_last_resident = seen[-1]
     resident = sum(cells)
-    resident_bytes = resident * page - last_resident * (pages * page - file.size)
-    return Measurement(pages, resident, resident_bytes, tuple(cells))
-
-
-def _cell_bounds(pages: int) -> list[int]:
-    """List the first page of each part of a file, and the end of the last."""
-    count = min(pages, CELLS)
-    return [part * pages // count for part in range(count)] + [pages]
+    resident_bytes = resident * page - is_last_resident * (pages * page - size)
+    return Figures(resident, resident_bytes, percent(resident, pages), tuple(cells))

@@ -1,12 +1,11 @@
-"""What the running kernel supports of what the library can ask of it."""
+"""The command that asks what the running kernel supports of what the library can ask of it."""
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from attrs import frozen
-
+import mmapwrap
 from mmapwrap import (
     AddressInUseError,
     Advice,
@@ -14,104 +13,72 @@ from mmapwrap import (
     MemoryMapping,
     Protection,
     SystemCallError,
-    UnsupportedByKernelError,
     page_size,
 )
-from mmapwrap._cli.output import Output, Style
+from mmapwrap._cli.output import Output
 from mmapwrap.result import Err, attempt
 
 
-@frozen
-class Feature:
-    """Something that a kernel may lack.
-
-    Attributes:
-        group: what kind of thing it is, in a word.
-        name: its name in the kernel's interface.
-        use: what of the library needs it.
-        is_supported: asks the running kernel.
-    """
+class Feature(NamedTuple):
+    """Something that a kernel may lack; the JSON has the same members."""
 
     group: str
-    name: str
-    use: str
-    is_supported: Callable[[], bool]
+    name: str  # in the kernel's interface
+    use: str  # the call of the library that needs it
+    supported: bool
 
 
-def maps_without_replacing() -> bool:
-    """Ask whether MAP_FIXED_NOREPLACE refuses an address that is in use."""
-    with MemoryMapping.anonymous(page_size()) as occupied:
-        fixed = attempt(
-            MemoryMapping.new_protection_fixed, occupied.as_ptr(), page_size(), Protection.none()
-        )
-    match fixed:
-        case Err(AddressInUseError()):
-            return True
-        case _:
-            return False
-
-
-def locks_on_fault() -> bool:
-    """Ask whether mlock2 knows MLOCK_ONFAULT; a limit that is reached does not mean it is not."""
-    with MemoryMapping.anonymous(page_size()) as mapping:
-        locked = attempt(mapping.lock_on_fault, 0, page_size())
-    match locked:
-        case Err(UnsupportedByKernelError() | SystemCallError(errno=errno.ENOSYS | errno.EINVAL)):
-            return False
-        case _:
-            return True
-
-
-def features() -> Iterator[Feature]:
-    """List what a kernel may lack. A new feature of the library gets its line here."""
-    for advice in Advice:
-        use = f"advise(Advice.{advice.name})"
-        yield Feature("advice", f"MADV_{advice.name}", use, advice.is_supported)
-    for destructive in DestructiveAdvice:
-        use = f"advise_destructive(DestructiveAdvice.{destructive.name})"
-        yield Feature("advice", f"MADV_{destructive.name}", use, destructive.is_supported)
-    yield Feature(
-        "mapping", "MAP_FIXED_NOREPLACE", "new_protection_fixed()", maps_without_replacing
-    )
-    yield Feature("locking", "MLOCK_ONFAULT", "lock_on_fault()", locks_on_fault)
-
-
-def support(output: Output, *, as_json: bool) -> None:
-    """Show what the running kernel supports."""
-    answers = [(feature, feature.is_supported()) for feature in features()]
+def support(output: Output) -> None:
+    """Print what the running kernel supports."""
     kernel = os.uname()
-    if as_json:
+    if output.as_json:
+        names = {"system": kernel.sysname, "release": kernel.release, "machine": kernel.machine}
         output.document(
             {
                 "command": "support",
-                "mmapwrap": version("mmapwrap"),
-                "kernel": {
-                    "system": kernel.sysname,
-                    "release": kernel.release,
-                    "machine": kernel.machine,
-                },
+                "mmapwrap": mmapwrap.__version__,
+                "kernel": names,
                 "page_size": page_size(),
-                "features": [
-                    {
-                        "group": feature.group,
-                        "name": feature.name,
-                        "use": feature.use,
-                        "supported": supported,
-                    }
-                    for feature, supported in answers
-                ],
+                "features": [feature._asdict() for feature in features()],
             }
         )
         return
     output.line(
-        (f"{kernel.sysname} {kernel.release} {kernel.machine}, ", Style.PLAIN),
-        (f"pages of {page_size()} bytes, mmapwrap {version('mmapwrap')}", Style.PLAIN),
+        f"{kernel.sysname} {kernel.release} {kernel.machine}, pages of {page_size()} bytes, "
+        f"mmapwrap {mmapwrap.__version__}"
     )
-    output.line((f"{'group':<8} {'feature':<20} {'supported':<9} used by", Style.HEADING))
-    for feature, supported in answers:
-        answer = ("yes", Style.YES) if supported else ("no", Style.NO)
-        output.line(
-            (f"{feature.group:<8} {feature.name:<20} ", Style.PLAIN),
-            (f"{answer[0]:<9}", answer[1]),
-            (f" {feature.use}", Style.PLAIN),
-        )
+    output.heading("group", "feature", "supported", "used by")
+    for feature in features():
+        answer = "yes" if feature.supported else "no"
+        output.row(feature.group, feature.name, answer, feature.use)
+
+
+def features() -> Iterator[Feature]:
+    """Ask the kernel about all that it may lack. A new feature gets its line here."""
+    for advice in (*Advice, *DestructiveAdvice):
+        call = "advise" if isinstance(advice, Advice) else "advise_destructive"
+        use = f"{call}({type(advice).__name__}.{advice.name})"
+        yield Feature("advice", f"MADV_{advice.name}", use, advice.is_supported())
+    refuses = _refuses_address_in_use()
+    yield Feature("mapping", "MAP_FIXED_NOREPLACE", "new_protection_fixed()", refuses)
+    yield Feature("locking", "MLOCK_ONFAULT", "lock_on_fault()", _knows_lock_on_fault())
+
+
+def _refuses_address_in_use() -> bool:
+    size = page_size()
+    with MemoryMapping.anonymous(size) as occupied:
+        address, protection = occupied.as_ptr(), Protection.none()
+        match attempt(MemoryMapping.new_protection_fixed, address, size, protection):
+            case Err(AddressInUseError()):
+                return True
+            case _:
+                return False
+
+
+def _knows_lock_on_fault() -> bool:
+    with MemoryMapping.anonymous(page_size()) as mapping:
+        match attempt(mapping.lock_on_fault, 0, page_size()):
+            case Err(SystemCallError(errno=errno.ENOSYS | errno.EINVAL)):
+                return False
+            case _:  # a limit may prevent the lock
+                return True

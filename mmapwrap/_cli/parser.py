@@ -1,0 +1,95 @@
+"""The arguments of the command line."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+import mmapwrap
+from mmapwrap._cli.text import printable
+
+_EXIT_STATUSES = (
+    "exit status: 0 success, 1 a path failed (the rest was done), 2 wrong usage, "
+    "130 interrupted, 141 the reader of the output went away"
+)
+_PATHS = (
+    "a file, a block device, or a directory, which stands for every regular file below it; a file "
+    "with several names is taken once, and symbolic links below a directory are not followed"
+)
+_OVER_FILES = {
+    "residency": "show how much of each file is in the page cache, and where; bring nothing in",
+    "prefetch": "bring files into the page cache",
+    "evict": "write files to storage and remove them from the page cache",
+}
+_SUPPORT = "show what the running kernel supports of what the library can ask"
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments; an error shows the usage of the command that it is about.
+
+    argparse alone shows the main usage for an unknown option of a command, and it suggests the
+    right name for a misspelt one only since Python 3.14.
+
+    Returns:
+        The name of the `command`, its `paths`, and whether it writes `json`.
+
+    Raises:
+        SystemExit: the arguments are wrong, or ask for the help or the version.
+    """
+    parser, commands = _parsers()
+    first = arguments[0] if arguments else "-"
+    if not first.startswith("-") and first not in commands:
+        parser.error(f"unknown command '{first}'; {_hint(first, commands)}")
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        # No option before the command has a value: the first argument that equals it is it.
+        before_command = arguments[: arguments.index(options.command)]
+        is_before = not set(unknown).isdisjoint(before_command)
+        blamed = parser if is_before else commands[options.command]
+        blamed.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if options.command in _OVER_FILES and not options.paths:
+        commands[options.command].error("the following arguments are required: PATH")
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # An argument that the message repeats must not control the terminal.
+        super().error(" ".join(printable(word, "ascii") for word in message.split(" ")))
+
+
+class _ShowVersion(argparse.Action):
+    # The action of argparse needs the version in advance. Reading it takes longer than all else.
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(f"mmapwrap {mmapwrap.__version__}")  # noqa: T201, the output that was asked for
+        parser.exit()
+
+
+def _hint(word: str, commands: Iterable[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415, only a mistake needs it
+
+    close = get_close_matches(word.lower(), commands, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"the commands are {', '.join(commands)}"
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    """Make the main parser, and the parser of each command by the command's name."""
+    parser = _Parser(
+        prog="python -m mmapwrap",
+        description="Ask what the page cache holds of files, bring them in and out of it, "
+        "and ask what the kernel supports.",
+        epilog=_EXIT_STATUSES,
+    )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
+    adder = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands: dict[str, _Parser] = {}
+    for name, summary in {**_OVER_FILES, "support": _SUPPORT}.items():
+        command = commands[name] = adder.add_parser(
+            name, help=summary, description=f"{summary.capitalize()}."
+        )
+        command.add_argument("--json", action="store_true", help="write one JSON document")
+        if name in _OVER_FILES:
+            command.usage = "%(prog)s [-h] [--json] PATH [PATH ...]"
+            command.epilog = _EXIT_STATUSES
+            # `nargs="+"` would complain about a missing PATH before an unknown option.
+            command.add_argument("paths", nargs="*", metavar="PATH", help=_PATHS)
+    return parser, commands
