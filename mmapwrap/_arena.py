@@ -265,9 +265,8 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
 
     def _protect(self, pages: Pages, prot: Protection, start: int, end: int) -> None:
         if prot.bits and any(source is None for _, _, source in self._sources.pieces(start, end)):
-            error = pages.access.error(prot.bits, start, end)
-            error.hint = "some of it holds nothing: add memory or a file first"
-            raise error
+            hint = "some of it holds nothing: add memory or a file first"
+            raise hinted(pages.access.error(prot.bits, start, end), hint)
         super()._protect(pages, prot, start, end)
 
     def _remove(self, pages: Pages, offset: int, size: int) -> None:

@@ -221,18 +221,18 @@ class NotPageAlignedError(MmapError, ValueError):
         page_size: the size in bytes of the pages that it must fit.
         lead_in: how far inside a page the region starts, in bytes: its pages are at multiples of
             the page size less this.
+        rule: what is required where that is not a multiple of the page size; None: just that.
     """
 
     __match_args__ = ("value", "page_size")
 
     region_size: int | None = None
     """The size of the region in bytes, where the value is an offset in one."""
-    rule: str | None = None
-    """What is required instead of a multiple of the page size; None: just that."""
-
-    def __init__(self, value: int, page_size: int, lead_in: int = 0) -> None:
+    def __init__(
+        self, value: int, page_size: int, lead_in: int = 0, rule: str | None = None
+    ) -> None:
         super().__init__(value, page_size)
-        self.value, self.page_size, self.lead_in = value, page_size, lead_in
+        self.value, self.page_size, self.lead_in, self.rule = value, page_size, lead_in, rule
 
     def __str__(self) -> str:
         if self.rule is not None:
@@ -511,11 +511,11 @@ class _ErrnoError(MmapError, OSError):
         return report if self.hint is None else f"{report}; {self.hint}"
 
 
-E = TypeVar("E", bound=_ErrnoError)
+E = TypeVar("E", bound="_ErrnoError | ProtectionError")
 
 
 def hinted(error: E, hint: str | None) -> E:
-    """The error, which says why, or what may work instead."""
+    """Return the error, which now says why, or what may work instead."""
     error.hint = hint
     return error
 

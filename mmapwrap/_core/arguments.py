@@ -105,13 +105,11 @@ def as_fixed_address(
     """An address at which the byte at this offset of a file with such pages can be mapped."""
     number = as_address(address, size)
     if (number - file_offset) % page_size:
-        error = NotPageAlignedError(number, page_size)
-        if within_page := file_offset % page_size:
-            error.rule = (
-                f"the address {number:#x} is not {within_page} bytes past a multiple of the page "
-                f"size {page_size}, as the file offset {file_offset} is"
-            )
-        raise error
+        rule = (
+            f"the address {number:#x} is not {file_offset % page_size} bytes past a multiple of the "
+            f"page size {page_size}, as the file offset {file_offset} is"
+        )
+        raise NotPageAlignedError(number, page_size, rule=rule if file_offset % page_size else None)
     if number <= file_offset % page_size:
         raise InvalidAddressError(f"the page of address {number:#x} would start at address 0")
     return number

@@ -169,12 +169,11 @@ def become_arena(pages: Pages) -> None:
     a mapping that works.
     """
     if pages.lead_in:
-        error = NotPageAlignedError(0, pages.page_size, pages.lead_in)
-        error.rule = (
-            f"an arena starts on a page, and this mapping starts {pages.lead_in} bytes inside a page "
-            f"of {pages.page_size} bytes of its file"
+        rule = (
+            f"an arena starts on a page, and this mapping starts {pages.lead_in} bytes inside a "
+            f"page of {pages.page_size} bytes of its file"
         )
-        raise error
+        raise NotPageAlignedError(0, pages.page_size, pages.lead_in, rule)
     old_size, size = pages.size, calls.mapped_size(pages.handle)
     by_range = RangeMap(size, pages.access.bits)
     for start, end, bits in pages.access.split(old_size).pieces(0, old_size):
