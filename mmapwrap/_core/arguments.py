@@ -106,8 +106,8 @@ def as_fixed_address(
     number = as_address(address, size)
     if (number - file_offset) % page_size:
         rule = (
-            f"the address {number:#x} is not {file_offset % page_size} bytes past a multiple of the "
-            f"page size {page_size}, as the file offset {file_offset} is"
+            f"the address {number:#x} is not {file_offset % page_size} bytes past a multiple of "
+            f"the page size {page_size}, as the file offset {file_offset} is"
         )
         raise NotPageAlignedError(number, page_size, rule=rule if file_offset % page_size else None)
     if number <= file_offset % page_size:
