@@ -94,26 +94,26 @@ static inline int64_t mmw_access_end(mmw_access *access, int64_t result)
 /* Starts a guarded access in a helper that returns int64_t: everything up to mmw_access_end may
  * touch the range that was checked, and the buffer or the partner's range. A macro,
  * because the frame that calls sigsetjmp must outlive the access. */
-#define MMW_ACCESS_WITH(access, pages, partner, need, buffer, buffer_size)                        \
-    do {                                                                                          \
-        int64_t mmw_refused =                                                                     \
-            mmw_access_begin(access, pages, partner, need, buffer, buffer_size);                  \
-        if (mmw_refused) return mmw_refused;                                                      \
-        if (sigsetjmp((access)->leave, 0) != 0) {                                                 \
-            mmw_current_access = NULL;                                                            \
-            return (access)->failure;                                                             \
-        }                                                                                         \
+#define MMW_ACCESS_WITH(access, pages, partner, need, buffer, buffer_size)                         \
+    do {                                                                                           \
+        int64_t mmw_refused = mmw_access_begin(access, pages, partner, need, buffer, buffer_size); \
+        if (mmw_refused) return mmw_refused;                                                       \
+        if (sigsetjmp((access)->leave, 0) != 0) {                                                  \
+            mmw_current_access = NULL;                                                             \
+            return (access)->failure;                                                              \
+        }                                                                                          \
     } while (0)
 
-/* A loop inside an access. In a function that calls sigsetjmp what is local stays out of registers. */
+/* A loop inside an access. In a function that calls sigsetjmp what is local stays out of registers.
+ */
 #define MMW_WORK __attribute__((noinline)) static
 
 /* With a buffer, or none (NULL), of this size. */
-#define MMW_ACCESS(access, pages, need, buffer, size) \
+#define MMW_ACCESS(access, pages, need, buffer, size)                                              \
     MMW_ACCESS_WITH(access, pages, NULL, need, buffer, size)
 
 /* With the range of another region, which has been checked too. */
-#define MMW_ACCESS_BOTH(access, pages, need, other) \
+#define MMW_ACCESS_BOTH(access, pages, need, other)                                                \
     MMW_ACCESS_WITH(access, pages, other, need, NULL, 0)
 
 #endif

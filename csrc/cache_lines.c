@@ -1,5 +1,5 @@
-/* CPU cache lines, written back to memory and dropped: for devices and persistent memory that do not
- * see the caches. */
+/* CPU cache lines, written back to memory and dropped: for devices and persistent memory that do
+ * not see the caches. */
 
 #include "access.h"
 
@@ -27,7 +27,10 @@ static uint64_t line_size(void)
     return UINT64_C(4) << ((type >> 16) & 0xF); /* DminLine: log2 of the words in a line */
 }
 
-static void flush_line(const char *line) { __asm__ volatile("dc civac, %0" ::"r"(line) : "memory"); }
+static void flush_line(const char *line)
+{
+    __asm__ volatile("dc civac, %0" ::"r"(line) : "memory");
+}
 
 static void wait_for_flushes(void) { __asm__ volatile("dsb sy" ::: "memory"); }
 

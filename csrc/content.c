@@ -161,8 +161,7 @@ int64_t mmw_write_to_fd(mmw_pages *pages, uint64_t offset, uint64_t count, int f
     if (refused) return refused;
     const char *from = pages->base + offset;
     /* SAFETY: mmw_check_access found the range inside the region. */
-    ssize_t done =
-        file_offset < 0 ? write(fd, from, count) : pwrite(fd, from, count, file_offset);
+    ssize_t done = file_offset < 0 ? write(fd, from, count) : pwrite(fd, from, count, file_offset);
     return done < 0 ? MMW_FAILED(MMW_CALL_WRITE) : done;
 }
 

@@ -72,8 +72,8 @@ enum mmw_mode {
     MMW_SWAPPED = 32,
 };
 
-/* What mmw_map does besides: reads all pages in; and maps only what the file has, if it has a length:
- * the rest of it where the size is 0. */
+/* What mmw_map does besides: reads all pages in; and maps only what the file has, if it has a
+ * length: the rest of it where the size is 0. */
 enum mmw_map_option {
     MMW_POPULATE = 1,
     MMW_IN_FILE = 2,
@@ -81,10 +81,11 @@ enum mmw_map_option {
 
 /* mapping.c: pages that are mapped and unmapped.
  * The record is made first, and without pages, so that there are none that nobody owns: while the
- * kernel maps them, or reads them in, a signal may come whose handler raises as the call returns. */
+ * kernel maps them, or reads them in, a signal may come whose handler raises as the call returns.
+ */
 mmw_pages *mmw_new(void);
-int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t align, int prot, int flags,
-                int fd, uint64_t file_offset, int options);
+int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t align, int prot,
+                int flags, int fd, uint64_t file_offset, int options);
 int64_t mmw_borrow(mmw_pages *pages, uint64_t address, uint64_t size, int prot);
 void mmw_release(mmw_pages *pages);
 uint64_t mmw_address(mmw_pages *pages);

@@ -170,8 +170,9 @@ int64_t mmw_python_types(uintptr_t list)
     return result == 0 ? 0 : MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
 }
 
-/* Appends a new bytes object to a list of Python's, which is given by its address. Its content is what
- * the memory held before: Python itself could only clear it, which for much takes long, with the GIL. */
+/* Appends a new bytes object to a list of Python's, which is given by its address. Its content is
+ * what the memory held before: Python itself could only clear it, which for much takes long, with
+ * the GIL. */
 int64_t mmw_new_bytes(uintptr_t list, uint64_t count)
 {
     PyGILState_STATE state = PyGILState_Ensure();

@@ -125,7 +125,8 @@ static void on_signal(int entry, int signal_number, siginfo_t *info, void *conte
     mmw_access *access = mmw_current_access;
     bool is_raised_again = info->si_code == SI_TKILL && info->si_pid == getpid();
     /* BUS_MCEERR_AO tells that some page has failed, and no instruction of this thread. */
-    bool is_of_access = info->si_code > 0 && !(signal_number == SIGBUS && info->si_code == BUS_MCEERR_AO);
+    bool is_of_access =
+        info->si_code > 0 && !(signal_number == SIGBUS && info->si_code == BUS_MCEERR_AO);
     if (is_of_access) {
         const char *address = info->si_addr;
         int64_t failure = access == NULL ? 0 : failure_of(signal_number, access, address);
@@ -146,11 +147,12 @@ static void on_signal(int entry, int signal_number, siginfo_t *info, void *conte
     errno = saved_errno;
 }
 
-#define ENTRY(number)                                                  \
-    static void entry_##number(int signal, siginfo_t *info, void *context) \
-    {                                                                  \
-        on_signal(number, signal, info, context);                      \
+#define ENTRY(number)                                                                              \
+    static void entry_##number(int signal, siginfo_t *info, void *context)                         \
+    {                                                                                              \
+        on_signal(number, signal, info, context);                                                  \
     }
+/* clang-format off */
 ENTRY(0) ENTRY(1) ENTRY(2) ENTRY(3) ENTRY(4) ENTRY(5) ENTRY(6) ENTRY(7)
 ENTRY(8) ENTRY(9) ENTRY(10) ENTRY(11) ENTRY(12) ENTRY(13) ENTRY(14) ENTRY(15)
 
@@ -158,6 +160,7 @@ static void (*const entries[ENTRIES])(int, siginfo_t *, void *) = {
     entry_0, entry_1, entry_2,  entry_3,  entry_4,  entry_5,  entry_6,  entry_7,
     entry_8, entry_9, entry_10, entry_11, entry_12, entry_13, entry_14, entry_15,
 };
+/* clang-format on */
 
 static int entry_of(const struct sigaction *action)
 {
@@ -177,7 +180,8 @@ static int entry_above(int index, const struct sigaction *other)
 static int64_t install(int index)
 {
     struct sigaction current;
-    if (sigaction(signal_numbers[index], NULL, &current) != 0) return MMW_FAILED(MMW_CALL_SIGACTION);
+    if (sigaction(signal_numbers[index], NULL, &current) != 0)
+        return MMW_FAILED(MMW_CALL_SIGACTION);
     int entry = entry_of(&current);
     if (entry >= 0) {
         top_entry[index] = entry; /* whoever was on top of it has gone */

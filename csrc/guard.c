@@ -8,10 +8,10 @@
  *
  * The handler must succeed where the process is at a limit, because failing ends the process.
  * For that each region that was ever guarded keeps a spare: a shared page of zeros. Where no
- * private page can be mapped (all memory is to be locked, and RLIMIT_MEMLOCK is used up), the kernel
- * still duplicates the spare, which it does not count again. Where the process has as many mappings
- * as vm.max_map_count allows, the spare is given up, which makes room for zeros in the place of the
- * whole region: to replace one page in its middle would take two mappings more. */
+ * private page can be mapped (all memory is to be locked, and RLIMIT_MEMLOCK is used up), the
+ * kernel still duplicates the spare, which it does not count again. Where the process has as many
+ * mappings as vm.max_map_count allows, the spare is given up, which makes room for zeros in the
+ * place of the whole region: to replace one page in its middle would take two mappings more. */
 
 #include "access.h"
 #include "guard.h"
@@ -51,8 +51,7 @@ static void prepare_aside(mmw_pages *pages)
     uint64_t room = pages->mapped_size + pages->page_size - mmw_page_size;
     char *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (start != MAP_FAILED) {
-        char *aside =
-            (char *)(uintptr_t)mmw_ceiling((uint64_t)(uintptr_t)start, pages->page_size);
+        char *aside = (char *)(uintptr_t)mmw_ceiling((uint64_t)(uintptr_t)start, pages->page_size);
         if (aside > start) munmap(start, (size_t)(aside - start));
         char *end = start + room, *aside_end = aside + pages->mapped_size;
         if (end > aside_end) munmap(aside_end, (size_t)(end - aside_end));
@@ -66,15 +65,14 @@ static bool is_lost(const mmw_pages *pages, uint64_t index)
     return (pages->lost[index / 64] >> (index % 64) & 1) != 0;
 }
 
-/* In two steps, because mremap unmaps a fixed target before it may fail: the kernel first finds a place
- * of its own for the page, where a failure changes nothing. */
+/* In two steps, because mremap unmaps a fixed target before it may fail: the kernel first finds a
+ * place of its own for the page, where a failure changes nothing. */
 static void set_aside(mmw_pages *pages, uint64_t index)
 {
     if (pages->is_unrecoverable) return;
     uint64_t start = index * pages->page_size, size = pages->page_size;
     char *place = pages->aside + start;
-    char *page =
-        mremap(pages->mapped + start, size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+    char *page = mremap(pages->mapped + start, size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
     pages->is_unrecoverable = page == MAP_FAILED;
     if (page == MAP_FAILED ||
         mremap(page, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place)
@@ -104,8 +102,8 @@ static void count_lost_page(mmw_pages *pages, uint64_t index)
 
 static bool duplicate_spare(const mmw_pages *pages, char *place)
 {
-    return pages->spare != NULL && mremap(pages->spare, 0, pages->page_size,
-                                          MREMAP_MAYMOVE | MREMAP_FIXED, place) == place;
+    return pages->spare != NULL &&
+           mremap(pages->spare, 0, pages->page_size, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place;
 }
 
 static bool replace_all(mmw_pages *pages)
@@ -135,8 +133,8 @@ static bool replace_page(mmw_pages *pages, const char *address)
     count_lost_page(pages, index);
     /* SAFETY: mmw_covers held: the page is one of the region's, which the guard keeps. */
     return map_zeros(page, pages->page_size, MAP_PRIVATE | MAP_FIXED) != NULL ||
-           (errno == EINVAL && replace_huge_page(pages, address)) ||
-           duplicate_spare(pages, page) || replace_all(pages);
+           (errno == EINVAL && replace_huge_page(pages, address)) || duplicate_spare(pages, page) ||
+           replace_all(pages);
 }
 
 bool mmw_guard_repair(const char *address)

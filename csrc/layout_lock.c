@@ -61,8 +61,9 @@ static PyThread_type_lock own_lock(layout_lock *self)
     return lock;
 }
 
-/* Waits for the lock of this process. Signal handlers run meanwhile; an error that one of them raises
- * ends the wait. A handler may fork: in the child the wait goes on, for the lock of the child. */
+/* Waits for the lock of this process. Signal handlers run meanwhile; an error that one of them
+ * raises ends the wait. A handler may fork: in the child the wait goes on, for the lock of the
+ * child. */
 static bool acquire(layout_lock *self)
 {
     for (;;) {

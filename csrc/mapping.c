@@ -33,8 +33,8 @@ static uint64_t page_size_of(int fd, const struct stat *file)
     return is_huge ? block : mmw_page_size;
 }
 
-/* The pages that a file is mapped in: the kernel maps whole huge pages of one on hugetlbfs, whatever
- * length it is asked for, and over whatever lies there. */
+/* The pages that a file is mapped in: the kernel maps whole huge pages of one on hugetlbfs,
+ * whatever length it is asked for, and over whatever lies there. */
 uint64_t mmw_file_page_size(int fd)
 {
     struct stat file;
@@ -106,8 +106,8 @@ static char *reserve_aligned(uint64_t length, uint64_t align, int64_t *failure)
  * so is what cannot be read. */
 static int populating_advice(int prot, int flags)
 {
-    bool is_written = (prot & PROT_WRITE) &&
-                      ((flags & (MAP_PRIVATE | MAP_ANONYMOUS)) || !(prot & PROT_READ));
+    bool is_written =
+        (prot & PROT_WRITE) && ((flags & (MAP_PRIVATE | MAP_ANONYMOUS)) || !(prot & PROT_READ));
     return is_written ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
 }
 
@@ -125,8 +125,8 @@ static int64_t map_pages(mmw_pages *pages, uint64_t address, uint64_t align, int
     }
     /* SAFETY: the address is NULL, the caller's own under MAP_FIXED_NOREPLACE or an unsafe call's
      * MAP_FIXED, or the reservation made above. */
-    char *mapped = mmap((void *)(uintptr_t)address, pages->mapped_size, prot, flags, fd,
-                        (off_t)file_start);
+    char *mapped =
+        mmap((void *)(uintptr_t)address, pages->mapped_size, prot, flags, fd, (off_t)file_start);
     if (mapped == MAP_FAILED) {
         failure = MMW_FAILED(MMW_CALL_MMAP);
         if (align > pages->page_size) munmap((void *)(uintptr_t)address, pages->mapped_size);
@@ -154,8 +154,8 @@ int64_t mmw_leave_out_of_dumps(char *start, size_t length)
 
 mmw_pages *mmw_new(void) { return calloc(1, sizeof(mmw_pages)); }
 
-int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t align, int prot, int flags,
-                int fd, uint64_t file_offset, int options)
+int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t align, int prot,
+                int flags, int fd, uint64_t file_offset, int options)
 {
     if (pages == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     uint64_t page = mmw_page_size;
@@ -189,7 +189,8 @@ int64_t mmw_borrow(mmw_pages *pages, uint64_t address, uint64_t size, int prot)
     pages->base = (char *)(uintptr_t)address;
     pages->size = size;
     pages->mapped = (char *)(uintptr_t)mmw_floor(address, mmw_page_size);
-    pages->mapped_size = mmw_ceiling(address + size, mmw_page_size) - mmw_floor(address, mmw_page_size);
+    pages->mapped_size =
+        mmw_ceiling(address + size, mmw_page_size) - mmw_floor(address, mmw_page_size);
     pages->prot = prot;
     return 0;
 }
@@ -199,9 +200,9 @@ static bool is_unmapped(const mmw_pages *pages)
     return munmap(pages->mapped, pages->mapped_size) == 0;
 }
 
-/* To cut pages out of what the kernel keeps as one mapping takes another one, and the process may have
- * no more. What nobody shares of their memory goes at once, their addresses when a later release finds
- * room. */
+/* To cut pages out of what the kernel keeps as one mapping takes another one, and the process may
+ * have no more. What nobody shares of their memory goes at once, their addresses when a later
+ * release finds room. */
 static mmw_pages *_Atomic unreleased;
 
 static void put_on_list(mmw_pages *pages)
@@ -238,8 +239,8 @@ void mmw_release(mmw_pages *pages)
 {
     if (pages == NULL) return;
     mmw_guard_forget(pages);
-    /* SAFETY: the last holder of the record lets go of it. In a child that did not inherit the pages
-     * something else may live at their address by now, so they are left alone there. */
+    /* SAFETY: the last holder of the record lets go of it. In a child that did not inherit the
+     * pages something else may live at their address by now, so they are left alone there. */
     bool has_none = pages->is_borrowed || pages->mapped == NULL || mmw_is_gone(pages);
     if (has_none || is_unmapped(pages)) {
         mmw_guard_release(pages);
@@ -254,7 +255,10 @@ uint64_t mmw_address(mmw_pages *pages) { return (uint64_t)(uintptr_t)pages->base
 
 uint64_t mmw_size(mmw_pages *pages) { return pages == NULL ? 0 : pages->size; }
 
-uint64_t mmw_page_size_of(mmw_pages *pages) { return pages == NULL ? mmw_page_size : pages->page_size; }
+uint64_t mmw_page_size_of(mmw_pages *pages)
+{
+    return pages == NULL ? mmw_page_size : pages->page_size;
+}
 
 uint64_t mmw_mapped_size(mmw_pages *pages) { return pages->mapped_size; }
 

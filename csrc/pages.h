@@ -22,8 +22,8 @@ struct mmw_pages {
     uint64_t file_offset; /* of base; only of pages of a file */
     uint64_t page_size;   /* what the kernel maps at once: a page, or a huge page of hugetlbfs */
     _Atomic uint64_t largest_page; /* of what was placed into an arena; 0: nothing larger */
-    int flags;            /* MAP_SHARED, MAP_ANONYMOUS, ... as mapped */
-    bool is_borrowed;     /* somebody else unmaps it */
+    int flags;                     /* MAP_SHARED, MAP_ANONYMOUS, ... as mapped */
+    bool is_borrowed;              /* somebody else unmaps it */
 
     /* What every byte allows. All bits where the protection differs by range: Python then
      * knows the ranges and has checked before it calls. */
@@ -94,8 +94,7 @@ static inline int64_t mmw_check(mmw_pages *pages, uint64_t offset, uint64_t coun
     if (pages == NULL || mmw_is_gone(pages)) return MMW_REFUSED(MMW_CLOSED);
     if (atomic_load_explicit(&pages->fault_pages, memory_order_relaxed) != 0)
         return MMW_REFUSED(MMW_FAULTED);
-    if (offset > pages->size || count > pages->size - offset)
-        return MMW_REFUSED(MMW_OUT_OF_RANGE);
+    if (offset > pages->size || count > pages->size - offset) return MMW_REFUSED(MMW_OUT_OF_RANGE);
     return 0;
 }
 

@@ -126,7 +126,8 @@ int64_t mmw_residency(mmw_pages *pages, uint64_t offset, uint64_t count, char *f
     if (refused || count == 0) return refused;
     mmw_whole_pages range = mmw_widened_to(pages, offset, count, mmw_page_size);
     /* SAFETY: mmw_check found the range inside the region. */
-    if (mincore(range.start, range.length, (unsigned char *)flags) != 0) return MMW_FAILED(MMW_CALL_MINCORE);
+    if (mincore(range.start, range.length, (unsigned char *)flags) != 0)
+        return MMW_FAILED(MMW_CALL_MINCORE);
     for (size_t i = 0; i < range.length / mmw_page_size; i++) flags[i] &= 1;
     return 0;
 }
@@ -173,7 +174,7 @@ int64_t mmw_evict(mmw_pages *pages, uint64_t offset, uint64_t count, int fd, uin
     if (failure) return failure;
     while (fdatasync(fd) != 0)
         if (errno != EINTR) return MMW_FAILED(MMW_CALL_FDATASYNC);
-    int error = posix_fadvise(fd, (off_t)(file_offset - head), (off_t)range.length,
-                              POSIX_FADV_DONTNEED);
+    int error =
+        posix_fadvise(fd, (off_t)(file_offset - head), (off_t)range.length, POSIX_FADV_DONTNEED);
     return error ? MMW_FAILED_WITH(MMW_CALL_POSIX_FADVISE, error) : 0;
 }

@@ -21,8 +21,8 @@ int64_t mmw_reserve(mmw_pages *pages, uint64_t offset, uint64_t count)
 {
     int64_t refused = mmw_check_whole_pages(pages, offset, count, false);
     if (refused || count == 0) return refused;
-    /* SAFETY: mmw_check_whole_pages found the range inside the region; the caller knows that no view
-     * shows any of it. */
+    /* SAFETY: mmw_check_whole_pages found the range inside the region; the caller knows that no
+     * view shows any of it. */
     return reserve(pages->base + offset, (size_t)count);
 }
 
@@ -85,11 +85,10 @@ static int64_t place_file(mmw_pages *pages, uint64_t offset, uint64_t count, int
         atomic_store(&pages->largest_page, page_size);
     char *place = pages->base + offset;
     size_t length = (size_t)count;
-    /* SAFETY: mmw_check_whole_pages found the range inside the region; the caller knows that no view
-     * shows any of it. */
-    char *mapped = replaces
-                       ? map_elsewhere(length, prot, flags, fd, (off_t)file_offset)
-                       : mmap(place, length, prot, flags | MAP_FIXED, fd, (off_t)file_offset);
+    /* SAFETY: mmw_check_whole_pages found the range inside the region; the caller knows that no
+     * view shows any of it. */
+    char *mapped = replaces ? map_elsewhere(length, prot, flags, fd, (off_t)file_offset)
+                            : mmap(place, length, prot, flags | MAP_FIXED, fd, (off_t)file_offset);
     if (mapped == MAP_FAILED) {
         int64_t failure = MMW_FAILED(MMW_CALL_MMAP);
         if (!replaces) fill_hole(place, length);
@@ -110,8 +109,9 @@ static int64_t place_file(mmw_pages *pages, uint64_t offset, uint64_t count, int
     return failure;
 }
 
-/* The file is mapped by a descriptor of the library's own. Another thread may put another file at the
- * caller's number at any time, and a file of huge pages would be mapped over more than the range. */
+/* The file is mapped by a descriptor of the library's own. Another thread may put another file at
+ * the caller's number at any time, and a file of huge pages would be mapped over more than the
+ * range. */
 int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int flags, int fd,
                   uint64_t file_offset, int replaces)
 {

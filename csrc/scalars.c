@@ -73,8 +73,9 @@ static int64_t store_bits(mmw_pages *pages, uint64_t offset, int mode, uint64_t 
     return mmw_access_end(&access, 0);
 }
 
-/* What a failed load returns. Numbers of fewer bits cannot be it; of those with 64 it is one in 2**52
- * or more, drawn anew in each process, and the caller looks again by other means where it sees it. */
+/* What a failed load returns. Numbers of fewer bits cannot be it; of those with 64 it is one in
+ * 2**52 or more, drawn anew in each process, and the caller looks again by other means where it
+ * sees it. */
 static uint64_t failed_unsigned;
 static double failed_float;
 

@@ -29,6 +29,7 @@ class Export:
 def new_export(
     handle: CData, address: int, size: int, is_readonly: bool, views: dict[int, Any], /
 ) -> Export: ...
+
 def is_buffer(object: object, /) -> bool: ...
 
 _T = TypeVar("_T")

@@ -59,7 +59,8 @@ def _as_plain(buffer: "Buffer", name: str, *, is_filled: bool) -> "Buffer":
         has_objects, item = dtype.hasobject, str(dtype)
         is_contiguous, is_writable = bool(flags.c_contiguous), bool(flags.writeable)
     else:
-        buffer, item = view, view.format
+        buffer = view
+        item = str(dtype) if hasattr(dtype, "hasobject") else view.format
         has_objects = _has_objects(view)
         is_contiguous, is_writable = view.c_contiguous, not view.readonly
     if not is_contiguous or (is_filled and not is_writable):
