@@ -2,7 +2,7 @@
 
 import errno
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, SupportsIndex, final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, SupportsIndex, final
 
 import attrs
 
@@ -27,7 +27,6 @@ from mmapwrap.errors import NotPageAlignedError, OutOfMemoryError, hinted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mmapwrap._mapping import MemoryMapping
 
 _ANONYMOUS_FLAGS: Final = constants.MAP_SHARED | constants.MAP_ANONYMOUS | constants.MAP_NORESERVE
 _FILE_FLAGS: Final = constants.MAP_SHARED | constants.MAP_NORESERVE
@@ -49,6 +48,12 @@ class Segment:
     size: int
     prot: Protection
     fd_offset: int | None
+
+
+class _IntoArena(Protocol):
+    """A MemoryMapping, which this module is below."""
+
+    def into_arena(self) -> "MemoryMappingArena": ...
 
 
 class _Placement(NamedTuple):
@@ -103,7 +108,7 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         return _arena_of(pages, None)
 
     @classmethod
-    def from_mapping(cls, mapping: "MemoryMapping") -> "MemoryMappingArena":
+    def from_mapping(cls, mapping: _IntoArena) -> "MemoryMappingArena":
         """Takes a mapping's pages over, without a copy; the mapping is closed.
 
         Its views stay as they are. Its size is rounded up to whole pages.
