@@ -121,9 +121,9 @@ ASAN_OPTIONS = {
 DEPENDENT = [
     "test_command_line*.py",
     "test_compiled_module.py",
+    "test_content.py",
     "test_errors.py",
     "test_mapping_constructors.py",
-    "test_mapping_content.py",
     "test_region.py",
     "test_result.py",
     "test_scalars.py",
@@ -316,7 +316,7 @@ def typing(session: nox.Session) -> None:
     for version, targets in (("3.11", ["mmapwrap"]), ("3.14", everything)):
         session.run("mypy", "--python-version", version, *targets)
         session.run("pyright", "--pythonpath", python, "--pythonversion", version, *targets)
-    run_installed(session, make_wheel(session), ["pytest", "tests/test_compiled_module.py"])
+    run_installed(session, make_wheel(session), ["pytest", "tests/core/test_compiled_module.py"])
 
 
 @nox.session
@@ -342,7 +342,7 @@ def stress(session: nox.Session) -> None:
     """Run random programs on the installed wheel: 200,000 steps, or `-- --steps N --seed S`."""
     session.install(*run_time(), *group("tests"))
     command = ["python", "-m", "random_programs", *session.posargs]
-    run_installed(session, make_wheel(session), command, PYTHONPATH="tests")
+    run_installed(session, make_wheel(session), command, PYTHONPATH="tests/support")
 
 
 @nox.session
@@ -393,6 +393,6 @@ def floors(session: nox.Session) -> None:
     session.run("python", "-m", "pip", "wheel", *args, str(make_sdist(session)), silent=True)
     (wheel,) = folder.iterdir()
     session.install(*oldest(run_time()), *group("tests"))
-    paths = chain(*(sorted((ROOT / "tests").glob(name)) for name in DEPENDENT))
+    paths = chain(*(sorted((ROOT / "tests").rglob(name)) for name in DEPENDENT))
     files = [str(path.relative_to(ROOT)) for path in paths]
     run_installed(session, wheel, *pytest_commands(session, files, races=False))

@@ -103,13 +103,12 @@ _NOT_UNDER_A_SANITIZER = {
     "test_limits.py::test_lock_past_the_limit_of_an_unprivileged_user_is_typed_and_locks_"
     "nothing": _LOCKS,
     "test_limits.py::test_mapping_where_all_is_locked_past_the_limit_is_a_lock_limit": _LOCKS,
-    "test_mapping_paging.py::test_advise_destructive_locked_pages_need_the_advice_for_them": _LOCKS,
-    "test_mapping_paging.py::test_lock_all_and_unlock_all_are_for_the_whole_mapping": _LOCKS,
-    "test_mapping_paging.py::test_lock_brings_the_pages_in_and_keeps_them": _LOCKS,
-    "test_mapping_paging.py::test_lock_past_the_limit_of_an_unprivileged_process_is_an_"
-    "error": _LOCKS,
-    "test_mapping_paging.py::test_msync_invalidate_of_locked_pages_is_busy": _LOCKS,
-    "test_mapping_paging.py::test_remove_range_of_locked_pages_is_refused": _LOCKS,
+    "test_paging.py::test_advise_destructive_locked_pages_need_the_advice_for_them": _LOCKS,
+    "test_paging.py::test_lock_all_and_unlock_all_are_for_the_whole_mapping": _LOCKS,
+    "test_paging.py::test_lock_brings_the_pages_in_and_keeps_them": _LOCKS,
+    "test_paging.py::test_lock_past_the_limit_of_an_unprivileged_process_is_an_error": _LOCKS,
+    "test_paging.py::test_msync_invalidate_of_locked_pages_is_busy": _LOCKS,
+    "test_paging.py::test_remove_range_of_locked_pages_is_refused": _LOCKS,
     "test_mapping_threads.py::test_close_from_many_threads_at_once_unmaps_once": _COUNTS,
     "test_limits.py::test_close_without_mappings_left_gives_the_memory_back": _LIMITS,
     "test_ownership.py::test_guard_pages_that_cannot_be_installed_leave_those_that_were_"

@@ -14,7 +14,7 @@ import attrs
 import pytest
 from kernel_view import child
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMAND = [sys.executable, str(EXAMPLES / "ring_buffer.py")]
 MESSAGE, NUMBER = 64, 8
 WITHOUT_END = 10**12  # messages

@@ -7,8 +7,9 @@ from typing import Final
 import pytest
 from random_programs.runner import run_programs
 
-# The long run: `MMAPWRAP_RANDOM_STEPS=200000 pytest tests/test_random_programs.py`. It starts from
-# another seed each time, or from MMAPWRAP_RANDOM_SEED; the short one is always the same.
+# The long run: `MMAPWRAP_RANDOM_STEPS=200000 pytest tests/robustness/test_random_programs.py`. It
+# starts from another seed each time, or from MMAPWRAP_RANDOM_SEED; the short one is always the
+# same.
 STEPS: Final = int(os.getenv("MMAPWRAP_RANDOM_STEPS", "0"))
 SEED: Final = int(os.getenv("MMAPWRAP_RANDOM_SEED", "0")) or int.from_bytes(os.urandom(3))
 STEPS_OF_A_CHILD: Final = 5000 if STEPS else 1500

@@ -14,7 +14,7 @@ import pytest
 from kernel_view import PAGE, child, known_bytes
 from marks import kernel_may_take_pages
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MIB, GIB = 1 << 20, 1 << 30
 
 

@@ -17,6 +17,10 @@ import attrs
 
 PAGE = resource.getpagesize()
 
+# What a child process finds: this directory, and each that holds test modules.
+_SUPPORT = Path(__file__).parent
+_ROOMS = sorted({str(module.parent) for module in _SUPPORT.parent.glob("*/test_*.py")})
+
 _MAPS_LINE = re.compile(
     r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<perms>\S{4}) (?P<offset>[0-9a-f]+)"
     r" \S+ (?P<inode>\d+) *(?P<path>.*)"
@@ -269,13 +273,14 @@ class Child:
 def child(program: str, *arguments: object, timeout: float = 120, measured: bool = True) -> Child:
     """Run the text of a Python program in a process of its own.
 
-    The program finds this module; the working directory is not on its path. Its arguments are
-    passed as strings. Where coverage would be in the way, it is not measured.
+    The program finds the modules of tests/support and all test modules; the working directory is
+    not on its path. Its arguments are passed as strings. Where coverage would be in the way, it is
+    not measured.
     """
     environment = dict(os.environ)
     if not measured:
         environment.pop("COVERAGE_PROCESS_CONFIG", None)
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.getenv("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(_SUPPORT), *_ROOMS, os.getenv("PYTHONPATH")]))
     ended = subprocess.run(
         [sys.executable, "-P", "-c", textwrap.dedent(program), *map(str, arguments)],
         stdin=subprocess.DEVNULL,

@@ -21,7 +21,7 @@ from kernel_view import PAGE, KnownFile, child, kernel_knows_advice
 import mmapwrap
 from mmapwrap import Advice, DestructiveAdvice
 
-CLONE = Path(__file__).parent.parent
+CLONE = Path(__file__).parents[2]
 
 # --- support ------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from random_programs.calls import PROLOGUE
 
-TESTS = Path(__file__).parent.parent
+SUPPORT = Path(__file__).parent.parent
 
 
 class ProgramFailedError(AssertionError):
@@ -20,7 +20,7 @@ class ProgramFailedError(AssertionError):
 
 
 def _run(command: Sequence[object], limit: float | None) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(filter(None, [str(TESTS), os.getenv("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(SUPPORT), os.getenv("PYTHONPATH")]))
     return subprocess.run(
         [sys.executable, "-P", *map(str, command)],
         stdin=subprocess.DEVNULL,
