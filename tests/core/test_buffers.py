@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_view import PAGE, Child, child, is_mapped, known_bytes, perms
+from kernel_view import PAGE, in_process, is_mapped, known_bytes, perms
 
 from mmapwrap import (
     Advice,
@@ -49,17 +49,6 @@ NONE, R, RW = Protection.none(), Protection.read(), Protection.read_write()
 SIZE = 4 * PAGE
 
 Export = Callable[[Any], Any]
-
-
-def in_process(function: Callable[..., None], *arguments: object, measured: bool = True) -> Child:
-    """Run a function of this module in a process of its own; its arguments are strings there."""
-    program = f"""
-        import faulthandler, sys
-        faulthandler.dump_traceback_later(60, exit=True)
-        import test_buffers
-        test_buffers.{function.__name__}(*sys.argv[1:])
-    """
-    return child(program, *arguments, measured=measured)
 
 
 def filled(size: int = SIZE) -> MemoryMapping:

@@ -20,7 +20,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 import pytest
-from kernel_view import PAGE, KnownFile, child
+from kernel_view import PAGE, KnownFile, child, in_process
 from meanwhile import changing, interrupted_after, interrupted_at, pages_of
 
 import mmapwrap
@@ -454,13 +454,8 @@ def interrupt_anywhere(name: str) -> None:
 @pytest.mark.race
 @pytest.mark.parametrize("name", SOONER_OR_LATER)
 def test_exception_of_a_signal_handler_comes_out_wherever_it_is_raised(name: str) -> None:
-    program = """
-        import sys
-        from test_ownership import interrupt_anywhere
-        interrupt_anywhere(*sys.argv[1:])
-    """
     # Coverage takes locks of its own, which an interruption would leave locked.
-    child(program, name, measured=False).succeeded()
+    in_process(interrupt_anywhere, name, measured=False, watched=False).succeeded()
 
 
 class Marker:

@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 import pytest
 from arena_view import NONE, READ, RW, WRITE, assert_as_the_kernel_lists, unchanged
-from kernel_view import PAGE, KnownFile, amount, child, is_mapped, known_bytes
+from kernel_view import PAGE, KnownFile, amount, in_process, is_mapped, known_bytes, say
 
 from mmapwrap import (
     Err,
@@ -182,9 +182,8 @@ def ranges(access: Access) -> Iterator[tuple[int, int]]:
             yield page * PAGE + 5, 10
 
 
-def attempt_accesses(path: str, names: list[str]) -> list[str]:
-    """What went otherwise than the layout has it; run in a process that may crash."""
-    wrong: list[str] = []
+def attempt_accesses(path: str, *names: str) -> None:
+    """Say what goes otherwise than the layout has it; run in a process that may crash."""
     with laid_out(Path(path)) as arena:
         for name in names:
             access = ACCESSES[name]
@@ -204,17 +203,9 @@ def attempt_accesses(path: str, names: list[str]) -> list[str]:
                     case _:
                         result.unwrap()
                 if happened is not expected:
-                    wrong.append(f"{name}({offset / PAGE}, {count}): allowed is {happened}")
+                    say(f"{name}({offset / PAGE}, {count}): allowed is {happened}")
         assert amount("Rss", arena.as_ptr() + 8 * PAGE, 2 * PAGE) == 0
         assert_as_the_kernel_lists(arena)
-    return wrong
-
-
-ATTEMPT = """
-    import sys
-    from test_arena_access import attempt_accesses
-    print(*attempt_accesses(sys.argv[1], sys.argv[2:]), sep="\\n", end="")
-"""
 
 
 @pytest.mark.parametrize("need", [READ, WRITE], ids=str)
@@ -222,14 +213,15 @@ def test_access_is_what_the_segments_allow_and_never_a_signal(
     need: Protection, known_file: KnownFile
 ) -> None:
     names = [name for name, access in ACCESSES.items() if access.need == need]
-    assert child(ATTEMPT, known_file.path, *names).succeeded() == ""
+    ended = in_process(attempt_accesses, known_file.path, *names, watched=False)
+    assert ended.succeeded() == ""
 
 
 STEPS = [2, 3, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE, 7 * PAGE + 5]
 EDGES = [0, 1, PAGE - 1, 2 * PAGE, 3 * PAGE, 7 * PAGE + 9, SIZE - 1]
 
 
-def attempt_steps(path: str) -> int:
+def attempt_steps(path: str) -> None:
     """Read and write stepped slices; fails where one reaches what it does not choose."""
     refused = 0
     with laid_out(Path(path)) as arena:
@@ -255,20 +247,13 @@ def attempt_steps(path: str) -> int:
                     assert isinstance(written, Err), key
                     refused += 1
                 assert {at: arena[at] for at in readable} == before, key
-    return refused
-
-
-STEPPED = """
-    import sys
-    from test_arena_access import attempt_steps
-    print(attempt_steps(sys.argv[1]))
-"""
+    assert refused > 100
 
 
 def test_stepped_slice_touches_what_it_chooses_and_is_written_whole_or_not(
     known_file: KnownFile,
 ) -> None:
-    assert int(child(STEPPED, known_file.path).succeeded()) > 100
+    in_process(attempt_steps, known_file.path, watched=False).succeeded()
 
 
 def test_access_of_no_bytes_needs_nothing(known_file: KnownFile) -> None:
@@ -535,7 +520,7 @@ def use(view: memoryview) -> None:
         view[:] = bytes(view.nbytes)
 
 
-def hammer(seconds: float) -> dict[str, int]:
+def hammer() -> None:
     """Access an arena in threads while its layout changes; run in a process that may crash."""
     arena, stop = MemoryMappingArena.new(8 * PAGE), threading.Event()
     done = dict.fromkeys(["read", "written", "viewed", "refused", "changed"], 0)
@@ -571,21 +556,16 @@ def hammer(seconds: float) -> dict[str, int]:
     threads = [threading.Thread(target=repeat, args=call) for call in calls]
     for thread in threads:
         thread.start()
-    stop.wait(seconds)
+    stop.wait(2)
     stop.set()
     for thread in threads:
         thread.join()
     if wrong:
         raise wrong[0]
     assert_as_the_kernel_lists(arena)
-    return done
+    assert all(done.values()), done
 
 
 @pytest.mark.race
 def test_access_while_another_thread_changes_the_arena_is_never_a_signal() -> None:
-    program = """
-        from test_arena_access import hammer
-        done = hammer(2.0)
-        assert all(done.values()), done
-    """
-    child(program).succeeded()
+    in_process(hammer, watched=False).succeeded()

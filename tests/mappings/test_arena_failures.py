@@ -1,6 +1,5 @@
 """Calls of an arena that fail: the arena, what it holds and the kernel's list stay as they were."""
 
-import ctypes
 import mmap
 import os
 import resource
@@ -10,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from arena_view import (
@@ -28,13 +27,13 @@ from arena_view import (
 from kernel_view import (
     PAGE,
     KnownFile,
-    child,
     free_address,
+    in_process,
     known_bytes,
     process_unchanged,
-    spare_memory,
     vmas_in,
 )
+from limits import Filler
 from meanwhile import Interruption, interrupted_after, interrupted_at
 
 from mmapwrap import (
@@ -460,39 +459,6 @@ def test_add_of_whole_huge_pages_is_listed_and_never_cut(
 # When the process can have no more. Both run in a child, because they need the limits to bite.
 
 
-class Filler:
-    """Takes up as many of the process's mappings as it is told, in one region of its own."""
-
-    def __init__(self) -> None:
-        self._spare: Final = spare_memory()
-        self._libc: Final = ctypes.CDLL(None, use_errno=True)
-        self._libc.mmap.restype = ctypes.c_void_p
-        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
-        self._size: Final = ctypes.c_size_t(2 * (limit + 16) * PAGE)
-        self._base: Final = self._libc.mmap(None, self._size, 0, flags, -1, ctypes.c_long(0))
-        assert self._base != ctypes.c_void_p(-1).value
-        self.pairs = 0
-
-    def _protect(self, pair: int, prot: int) -> bool:
-        where = ctypes.c_void_p(self._base + (2 * pair + 1) * PAGE)
-        return bool(self._libc.mprotect(where, ctypes.c_size_t(PAGE), prot) == 0)
-
-    def fill(self) -> None:
-        """Split mappings, two at a time, until the kernel refuses."""
-        while self._protect(self.pairs, mmap.PROT_READ):
-            self.pairs += 1
-
-    def free(self, pairs: int) -> None:
-        """Give so many times two mappings back."""
-        for _ in range(min(pairs, self.pairs)):
-            self.pairs -= 1
-            assert self._protect(self.pairs, 0)
-
-    def close(self) -> None:
-        self._libc.munmap(ctypes.c_void_p(self._base), self._size)
-
-
 EXHAUSTING: dict[str, Callable[[MemoryMappingArena, int], None]] = {
     "add_anon in a hole": lambda arena, fd: arena.add_anon(9 * PAGE, PAGE),
     "add_anon over memory": lambda arena, fd: arena.add_anon(PAGE, PAGE),
@@ -547,12 +513,7 @@ def exhaust_mappings(path: str) -> None:
     reason="vm.max_map_count is so large that to use it up takes long",
 )
 def test_call_without_mappings_left_changes_nothing(known_file: KnownFile) -> None:
-    program = """
-        import sys
-        from test_arena_failures import exhaust_mappings
-        exhaust_mappings(sys.argv[1])
-    """
-    child(program, known_file.path).succeeded()
+    in_process(exhaust_mappings, known_file.path, watched=False).succeeded()
 
 
 def exhaust_addresses(path: str) -> None:
@@ -587,12 +548,7 @@ def exhaust_addresses(path: str) -> None:
 
 
 def test_call_without_addresses_left_changes_nothing(known_file: KnownFile) -> None:
-    program = """
-        import sys
-        from test_arena_failures import exhaust_addresses
-        exhaust_addresses(sys.argv[1])
-    """
-    child(program, known_file.path).succeeded()
+    in_process(exhaust_addresses, known_file.path, watched=False).succeeded()
 
 
 # When a signal's handler raises, as Ctrl-C does. In a child, because it traces every line.
@@ -646,12 +602,7 @@ def interrupt_everywhere(name: str, exception: str) -> None:
 @pytest.mark.parametrize("exception", INTERRUPTIONS)
 @pytest.mark.parametrize("name", INTERRUPTED)
 def test_interrupted_call_allows_nothing_that_would_crash(name: str, exception: str) -> None:
-    program = """
-        import sys
-        from test_arena_failures import interrupt_everywhere
-        interrupt_everywhere(*sys.argv[1:])
-    """
-    child(program, name, exception).succeeded()
+    in_process(interrupt_everywhere, name, exception, watched=False).succeeded()
 
 
 def interrupt_into_arena() -> None:
@@ -669,12 +620,8 @@ def interrupt_into_arena() -> None:
 
 @pytest.mark.race
 def test_interrupted_way_to_an_arena_leaves_a_mapping_of_one_size() -> None:
-    program = """
-        from test_arena_failures import interrupt_into_arena
-        interrupt_into_arena()
-    """
     # Coverage takes locks of its own, which an interruption would leave locked.
-    child(program, measured=False).succeeded()
+    in_process(interrupt_into_arena, measured=False, watched=False).succeeded()
 
 
 def interrupt_remove() -> None:
@@ -702,11 +649,7 @@ def interrupt_remove() -> None:
 
 @pytest.mark.race
 def test_interrupted_remove_tells_of_nothing_that_is_gone() -> None:
-    program = """
-        from test_arena_failures import interrupt_remove
-        interrupt_remove()
-    """
-    child(program).succeeded()
+    in_process(interrupt_remove, watched=False).succeeded()
 
 
 def test_add_whose_failure_has_unmapped_the_range_says_that_it_holds_nothing(

@@ -16,7 +16,7 @@ from kernel_view import (
     KnownFile,
     amount,
     any_vm_flags,
-    child,
+    in_process,
     is_mapped,
     known_bytes,
     perms,
@@ -298,12 +298,7 @@ def use_after_the_region(name: str, end: str) -> None:
 @pytest.mark.parametrize("name", USERS)
 @pytest.mark.parametrize("end", ["close", "drop"])
 def test_external_owner_lives_as_long_as_what_was_made_of_the_region(name: str, end: str) -> None:
-    program = """
-        import sys
-        from test_external import use_after_the_region
-        use_after_the_region(*sys.argv[1:])
-    """
-    child(program, name, end).succeeded()
+    in_process(use_after_the_region, name, end, watched=False).succeeded()
 
 
 # What the kernel is told

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernel_view import PAGE, Child, KnownFile, child, known_bytes
+from kernel_view import PAGE, Child, KnownFile, in_process, known_bytes, say
 
 from mmapwrap import BadAddressError, MappingFaultError, MemoryMapping
 from mmapwrap._guard import FaultGuard
@@ -26,20 +26,6 @@ from mmapwrap._guard import FaultGuard
 KEPT = 8  # pages of the 16 that are left when the file has been cut
 END = KEPT * PAGE
 MIB = 1 << 20
-
-
-def in_process(function: Callable[..., None], *arguments: object, timeout: float = 60) -> Child:
-    """Run a function of this module in a process of its own; its arguments are strings there."""
-    program = f"""
-        import sys, test_faults_elsewhere
-        test_faults_elsewhere.{function.__name__}(*sys.argv[1:])
-    """
-    return child(program, *arguments, timeout=timeout)
-
-
-def say(*words: object) -> None:
-    """Print at once, past every buffer: the process may not live to flush one."""
-    os.write(1, " ".join(map(str, words)).encode() + b"\n")
 
 
 def cut(path: str) -> MemoryMapping:
@@ -259,7 +245,10 @@ def leave_guards(path: str, order: str) -> None:
 def test_guard_that_is_left_guards_no_longer_and_the_others_do(
     order: str, known_file: KnownFile
 ) -> None:
-    assert in_process(leave_guards, known_file.path, order).succeeded() == "True\nTrue\n"
+    assert (
+        in_process(leave_guards, known_file.path, order, watched=False).succeeded()
+        == "True\nTrue\n"
+    )
 
 
 @pytest.mark.alone
@@ -319,7 +308,7 @@ def faults_on_an_alternate_stack(path: str, handler: str) -> None:
 
 @pytest.mark.parametrize("handler", ["none", "on it", "not on it"])
 def test_fault_on_an_alternate_stack_is_an_error(handler: str, known_file: KnownFile) -> None:
-    ended = in_process(faults_on_an_alternate_stack, known_file.path, handler)
+    ended = in_process(faults_on_an_alternate_stack, known_file.path, handler, watched=False)
     assert ended.succeeded() == "9 1\n8 1\n" + 3 * "bad address\n" + "10 1\n11 1\n"
 
 
@@ -373,7 +362,7 @@ def fault_on_a_full_stack(path: str, room: str, alternate: str) -> None:
 def test_fault_on_a_nearly_full_stack_is_an_error_where_the_handler_finds_room(
     room: int, alternate: str, known_file: KnownFile
 ) -> None:
-    ended = in_process(fault_on_a_full_stack, known_file.path, room, alternate)
+    ended = in_process(fault_on_a_full_stack, known_file.path, room, alternate, watched=False)
     assert ended.succeeded() == "9 1\n"
 
 
@@ -381,7 +370,7 @@ def test_fault_on_a_nearly_full_stack_is_an_error_where_the_handler_finds_room(
 def test_fault_on_a_full_stack_without_another_dies_as_with_any_handler(
     known_file: KnownFile,
 ) -> None:
-    ended = in_process(fault_on_a_full_stack, known_file.path, 1024, "without")
+    ended = in_process(fault_on_a_full_stack, known_file.path, 1024, "without", watched=False)
     assert (ended.killed_by, ended.output) == ("SIGSEGV", "")
 
 
@@ -390,8 +379,8 @@ def test_fault_on_a_full_stack_without_another_dies_as_with_any_handler(
 
 def as_without(function: Callable[..., None], *arguments: object) -> Child:
     """How a process ends in which the library is at work: just as without it."""
-    ended = in_process(function, *arguments, "at work")
-    assert ended == in_process(function, *arguments, "idle")
+    ended = in_process(function, *arguments, "at work", watched=False)
+    assert ended == in_process(function, *arguments, "idle", watched=False)
     return ended
 
 
@@ -570,7 +559,7 @@ def handler_that_calls_the_one_before_it(path: str, when: str) -> None:
 def test_handler_on_top_that_calls_the_librarys_is_heard_and_harmless(
     when: str, known_file: KnownFile
 ) -> None:
-    ended = in_process(handler_that_calls_the_one_before_it, known_file.path, when)
+    ended = in_process(handler_that_calls_the_one_before_it, known_file.path, when, watched=False)
     inside = "theirs\n" if when == "inside" else ""
     assert ended.output == f"9 1\n{inside}10 1\n8 1\ntheirs\n"
     assert ended.killed_by == "SIGBUS"
@@ -606,7 +595,7 @@ DISABLED = "egd egdg gedg".split()
 def test_faulthandler_reports_a_crash_once_if_it_is_enabled_whenever_that_was(
     steps: str, end: str, known_file: KnownFile
 ) -> None:
-    ended = in_process(faulthandler_and_guards, known_file.path, steps, end)
+    ended = in_process(faulthandler_and_guards, known_file.path, steps, end, watched=False)
     assert ended.killed_by == "SIGBUS"
     assert ended.output == "9 1\n" * steps.count("g")
     before, _, after = ended.errors.partition("no crash yet\n")
@@ -629,7 +618,7 @@ def faulthandler_inside_a_guard(path: str) -> None:
 
 
 def test_faulthandler_enabled_inside_a_guard_lets_it_go_on(known_file: KnownFile) -> None:
-    ended = in_process(faulthandler_inside_a_guard, known_file.path)
+    ended = in_process(faulthandler_inside_a_guard, known_file.path, watched=False)
     assert ended.succeeded() == "9 1\nwent on\n8 8\n"
 
 
@@ -708,7 +697,7 @@ def cut_under_sums(path: str) -> None:
 def test_large_file_that_is_cut_under_four_sums_is_an_error_of_the_guard(
     large_file: Path,
 ) -> None:
-    ended = in_process(cut_under_sums, large_file)
+    ended = in_process(cut_under_sums, large_file, watched=False)
     sums = f"{QUARTER} {LEFT - QUARTER} 0 0\n"
     assert ended.succeeded() == f"{sums}{FIRST_LOST} {PAGES_LOST}\n"
     assert ended.errors == ""
@@ -734,7 +723,7 @@ def cut_under_reads(path: str) -> None:
 def test_large_file_that_is_cut_under_four_reads_is_an_error_of_those_that_meet_it(
     large_file: Path,
 ) -> None:
-    ended = in_process(cut_under_reads, large_file)
+    ended = in_process(cut_under_reads, large_file, watched=False)
     # The first quarter is still there, and the file's end is no matter to who reads it.
     assert ended.succeeded() == 3 * "fault True\n"
     assert ended.errors == ""

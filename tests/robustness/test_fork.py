@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernel_view import PAGE, child, is_mapped, perms, vm_flags
+from kernel_view import PAGE, child, in_process, is_mapped, perms, vm_flags
 from meanwhile import changing
 
 from mmapwrap import (
@@ -45,20 +45,21 @@ SIZE = 4 * PAGE
 RW = Protection.read_write()
 
 
-def in_process(function: Callable[..., None], *arguments: object, timeout: float = 100) -> None:
-    """Run a function of this module in a process of its own, which ends well and says nothing."""
-    program = f"""
-        import faulthandler, sys, warnings
-        faulthandler.dump_traceback_later({timeout} - 20, exit=True)
-        # Python warns of forking a process with threads, which is what these tests are about.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import test_fork
-        test_fork.{function.__name__}(*sys.argv[1:])
-        faulthandler.cancel_dump_traceback_later()
+def forking(name: str, *arguments: str) -> None:
+    """Call a function of this module by its name, for a process that forks.
+
+    Python warns of forking a process with threads, which is what these tests are about.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        globals()[name](*arguments)
+
+
+def in_forking_process(function: Callable[..., None], *arguments: object) -> None:
+    """Run a function of this module in a process of its own, which ends well and says nothing."""
     # Coverage takes locks and memory of its own in a forked child.
-    ended = child(program, *arguments, timeout=timeout, measured=False)
-    assert (ended.succeeded(), ended.errors) == ("", "")
+    ended = in_process(forking, function.__name__, *arguments, measured=False)
+    ended.succeeded_silently()
 
 
 def forked(work: Callable[[], object], timeout: float = 30) -> int:
@@ -221,7 +222,7 @@ def stays_behind(kind: str, how: str) -> None:
 def test_region_that_stays_behind_is_closed_and_nothing_foreign_is_unmapped(
     kind: str, how: str
 ) -> None:
-    in_process(stays_behind, kind, how)
+    in_forking_process(stays_behind, kind, how)
 
 
 def views_stay_behind() -> None:
@@ -244,7 +245,7 @@ def views_stay_behind() -> None:
 
 
 def test_view_dropped_in_a_child_without_the_pages_unmaps_nothing() -> None:
-    in_process(views_stay_behind)
+    in_forking_process(views_stay_behind)
 
 
 def foreign_fault() -> None:
@@ -267,7 +268,7 @@ def foreign_fault() -> None:
 
 
 def test_fault_in_what_moved_in_is_not_the_guards() -> None:
-    in_process(foreign_fault)
+    in_forking_process(foreign_fault)
 
 
 def dofork_takes_it_back(kind: str) -> None:
@@ -309,12 +310,12 @@ def check_inherited(region: MappedRegion, first: int) -> None:
 
 @each_kind
 def test_dofork_takes_dontfork_back(kind: str) -> None:
-    in_process(dofork_takes_it_back, kind)
+    in_forking_process(dofork_takes_it_back, kind)
 
 
 @each_kind
 def test_dofork_of_a_part_takes_dontfork_of_that_part_back(kind: str) -> None:
-    in_process(dofork_of_a_part, kind)
+    in_forking_process(dofork_of_a_part, kind)
 
 
 def placed_after_dontfork() -> None:
@@ -330,7 +331,7 @@ def placed_after_dontfork() -> None:
 
 
 def test_segment_placed_after_dontfork_stays_behind() -> None:
-    in_process(placed_after_dontfork)
+    in_forking_process(placed_after_dontfork)
 
 
 def made_in_the_child(kind: str) -> None:
@@ -360,7 +361,7 @@ def made_in_the_child(kind: str) -> None:
 
 @each_kind
 def test_dontfork_of_a_childs_own_region_counts_in_its_children(kind: str) -> None:
-    in_process(made_in_the_child, kind)
+    in_forking_process(made_in_the_child, kind)
 
 
 def test_dontfork_is_what_the_kernel_was_told() -> None:
@@ -401,7 +402,7 @@ def inherited(kind: str) -> None:
 
 @each_kind
 def test_inherited_region_works_in_both(kind: str) -> None:
-    in_process(inherited, kind)
+    in_forking_process(inherited, kind)
 
 
 def inherited_protection() -> None:
@@ -429,7 +430,7 @@ def suppress_protection() -> Any:
 
 
 def test_inherited_arena_is_changed_in_each_for_itself() -> None:
-    in_process(inherited_protection)
+    in_forking_process(inherited_protection)
 
 
 def fork_in_guard(truncates: str) -> None:
@@ -463,7 +464,7 @@ def fork_in_guard(truncates: str) -> None:
 
 @pytest.mark.parametrize("truncates", ["parent", "child"])
 def test_fork_inside_a_guard_guards_both(truncates: str) -> None:
-    in_process(fork_in_guard, truncates)
+    in_forking_process(fork_in_guard, truncates)
 
 
 def guard_of_the_child_alone() -> None:
@@ -484,7 +485,7 @@ def guard_of_the_child_alone() -> None:
 
 
 def test_guard_in_a_child_is_none_of_the_parents() -> None:
-    in_process(guard_of_the_child_alone)
+    in_forking_process(guard_of_the_child_alone)
 
 
 # Forks at bad moments
@@ -578,7 +579,7 @@ def forks_under_load() -> None:
 
 @pytest.mark.race
 def test_200_forks_while_threads_are_inside_calls_hang_nobody() -> None:
-    in_process(forks_under_load)
+    in_forking_process(forks_under_load)
 
 
 def fork_inside_a_call() -> None:
@@ -607,7 +608,7 @@ def in_another_thread(call: Callable[[], object]) -> None:
 
 
 def test_fork_inside_a_call_locks_nothing_for_ever() -> None:
-    in_process(fork_inside_a_call)
+    in_forking_process(fork_inside_a_call)
 
 
 # multiprocessing
@@ -686,7 +687,7 @@ def other_forks() -> None:
 
 
 def test_fork_of_the_c_library_closes_what_stays_behind() -> None:
-    in_process(other_forks)
+    in_forking_process(other_forks)
 
 
 Helper = Callable[..., int]
@@ -790,7 +791,7 @@ def fork_in_a_remove() -> None:
 
 @pytest.mark.parametrize("change", [fork_in_a_protect, fork_in_an_add, fork_in_a_remove])
 def test_child_forked_in_the_middle_of_a_change_goes_on(change: Callable[[], None]) -> None:
-    in_process(change)
+    in_forking_process(change)
 
 
 def fork_beside_waiting_threads() -> None:
@@ -819,7 +820,7 @@ def fork_beside_waiting_threads() -> None:
 
 
 def test_fork_does_not_wait_for_a_change_and_leaves_the_child_nothing_locked() -> None:
-    in_process(fork_beside_waiting_threads)
+    in_forking_process(fork_beside_waiting_threads)
 
 
 def test_fixed_place_of_a_region_left_behind_can_be_mapped_by_the_child() -> None:

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from kernel_view import PAGE, Index, KnownFile, child, is_mapped, process_unchanged
+from kernel_view import PAGE, Index, KnownFile, child, in_process, is_mapped, process_unchanged
 from meanwhile import interrupted_after
 
 from mmapwrap import (
@@ -43,19 +43,6 @@ from mmapwrap import (
 
 RW, READ, NONE = Protection.read_write(), Protection.read(), Protection.none()
 SIZE = 4 * PAGE
-
-
-def in_child(function: Callable[..., None], *arguments: object, measured: bool = True) -> None:
-    """Run a function of this module in a process of its own, which ends well and says nothing."""
-    program = f"""
-        import faulthandler, sys
-        faulthandler.dump_traceback_later(60, exit=True)
-        import test_lifetime
-        test_lifetime.{function.__name__}(*sys.argv[1:])
-        faulthandler.cancel_dump_traceback_later()
-    """
-    ended = child(program, *arguments, measured=measured)
-    assert (ended.succeeded(), ended.errors) == ("", "")
 
 
 # A handler that raises, as that of Ctrl-C does, while the kernel is at work
@@ -89,7 +76,7 @@ def interrupt_constructor(name: str) -> None:
 @pytest.mark.race
 @pytest.mark.parametrize("name", LONG)
 def test_interrupted_constructor_leaves_nothing(name: str) -> None:
-    in_child(interrupt_constructor, name)
+    in_process(interrupt_constructor, name).succeeded_silently()
 
 
 def interrupt_opening(path: str) -> None:
@@ -110,7 +97,7 @@ def interrupt_opening(path: str) -> None:
 @pytest.mark.race
 def test_interrupted_opening_of_a_file_leaves_nothing(known_file: KnownFile) -> None:
     # Coverage takes locks of its own, which an interruption would leave locked.
-    in_child(interrupt_opening, known_file.path, measured=False)
+    in_process(interrupt_opening, known_file.path, measured=False).succeeded_silently()
 
 
 # Calls in the middle of calls
@@ -294,14 +281,7 @@ def interrupt_everywhere(kind: str, act_name: str) -> None:
     [(kind, act) for kind in KINDS for act in ACTS if fits(act, kind)],
 )
 def test_call_in_the_middle_of_any_call_leaves_everything_sound(kind: str, act: str) -> None:
-    ended = child(
-        """
-        import sys, test_lifetime
-        test_lifetime.interrupt_everywhere(*sys.argv[1:])
-        """,
-        kind,
-        act,
-    )
+    ended = in_process(interrupt_everywhere, kind, act, watched=False)
     where = ended.output.splitlines()[-1] if ended.output else "at the start"
     assert (ended.status, ended.killed_by) == (0, None), f"{where}\n{ended.errors}"
 
@@ -409,7 +389,7 @@ def close_by_index(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_index_that_closes_the_region_is_survived(kind: str) -> None:
-    in_child(close_by_index, kind)
+    in_process(close_by_index, kind).succeeded_silently()
 
 
 def test_index_that_closes_an_arena_while_it_changes_is_survived() -> None:
@@ -487,7 +467,7 @@ def buffers_that_close() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12 C alone makes buffers")
 def test_buffer_that_closes_the_region_is_survived() -> None:
-    in_child(buffers_that_close)
+    in_process(buffers_that_close).succeeded_silently()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -569,7 +549,7 @@ def collect_in_arena_add() -> None:
 
 
 def test_garbage_that_changes_an_arena_inside_its_own_change_is_survived() -> None:
-    in_child(collect_in_arena_add)
+    in_process(collect_in_arena_add).succeeded_silently()
 
 
 def signals_in_arena_changes() -> None:
@@ -605,7 +585,7 @@ def signals_in_arena_changes() -> None:
 
 @pytest.mark.race
 def test_signal_handler_that_uses_an_arena_inside_its_change_is_survived() -> None:
-    in_child(signals_in_arena_changes)
+    in_process(signals_in_arena_changes).succeeded_silently()
 
 
 def test_finalizers_and_weak_references_may_call_and_close() -> None:
@@ -750,7 +730,7 @@ def everything_at_once(kind: str) -> None:
 @pytest.mark.race
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_at_once_in_threads_is_survived(kind: str) -> None:
-    in_child(everything_at_once, kind)
+    in_process(everything_at_once, kind).succeeded_silently()
 
 
 def race_of_access_and_layout(kind: str) -> None:
@@ -813,7 +793,7 @@ def race_of_access_and_layout(kind: str) -> None:
 @pytest.mark.race
 @pytest.mark.parametrize("kind", ["mapping", "arena"])
 def test_access_that_races_with_a_change_of_layout_is_an_error_or_works(kind: str) -> None:
-    in_child(race_of_access_and_layout, kind)
+    in_process(race_of_access_and_layout, kind).succeeded_silently()
 
 
 def test_layout_is_not_locked_while_an_index_waits_for_another_thread() -> None:

@@ -10,7 +10,6 @@ import errno
 import os
 import resource
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -27,24 +26,25 @@ from kernel_view import (
     amount,
     any_vm_flags,
     become_unprivileged,
-    child,
+    in_process,
     is_mapped,
     known_bytes,
     process_unchanged,
     resident_pages,
+    say,
 )
-from test_arena_failures import Filler
-from test_injected_failures import (
+from limits import Filler
+from operations import (
     OPERATIONS,
     Prepare,
     Room,
     Stage,
     Traces,
     as_usual,
-    call,
     of_cut_file,
     of_file,
     on,
+    outcome_of,
     result_of,
     touch_in_guard,
 )
@@ -86,22 +86,6 @@ def shared_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def run(function: Callable[..., None], *arguments: object) -> str:
-    """Call a function of this module in a child process; returns what it printed."""
-    program = f"""
-        import sys
-        from test_limits import {function.__name__}
-        {function.__name__}(*sys.argv[1:])
-    """
-    return child(program, *arguments).succeeded()
-
-
-def tell(*words: object) -> None:
-    """Say something to the test, from a child process, at once."""
-    sys.stdout.write(" ".join(map(str, words)) + "\n")
-    sys.stdout.flush()
-
-
 # All calls under a limit ----------------------------------------------------------------------
 
 
@@ -114,7 +98,7 @@ def _problems(stage: Stage, state: object, outcome: Outcome, usual: tuple[str, o
         return f"{result} is no error of the library"
     if stage.state() != state:
         return f"{result} changed {state} into {stage.state()}"
-    again = result_of(call(stage.act)), stage.state()
+    again = result_of(outcome_of(stage.act)), stage.state()
     return "" if again == usual else f"after {result} it gives {again} in place of {usual}"
 
 
@@ -124,14 +108,14 @@ def refused_under(limited: Limited, names: set[str], folder: Path) -> dict[str, 
     refused: dict[str, Outcome] = {}
     wrong: dict[str, str] = {}
     for name in sorted(names):
-        tell(name)  # the last one is what a signal ended
+        say(name)  # the last one is what a signal ended
         as_usual(OPERATIONS[name], room)  # the first time takes memory for good
         usual = as_usual(OPERATIONS[name], room)
         before = Traces()
         with OPERATIONS[name](room) as stage:
             state = stage.state()
             with limited():
-                outcome = call(stage.act)
+                outcome = outcome_of(stage.act)
             wrong[name] = _problems(stage, state, outcome, usual)
             if result_of(outcome) != usual[0]:
                 refused[name] = outcome
@@ -187,7 +171,7 @@ def exhaust_descriptors(folder: str) -> None:
 
 
 def test_call_without_descriptors_left_works_or_is_too_many_files(shared_folder: Path) -> None:
-    run(exhaust_descriptors, shared_folder)
+    in_process(exhaust_descriptors, shared_folder, watched=False).succeeded()
 
 
 # RLIMIT_AS
@@ -223,16 +207,16 @@ def exhaust_addresses(folder: str) -> None:
 
 
 def test_call_without_addresses_left_works_or_is_out_of_memory(shared_folder: Path) -> None:
-    run(exhaust_addresses, shared_folder)
+    in_process(exhaust_addresses, shared_folder, watched=False).succeeded()
 
 
 def guard_without_addresses(folder: str) -> None:
     with of_cut_file(Room(Path(folder))) as m, without_addresses():
-        assert isinstance(call(lambda: touch_in_guard(m)).error, MmapError)
+        assert isinstance(outcome_of(lambda: touch_in_guard(m)).error, MmapError)
 
 
 def test_guard_without_addresses_left_is_an_error_and_no_signal(shared_folder: Path) -> None:
-    run(guard_without_addresses, shared_folder)
+    in_process(guard_without_addresses, shared_folder, watched=False).succeeded()
 
 
 # vm.max_map_count
@@ -335,7 +319,7 @@ def exhaust_mappings(folder: str, kind: str) -> None:
             filler.fill()
             # The kernel lets mmap make one mapping more than there may be.
             more = Mappings() if kind == "mapping" else None
-            outcomes[each.name] = call(each.stage.act)
+            outcomes[each.name] = outcome_of(each.stage.act)
             if more is not None:
                 more.close()
             filler.free(64)
@@ -362,7 +346,7 @@ def exhaust_mappings(folder: str, kind: str) -> None:
 def test_call_without_mappings_left_works_or_is_out_of_memory(
     kind: str, shared_folder: Path
 ) -> None:
-    run(exhaust_mappings, shared_folder, kind)
+    in_process(exhaust_mappings, shared_folder, kind, watched=False).succeeded()
 
 
 def fail_to_stay_behind() -> None:
@@ -371,7 +355,7 @@ def fail_to_stay_behind() -> None:
         m[3 * PAGE] = 7
         filler = Filler()
         filler.fill()
-        outcome = call(lambda: m.advise(Advice.DONTFORK, 3 * PAGE, PAGE))
+        outcome = outcome_of(lambda: m.advise(Advice.DONTFORK, 3 * PAGE, PAGE))
         filler.close()
         assert isinstance(outcome.error, LockLimitError), outcome
         pid = os.fork()
@@ -390,7 +374,7 @@ def fail_to_stay_behind() -> None:
 
 @needs_few_mappings
 def test_dontfork_that_fails_leaves_the_region_to_children() -> None:
-    run(fail_to_stay_behind)
+    in_process(fail_to_stay_behind, watched=False).succeeded()
 
 
 def guard_with_few_mappings(folder: str) -> None:
@@ -399,14 +383,14 @@ def guard_with_few_mappings(folder: str) -> None:
         filler = Filler()
         filler.fill()
         filler.free(1)
-        outcome = call(lambda: touch_in_guard(m, 10 * PAGE))
+        outcome = outcome_of(lambda: touch_in_guard(m, 10 * PAGE))
         filler.close()
         assert isinstance(outcome.error, MmapError), outcome
 
 
 @needs_few_mappings
 def test_guard_with_few_mappings_left_is_an_error_and_no_signal(shared_folder: Path) -> None:
-    run(guard_with_few_mappings, shared_folder)
+    in_process(guard_with_few_mappings, shared_folder, watched=False).succeeded()
 
 
 def touch_every_other_page(folder: str) -> None:
@@ -427,7 +411,7 @@ def touch_every_other_page(folder: str) -> None:
 def test_guard_holds_where_more_pages_are_missing_than_mappings_allowed(
     shared_folder: Path,
 ) -> None:
-    run(touch_every_other_page, shared_folder)
+    in_process(touch_every_other_page, shared_folder, watched=False).succeeded()
 
 
 # Neighbours that the kernel makes one mapping of: to unmap the middle one takes one more.
@@ -493,7 +477,7 @@ def close_in_the_middle(neighbours: str, way: str) -> None:
 @pytest.mark.parametrize("way", WAYS_TO_CLOSE)
 @pytest.mark.parametrize("neighbours", NEIGHBOURS)
 def test_close_without_mappings_left_gives_the_memory_back(neighbours: str, way: str) -> None:
-    run(close_in_the_middle, neighbours, way)
+    in_process(close_in_the_middle, neighbours, way, watched=False).succeeded()
 
 
 # RLIMIT_MEMLOCK
@@ -515,16 +499,16 @@ def lock_with(limit: str) -> None:
             lambda: m.lock_on_fault(0, 8 * PAGE),
         ]
         for act in calls:
-            error = call(act).error
+            error = outcome_of(act).error
             assert isinstance(error, SystemCallError), error
-            tell(type(error).__name__, error.errno, error.syscall)
+            say(type(error).__name__, error.errno, error.syscall)
             assert not is_locked(m)
             m[3] = 7
         m.unlock_all()  # needs no permission
         if int(limit):
             m.lock(PAGE, int(limit))
             assert amount("Locked", m.as_ptr(), m.size) == int(limit)
-            assert isinstance(call(lambda: m.lock(0, PAGE)).error, OutOfMemoryError)
+            assert isinstance(outcome_of(lambda: m.lock(0, PAGE)).error, OutOfMemoryError)
             m.unlock_all()
             assert not is_locked(m)
 
@@ -542,7 +526,7 @@ def test_lock_past_the_limit_of_an_unprivileged_user_is_typed_and_locks_nothing(
 ) -> None:
     calls = ["mlock", "mlock", "mlock", "mlock2"]
     expected = [f"{error.__name__} {number} {name}" for name in calls]
-    assert run(lock_with, pages * PAGE).splitlines() == expected
+    assert in_process(lock_with, pages * PAGE, watched=False).succeeded().splitlines() == expected
 
 
 def map_where_all_is_locked() -> None:
@@ -558,7 +542,7 @@ def map_where_all_is_locked() -> None:
             lambda: MemoryMapping.anonymous(8 * PAGE, sharing=Sharing.PRIVATE),
             lambda: MemoryMappingArena.new(8 * PAGE),
         ]
-        errors = [call(make).error for make in makers]
+        errors = [outcome_of(make).error for make in makers]
         before[:] = known_bytes(8 * PAGE)
         libc.munlockall()
     for error in errors:
@@ -567,7 +551,7 @@ def map_where_all_is_locked() -> None:
 
 
 def test_mapping_where_all_is_locked_past_the_limit_is_a_lock_limit() -> None:
-    run(map_where_all_is_locked)
+    in_process(map_where_all_is_locked, watched=False).succeeded()
 
 
 # RLIMIT_FSIZE
@@ -582,11 +566,11 @@ def write_past_the_file_size(folder: str) -> None:
         with process_unchanged(), lowered(resource.RLIMIT_FSIZE, limit):
             assert part.write_to_fd(fd) == limit  # what fits, and then nothing
             for at in (None, limit, 2 * limit):
-                error = call(partial(part.write_to_fd, fd, file_offset=at)).error
+                error = outcome_of(partial(part.write_to_fd, fd, file_offset=at)).error
                 assert isinstance(error, WriteFromMemoryError), error
                 assert error.errno == errno.EFBIG
             assert part.write_to_fd(fd, PAGE, file_offset=limit - 7) == 7
-            error = call(lambda: SharedMemory.new("large", limit + 1)).error
+            error = outcome_of(lambda: SharedMemory.new("large", limit + 1)).error
             assert isinstance(error, SystemCallError), error
             assert (error.errno, error.syscall) == (errno.EFBIG, "ftruncate")
             with SharedMemory.new("fits", limit, allocate=True) as memory, memory.map() as mapped:
@@ -599,7 +583,7 @@ def write_past_the_file_size(folder: str) -> None:
 
 
 def test_write_past_the_file_size_limit_is_what_fits_then_an_error(shared_folder: Path) -> None:
-    run(write_past_the_file_size, shared_folder)
+    in_process(write_past_the_file_size, shared_folder, watched=False).succeeded()
 
 
 # A file system that is full
@@ -669,12 +653,12 @@ def use_a_full_filesystem(folder: str) -> None:
     with MemoryMapping.new(HOLE) as other:
         for name, act in FAULTING.items():
             with process_unchanged(), MemoryMapping.from_file(sparse) as m:
-                error = call(partial(act, m, other)).error
+                error = outcome_of(partial(act, m, other)).error
                 assert isinstance(error, MappingFaultError), f"{name}: {error!r}"
                 assert (error.offset, error.pages) == (FIRST_MISSING.get(name, 0), 1), name
                 assert error.hint == "no space is left on its device", name
                 for later in (m.msync, m.residency, m.view):
-                    again = call(later).error
+                    again = outcome_of(later).error
                     expected = MappingFaultError if name == "guard" else type(None)
                     assert isinstance(again, expected), f"{name}: {again!r}"
             other[:3] = name[:3].encode()  # the other region of a copy is sound
@@ -685,7 +669,7 @@ def use_a_full_filesystem(folder: str) -> None:
 def test_access_to_a_hole_of_a_full_filesystem_is_a_fault_and_no_signal(
     small_filesystem: Path,
 ) -> None:
-    run(use_a_full_filesystem, small_filesystem)
+    in_process(use_a_full_filesystem, small_filesystem, watched=False).succeeded()
 
 
 def ask_a_full_filesystem(folder: str) -> None:
@@ -695,17 +679,17 @@ def ask_a_full_filesystem(folder: str) -> None:
     with suppress(OSError):
         ballast.write_bytes(bytes(HOLE))
     with SharedMemory.from_file(sparse.open("r+b")) as memory:
-        error = call(lambda: MemoryMapping.from_file(sparse, populate=True)).error
+        error = outcome_of(lambda: MemoryMapping.from_file(sparse, populate=True)).error
         assert isinstance(error, BadAddressError), error
         with process_unchanged(), memory.map() as m:
             for act in (m.populate, lambda: m.populate(write=True), m.lock_all):
-                error = call(act).error
+                error = outcome_of(act).error
                 assert isinstance(error, MappingFaultError), error
                 assert (error.offset, error.pages) == (0, 1)
                 assert error.hint == "no space is left on its device"
             assert not is_locked(m)
             with ballast.open("rb") as file:
-                error = call(lambda: m.get_slice(0, PAGE).read_from_fd(file)).error
+                error = outcome_of(lambda: m.get_slice(0, PAGE).read_from_fd(file)).error
             assert isinstance(error, ReadToMemoryError), error
             assert error.errno == errno.EFAULT
             assert m.residency().resident == 0
@@ -718,7 +702,7 @@ def ask_a_full_filesystem(folder: str) -> None:
 def test_calls_that_bring_a_hole_of_a_full_filesystem_in_are_typed(
     small_filesystem: Path,
 ) -> None:
-    run(ask_a_full_filesystem, small_filesystem)
+    in_process(ask_a_full_filesystem, small_filesystem, watched=False).succeeded()
 
 
 def test_mount_options_refuse_what_they_forbid() -> None:
@@ -762,13 +746,13 @@ def map_what_others_own(folder: str) -> None:
     ]
     for act, path in refusals:
         with process_unchanged():
-            error = call(act).error
+            error = outcome_of(act).error
             assert isinstance(error, AccessDeniedError), error
             assert (error.errno, error.syscall) == (errno.EACCES, "open")
             assert error.filename == str(path)
     with MemoryMapping.from_file(readable, prot=READ) as m:
         assert m[:] == known_bytes(4 * PAGE)
-        error = call(lambda: m.protect(RW)).error
+        error = outcome_of(lambda: m.protect(RW)).error
         assert isinstance(error, AccessDeniedError), error
         assert (error.errno, error.syscall) == (errno.EACCES, "mprotect")
         assert m[:] == known_bytes(4 * PAGE)
@@ -780,17 +764,19 @@ def map_what_others_own(folder: str) -> None:
     if given is not None:  # opened by root, who passed it on
         with given, MemoryMapping.from_file(given) as m:
             assert m[:] == known_bytes(4 * PAGE)
-            error = call(m.evict).error
+            error = outcome_of(m.evict).error
             assert isinstance(error, UnsupportedOperationError), error
-            assert isinstance(call(lambda: m.protect(RW)).error, AccessDeniedError)
+            assert isinstance(outcome_of(lambda: m.protect(RW)).error, AccessDeniedError)
     if lowest > PAGE:
         for address in (PAGE, lowest - PAGE):
-            error = call(partial(MemoryMapping.new_protection_fixed, address, PAGE, READ)).error
+            error = outcome_of(
+                partial(MemoryMapping.new_protection_fixed, address, PAGE, READ)
+            ).error
             assert isinstance(error, OperationNotPermittedError), error
 
 
 def test_unprivileged_user_gets_what_the_modes_allow(shared_folder: Path) -> None:
-    run(map_what_others_own, shared_folder)
+    in_process(map_what_others_own, shared_folder, watched=False).succeeded()
 
 
 # Files on a disk and in memory

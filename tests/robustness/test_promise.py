@@ -35,15 +35,15 @@ import pytest
 from injection import Argument, Rule
 from kernel_view import (
     PAGE,
-    Child,
     KnownFile,
     any_vm_flags,
     become_unprivileged,
-    child,
+    in_process,
     is_mapped,
     known_bytes,
     perms,
     process_unchanged,
+    say,
     spare_memory,
     usages,
     vm_flags,
@@ -89,24 +89,6 @@ libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *(3 * [ctypes.c_int]), c
 libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 FAILED = 2**64 - 1
-
-
-def in_process(
-    function: Callable[..., None], *arguments: object, timeout: float = 60, measured: bool = True
-) -> Child:
-    """Run a function of this module in a process of its own; its arguments are strings there."""
-    program = f"""
-        import faulthandler, sys
-        faulthandler.dump_traceback_later({timeout - 5}, exit=True)
-        import test_promise
-        test_promise.{function.__name__}(*sys.argv[1:])
-    """
-    return child(program, *arguments, timeout=timeout, measured=measured)
-
-
-def say(*words: object) -> None:
-    """Print at once, past every buffer: the process may not live to flush one."""
-    os.write(1, " ".join(map(str, words)).encode() + b"\n")
 
 
 def run_for(seconds: float, *loops: Callable[[], object]) -> list[int]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -269,6 +269,10 @@ class Child:
         )
         return self.output
 
+    def succeeded_silently(self) -> None:
+        """Fails the test where it did not exit with 0, or has written anything."""
+        assert (self.succeeded(), self.errors) == ("", "")
+
 
 def child(program: str, *arguments: object, timeout: float = 120, measured: bool = True) -> Child:
     """Run the text of a Python program in a process of its own.
@@ -297,6 +301,34 @@ def child(program: str, *arguments: object, timeout: float = 120, measured: bool
         output=ended.stdout,
         errors=ended.stderr,
     )
+
+
+def in_process(
+    function: Callable[..., None],
+    *arguments: object,
+    timeout: float = 100,
+    measured: bool = True,
+    watched: bool = True,
+) -> Child:
+    """Run a function of a test module in a process of its own; its arguments are strings there.
+
+    A watched process that hangs says where, shortly before its time is up. A thread watches it:
+    where that is in the way of the test, the process is just ended.
+    """
+    watch = f"faulthandler.dump_traceback_later({timeout - 5}, exit=True)" if watched else ""
+    program = f"""
+        import faulthandler, sys
+        {watch}
+        from {function.__module__} import {function.__name__}
+        {function.__name__}(*sys.argv[1:])
+        faulthandler.cancel_dump_traceback_later()
+    """
+    return child(program, *arguments, timeout=timeout, measured=measured)
+
+
+def say(*words: object) -> None:
+    """Print at once, past every buffer: the process may not live to flush one."""
+    os.write(1, " ".join(map(str, words)).encode() + b"\n")
 
 
 def known_bytes(count: int) -> bytes:
