@@ -34,13 +34,12 @@ from xml.parsers import expat
 import numpy as np
 import pytest
 from kernel_view import PAGE, is_mapped, process_unchanged
+from protections import READ
 
 from mmapwrap import MappedRegion, MemoryMapping, MemoryMappingArena, Protection
 
 SIZE = 2 * PAGE
 TEXT = (b"%06d: a line of text\n" * (SIZE // 22 + 1) % tuple(range(SIZE // 22 + 1)))[:SIZE]
-
-R = Protection.read()
 
 
 def a_mapping() -> MappedRegion:
@@ -53,7 +52,7 @@ def a_read_only_file() -> MappedRegion:
     with tempfile.TemporaryFile() as file:
         file.write(TEXT)
         file.flush()
-        return MemoryMapping.from_file(file, prot=R)
+        return MemoryMapping.from_file(file, prot=READ)
 
 
 def inside_a_page() -> MappedRegion:

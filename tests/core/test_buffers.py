@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kernel_view import PAGE, in_process, is_mapped, known_bytes, perms
+from protections import NONE, READ, RW
 
 from mmapwrap import (
     Advice,
@@ -45,7 +46,6 @@ from mmapwrap import (
     unsafe,
 )
 
-NONE, R, RW = Protection.none(), Protection.read(), Protection.read_write()
 SIZE = 4 * PAGE
 
 Export = Callable[[Any], Any]
@@ -176,7 +176,7 @@ def test_memoryview_of_a_region_shows_all_of_it_as_bytes(region: str) -> None:
 @every_region
 def test_memoryview_of_what_cannot_be_written_is_read_only(region: str) -> None:
     m = REGIONS[region]()
-    m.protect(R, PAGE, PAGE)
+    m.protect(READ, PAGE, PAGE)
     with memoryview(m) as view:
         assert view.readonly
         with pytest.raises(TypeError, match="read-only"):
@@ -264,7 +264,7 @@ def test_buffer_is_given_for_every_request(flags: int, region: str) -> None:
             assert not buffer.suboffsets
             assert m.live_views == 1
         assert m.live_views == 0
-    m.protect(R)
+    m.protect(READ)
     with requested(m, flags) as buffer:
         assert buffer.readonly == 1
     with pytest.raises(BufferError), requested(m, flags | WRITABLE):
@@ -287,7 +287,7 @@ def test_object_of_a_buffer_that_is_released_keeps_the_pages() -> None:
         kept: Any = ctypes.cast(buffer.obj, ctypes.py_object).value
     assert m.live_views == 1
     with pytest.raises(ViewsExportedError):
-        m.protect(R)
+        m.protect(READ)
     m.close()
     assert ctypes.string_at(address, SIZE) == known_bytes(SIZE)
     assert kept is not None
@@ -311,7 +311,7 @@ def test_buffer_of_any_contiguity_is_kept_by_the_region_once() -> None:
 
 def test_buffer_asked_for_writing_of_a_read_only_region_is_a_buffer_error() -> None:
     m = filled()
-    m.protect(R)
+    m.protect(READ)
     with pytest.raises(BufferError, match="not writable"), requested(m, WRITABLE):
         pass
     with pytest.raises(TypeError, match="not writable"):
@@ -437,7 +437,7 @@ def test_ndarray_of_a_region_counts_as_long_as_the_region_object_lives() -> None
     del made
     assert m.live_views == 1
     with pytest.raises(ViewsExportedError):
-        m.protect(R)
+        m.protect(READ)
     m.close()
 
 
@@ -461,7 +461,7 @@ def test_iteration_that_is_not_finished_keeps_no_view() -> None:
     iterator = iter(m)
     assert [next(iterator) for _ in range(5)] == list(known_bytes(5))
     assert m.live_views == 0
-    m.protect(R)
+    m.protect(READ)
     assert next(iterator) == known_bytes(6)[5]
     m.close()
     with pytest.raises(ClosedMappingError):
@@ -482,7 +482,7 @@ def test_iteration_ends_at_the_end_of_a_region_of_any_size() -> None:
 def test_protection_that_an_export_relies_on_cannot_be_taken_away(form: str) -> None:
     m = filled()
     export = EXPORTS[form](m)
-    for protection in (NONE, R, Protection(writable=True)):
+    for protection in (NONE, READ, Protection(writable=True)):
         for args in ((), (0, PAGE), (PAGE, PAGE)):
             with pytest.raises(ViewsExportedError) as caught:
                 m.protect(protection, *args)
@@ -501,11 +501,11 @@ def test_protection_that_an_export_relies_on_cannot_be_taken_away(form: str) -> 
 @pytest.mark.parametrize("form", [form for form in EXPORTS if form != "ctypes"])
 def test_export_of_a_read_only_region_lets_writing_come_and_go(form: str) -> None:
     m = filled()
-    m.protect(R)
+    m.protect(READ)
     export = EXPORTS[form](m)
     m.protect(RW)
     m[0] = known_bytes(1)[0]
-    m.protect(R)
+    m.protect(READ)
     with pytest.raises(ViewsExportedError):
         m.protect(NONE)
     assert first_byte(export) in known_bytes(SIZE)
@@ -525,7 +525,7 @@ def test_export_goes_on_when_its_mapping_becomes_an_arena(form: str) -> None:
         lambda: arena.add_anon(0, SIZE),
         lambda: arena.remove(0, SIZE),
         lambda: arena.remove(PAGE, PAGE),
-        lambda: arena.protect(R),
+        lambda: arena.protect(READ),
     ]
     for change in changes:
         with pytest.raises(ViewsExportedError):
@@ -736,7 +736,7 @@ def exports_while_others_change(kind: str) -> None:
     def change() -> None:
         while time.monotonic() < end:
             for _ in range(20):
-                protect(R, PAGE, PAGE)
+                protect(READ, PAGE, PAGE)
                 protect(NONE, PAGE, PAGE)
                 protect(NONE)
                 protect(RW)
@@ -1034,7 +1034,7 @@ def test_read_only_buffer_to_be_filled_is_a_type_error_that_names_it(kind: str, 
 
 def test_read_only_region_to_be_filled_is_a_type_error_that_names_it() -> None:
     with filled() as m, filled() as other:
-        other.protect(R)
+        other.protect(READ)
         for call in FILLING:
             with pytest.raises(TypeError, match=r"^buffer must be a writable"):
                 COPYING[call](m, other)
@@ -1116,7 +1116,7 @@ CLOSING: dict[str, Closing] = {
     **offset_and_count("get_slice"),
     **offset_and_count("advise", Advice.RANDOM),
     **offset_and_count("msync"),
-    **offset_and_count("protect", R),
+    **offset_and_count("protect", READ),
     **offset_and_count("lock"),
     **offset_and_count("lock_on_fault"),
     **offset_and_count("unlock"),
@@ -1169,16 +1169,18 @@ CLOSING_ARENA: dict[str, Closing] = {
     **offset_and_count("add_anon"),
     **offset_and_count("remove"),
     **offset_and_count("remove_mapping"),
-    "add_anon_protection": lambda r, x: r.add_anon_protection(x(0), PAGE, R),
-    "add_anon_protection size": lambda r, x: r.add_anon_protection(0, x(PAGE), R),
+    "add_anon_protection": lambda r, x: r.add_anon_protection(x(0), PAGE, READ),
+    "add_anon_protection size": lambda r, x: r.add_anon_protection(0, x(PAGE), READ),
     "add_fd": lambda r, x: r.add_fd(x(0), PAGE, a_file()),
     "add_fd size": lambda r, x: r.add_fd(0, x(PAGE), a_file()),
     "add_fd file": lambda r, x: r.add_fd(0, PAGE, File(r, a_file())),
     "add_fd_offset": lambda r, x: r.add_fd_offset(0, PAGE, a_file(), x(0)),
     "add_fd_offset file": lambda r, x: r.add_fd_offset(0, PAGE, File(r, a_file()), 0),
-    "add_fd_offset_protection": lambda r, x: r.add_fd_offset_protection(0, PAGE, a_file(), x(0), R),
-    "add_fd_mapping": lambda r, x: r.add_fd_mapping(0, PAGE, a_file(), x(0), R),
-    "add_fd_mapping file": lambda r, x: r.add_fd_mapping(0, PAGE, File(r, a_file()), 0, R),
+    "add_fd_offset_protection": lambda r, x: r.add_fd_offset_protection(
+        0, PAGE, a_file(), x(0), READ
+    ),
+    "add_fd_mapping": lambda r, x: r.add_fd_mapping(0, PAGE, a_file(), x(0), READ),
+    "add_fd_mapping file": lambda r, x: r.add_fd_mapping(0, PAGE, File(r, a_file()), 0, READ),
 }
 del CLOSING_ARENA["add_anon of nothing"]
 del CLOSING_ARENA["remove of nothing"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, assert_type
 
 import pytest
 from attrs import Factory, frozen
+from protections import READ
 
 from mmapwrap import MemfdSeals, Protection, errors
 from mmapwrap.errors import (
@@ -35,7 +36,6 @@ from mmapwrap.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-READ = Protection.read()
 READ_WRITE = Protection.read_write()
 PAGE = os.sysconf("SC_PAGESIZE")
 

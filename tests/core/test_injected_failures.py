@@ -24,7 +24,6 @@ from typing import Final, TypeAlias
 
 import attrs
 import pytest
-from arena_view import READ, RW
 from injection import Argument, Rule, attempt, why_unavailable
 from kernel_view import (
     PAGE,
@@ -45,6 +44,7 @@ from operations import (
     outcome_of,
     result_of,
 )
+from protections import READ, RW
 
 from mmapwrap import (
     AccessDeniedError,

@@ -8,7 +8,8 @@ from itertools import groupby
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_view import child
+from kernel_view import PAGE, child, in_process
+from meanwhile import run_for
 
 from mmapwrap import ByteRange, InvalidRangeError
 from mmapwrap._ranges import RangeMap
@@ -219,6 +220,32 @@ def test_range_map_is_read_while_a_finalizer_empties_it() -> None:
             assert pieces[0][0] == 0 and pieces[-1][1] == SIZE
     """
     child(program, measured=False).succeeded()
+
+
+def ask_a_range_map_while_it_changes() -> None:
+    pages = 64
+    ranges = RangeMap(pages * PAGE, 3)
+
+    def write() -> None:
+        for page in range(0, pages, 2):
+            ranges.assign(page * PAGE, (page + 1) * PAGE, 1)
+        ranges.assign(0, pages * PAGE, 3)
+
+    def read() -> None:
+        position = 0
+        for start, end, value in ranges.pieces(0, pages * PAGE):
+            assert (start, value) in {(position, 1), (position, 3)}
+            assert end > start
+            position = end
+        assert position == pages * PAGE
+
+    sys.setswitchinterval(1e-5)
+    run_for(0.5, write, read, read)
+
+
+@pytest.mark.race
+def test_range_map_that_changes_is_read_without_a_gap() -> None:
+    in_process(ask_a_range_map_while_it_changes, measured=False).succeeded()
 
 
 # ByteRange

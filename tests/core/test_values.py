@@ -126,6 +126,12 @@ def test_protection_cannot_be_changed() -> None:
     assert prot == Protection.read()
 
 
+@pytest.mark.parametrize("other", [1, None, "rw"])
+def test_protection_compares_with_protections_only(other: Any) -> None:
+    with pytest.raises(TypeError):
+        Protection.read().allows(other)
+
+
 # Enums
 
 

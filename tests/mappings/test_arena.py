@@ -12,11 +12,7 @@ from typing import Any
 import attrs
 import pytest
 from arena_view import (
-    NONE,
-    READ,
     RESERVED,
-    RW,
-    WRITE,
     Page,
     assert_as_the_kernel_lists,
     kernel_pages,
@@ -38,6 +34,8 @@ from kernel_view import (
     vm_flags,
     vmas_in,
 )
+from marks import LOCKS_DO_NOTHING, MEMORY_IS_COUNTED, MEMORY_IS_PAST_THE_LIMIT
+from protections import NONE, READ, RW, WRITE
 
 from mmapwrap import (
     ClosedMappingError,
@@ -158,6 +156,7 @@ def resident() -> int:
     )
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_COUNTED)
 def test_new_costs_no_memory() -> None:
     tib = 1 << 40
     before = resident()
@@ -191,6 +190,7 @@ def test_new_of_a_wrong_size_is_refused(size: Any, error: Any) -> None:
         MemoryMappingArena.new(size)
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 def test_new_past_the_address_space_limit_is_refused() -> None:
     program = """
         import resource
@@ -581,6 +581,7 @@ def test_remove_where_nothing_is_changes_nothing(
         call(arena, PAGE, SIZE - PAGE)
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 @over(TAKE_OUT)
 def test_remove_drops_locks(
     call: Callable[[MemoryMappingArena, int, int], None], arena: MemoryMappingArena

@@ -10,8 +10,9 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-from arena_view import NONE, READ, RW, WRITE, assert_as_the_kernel_lists, unchanged
+from arena_view import assert_as_the_kernel_lists, unchanged
 from kernel_view import PAGE, KnownFile, amount, in_process, is_mapped, known_bytes, say
+from protections import NONE, READ, RW, WRITE
 
 from mmapwrap import (
     Err,

@@ -1,5 +1,6 @@
 """Calls of an arena that fail: the arena, what it holds and the kernel's list stay as they were."""
 
+import ctypes
 import mmap
 import os
 import resource
@@ -13,10 +14,6 @@ from typing import Any
 
 import pytest
 from arena_view import (
-    NONE,
-    READ,
-    RW,
-    WRITE,
     assert_as_the_kernel_lists,
     content,
     kernel_pages,
@@ -25,16 +22,21 @@ from arena_view import (
     unchanged,
 )
 from kernel_view import (
+    MIB,
     PAGE,
     KnownFile,
     free_address,
     in_process,
     known_bytes,
+    perms,
     process_unchanged,
+    say,
     vmas_in,
 )
+from libc import libc
 from limits import Filler
 from meanwhile import Interruption, interrupted_after, interrupted_at
+from protections import NONE, READ, RW, WRITE
 
 from mmapwrap import (
     AccessDeniedError,
@@ -367,6 +369,34 @@ def test_protect_that_the_file_does_not_allow_changes_nothing(
     for offset, count in [(8 * PAGE, 4 * PAGE), (9 * PAGE, PAGE), (4 * PAGE, 8 * PAGE)]:
         with unchanged(arena), pytest.raises((AccessDeniedError, TypeError)):
             arena.protect(RW, offset, count)
+
+
+def map_a_ring_over_a_segment() -> None:
+    parameters = ctypes.create_string_buffer(120)
+    io_uring_setup = 425  # on every machine
+    ring = libc.syscall(io_uring_setup, 8, parameters)
+    if ring < 0:
+        say("no io_uring:", os.strerror(ctypes.get_errno()))
+        return
+    arena = MemoryMappingArena.new(MIB)
+    arena.add_anon(0, MIB)
+    arena[0:4] = b"data"
+    before = arena.segments()
+    with pytest.raises(InvalidSystemCallError):
+        arena.add_fd(0, PAGE, ring)
+    others = [mmap.mmap(-1, PAGE) for _ in range(64)]
+    assert arena.segments() == before
+    assert arena[0:4] == b"data"
+    assert bytes(arena.view(0, 4)) == b"data"
+    assert perms(arena.as_ptr(), MIB) == (MIB // PAGE) * ["rw-s"]
+    for other in others:
+        other.close()
+
+
+def test_file_that_cannot_be_mapped_leaves_what_the_arena_holds() -> None:
+    output = in_process(map_a_ring_over_a_segment).succeeded()
+    if output:
+        pytest.skip(output.strip())
 
 
 # Huge pages: the kernel rounds the length of a fixed mapping of such a file up

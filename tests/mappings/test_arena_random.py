@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from arena_view import NONE, READ, RW, WRITE, assert_as_the_kernel_lists, runs
+from arena_view import assert_as_the_kernel_lists, runs
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     rule,
 )
 from kernel_view import PAGE, process_unchanged
+from protections import NONE, READ, RW, WRITE
 
 from mmapwrap import (
     MemoryMappingArena,

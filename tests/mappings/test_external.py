@@ -24,6 +24,8 @@ from kernel_view import (
     vm_flags,
     vmas_in,
 )
+from marks import LOCKS_DO_NOTHING
+from protections import NONE, READ, RW, WRITE
 
 from mmapwrap import (
     Advice,
@@ -43,11 +45,6 @@ from mmapwrap import (
     u64,
     unsafe,
 )
-
-RW = Protection.read_write()
-READ = Protection.read()
-WRITE = Protection.write()
-NONE = Protection.none()
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -319,6 +316,7 @@ def test_external_protect_changes_the_owners_pages(foreign: ForeignMemory) -> No
     assert perms(foreign.address, foreign.size) == ["---s"] * 4
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_external_inside_a_page_widens_hints_and_takes_whole_pages(foreign: ForeignMemory) -> None:
     region = unsafe.from_raw_parts(foreign.address + 100, 2 * PAGE)
     region.advise(Advice.RANDOM, 0, 1)

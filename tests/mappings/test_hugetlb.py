@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 import pytest
-from arena_view import NONE, READ, RW, assert_as_the_kernel_lists, unchanged
+from arena_view import assert_as_the_kernel_lists, unchanged
 from hugetlb import (
     HUGE,
     content_of,
@@ -35,6 +35,7 @@ from kernel_view import (
     vm_flags,
     vmas_in,
 )
+from protections import NONE, READ, RW
 
 from mmapwrap import (
     Advice,

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 from kernel_view import (
+    MIB,
     PAGE,
     Index,
     KnownFile,
@@ -20,6 +22,7 @@ from kernel_view import (
     any_vm_flags,
     child,
     free_address,
+    in_process,
     is_mapped,
     kernel_names_memory,
     known_bytes,
@@ -31,6 +34,7 @@ from kernel_view import (
     vm_flags,
     vmas_in,
 )
+from protections import READ, RW
 
 from mmapwrap import (
     AccessDeniedError,
@@ -56,13 +60,11 @@ from mmapwrap import (
     PastEndOfFileError,
     Protection,
     ProtectionError,
+    SharedMemory,
     Sharing,
     UnsupportedByKernelError,
 )
 
-RW = Protection.read_write()
-READ = Protection.read()
-MIB = 1 << 20
 GIB = 1 << 30
 ROOM = 64 * PAGE  # the free range that a test of a fixed address gets
 
@@ -1229,8 +1231,9 @@ def test_constructor_protection_or_sharing_of_a_wrong_type_is_refused(
 @pytest.mark.parametrize("sharing", Sharing)
 def test_populate_of_what_can_be_neither_read_nor_written_is_refused(sharing: Sharing) -> None:
     for prot in (Protection.none(), Protection(executable=True)):
-        with refused(ProtectionError):
+        with refused(ProtectionError) as caught:
             MemoryMapping.anonymous(PAGE, prot=prot, sharing=sharing, populate=True)
+        assert (caught.value.required, caught.value.actual) == (READ, prot)
 
 
 def test_alignment_past_the_address_space_says_so() -> None:
@@ -1263,3 +1266,39 @@ def test_from_file_without_a_free_descriptor_is_too_many_files(known_file: Known
     """
     output = child(program, known_file.path).succeeded()
     assert output in {"1\n24 open True\n", "1\n24 openat True\n"}
+
+
+def test_descriptor_may_be_any_integer() -> None:
+    with SharedMemory.new("integers", PAGE) as memory:
+        with MemoryMapping.from_fd(np.int64(memory.fileno()), PAGE) as mapping:  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            mapping[0] = 1
+        with memory.map() as mapping:
+            assert mapping[0] == 1
+    with pytest.raises(BadDescriptorError):
+        MemoryMapping.from_fd(-1, PAGE)
+
+
+def test_device_needs_a_size() -> None:
+    with pytest.raises(InvalidArgumentError, match="size is needed"):
+        MemoryMapping.from_file("/dev/zero")
+
+
+def map_a_terminal() -> None:
+    os.setsid()
+    _, terminal = os.openpty()
+    name = os.ttyname(terminal)
+    calls: list[tuple[type[MmapError], Callable[[], object]]] = [
+        (InvalidArgumentError, lambda: MemoryMapping.from_file(name)),
+        (NotMappableError, lambda: MemoryMapping.from_file(name, PAGE)),
+        (InvalidArgumentError, lambda: MemoryMapping.from_file(name, prot=READ)),
+    ]
+    for error, call in calls:
+        with pytest.raises(error):
+            call()
+        with pytest.raises(OSError, match="No such device") as caught:
+            os.open("/dev/tty", os.O_RDWR)
+        assert caught.value.errno == errno.ENXIO
+
+
+def test_from_file_of_a_terminal_takes_no_controlling_terminal() -> None:
+    in_process(map_a_terminal).succeeded()

@@ -29,6 +29,7 @@ from kernel_view import (
     process_unchanged,
     vmas_in,
 )
+from protections import READ, RW
 
 import mmapwrap
 from mmapwrap import (
@@ -52,9 +53,6 @@ from mmapwrap import (
     SystemCallError,
     TooManyFilesError,
 )
-
-RW = Protection.read_write()
-READ = Protection.read()
 
 F_ADD_SEALS, F_GET_SEALS = 1033, 1034
 F_SEALS = {"SEAL": 1, "SHRINK": 2, "GROW": 4, "WRITE": 8, "FUTURE_WRITE": 16, "EXEC": 32}

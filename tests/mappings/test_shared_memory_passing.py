@@ -4,11 +4,13 @@ Each scenario is a function of this module that a process of its own runs, becau
 helper processes of `multiprocessing` stay for as long as the process does.
 """
 
+import fcntl
 import gc
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pytest
-from kernel_view import PAGE, child, known_bytes, open_descriptors
+from kernel_view import MIB, PAGE, child, in_process, known_bytes, open_descriptors, say
 
 from mmapwrap import (
     ClosedMappingError,
@@ -476,6 +478,50 @@ def test_receiver_without_required_seals_meets_the_cut_as_an_error() -> None:
             with pytest.raises(MappingFaultError) as caught:
                 m[PAGE:]
             assert (caught.value.offset, caught.value.pages) == (PAGE, 1)
+
+
+def seal_while_it_is_received() -> None:
+    """A sender cuts the memory and seals it so, at any moment of the receiver's call."""
+    handed_over: list[int] = []
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.is_set():
+            if handed_over:
+                fd = handed_over.pop()
+                os.ftruncate(fd, 0)
+                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    sys.setswitchinterval(1e-5)
+    end = time.monotonic() + 1
+    rounds = 0
+    try:
+        while time.monotonic() < end:
+            fd = os.memfd_create("sender", os.MFD_ALLOW_SEALING)
+            os.ftruncate(fd, MIB)
+            handed_over.append(fd)
+            while True:
+                try:
+                    memory = SharedMemory.from_fd(fd, required_seals=MemfdSeals.SHRINK)
+                except MissingSealsError:
+                    continue
+                except PastEndOfFileError:
+                    break
+                say(memory, "of", os.fstat(fd).st_size, "bytes after", rounds, "rounds")
+                os._exit(1)
+            os.close(fd)
+            rounds += 1
+    finally:
+        over.set()
+        sender.join()
+    assert rounds > 10
+
+
+@pytest.mark.race
+def test_from_fd_that_requires_seals_takes_the_length_that_is_sealed() -> None:
+    in_process(seal_while_it_is_received).succeeded()
 
 
 # However its holders end

@@ -19,6 +19,7 @@ from kernel_view import (
     vm_flags,
     vmas_in,
 )
+from protections import NONE, READ, RW
 from test_external import ForeignMemory
 
 from mmapwrap import (
@@ -38,10 +39,6 @@ from mmapwrap import (
     SystemCallError,
     unsafe,
 )
-
-RW = Protection.read_write()
-READ = Protection.read()
-NONE = Protection.none()
 
 Errors = type[Exception] | tuple[type[Exception], ...]
 

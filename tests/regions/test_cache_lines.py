@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from kernel_view import PAGE, Index, KnownFile, known_bytes, resident_pages
+from meanwhile import pages_of
+from protections import NONE, READ
 
 from mmapwrap import (
     ClosedMappingError,
@@ -14,13 +16,11 @@ from mmapwrap import (
     MappingFaultError,
     MemoryMapping,
     MemoryMappingArena,
-    Protection,
     ProtectionError,
     UnsupportedByKernelError,
+    _syscalls,
 )
 
-READ = Protection.read()
-NONE = Protection.none()
 FLUSHES = platform.machine() in {"x86_64", "aarch64"}
 
 needs_flushes = pytest.mark.skipif(
@@ -181,3 +181,10 @@ def test_flush_on_another_machine_is_unsupported(mapping: MemoryMapping) -> None
         with pytest.raises(UnsupportedByKernelError) as caught:
             call()
         assert "cache line" in caught.value.feature
+
+
+def test_refusal_of_a_processor_without_flushing_names_the_feature() -> None:
+    with MemoryMapping.new(PAGE) as mapping:
+        error = pages_of(mapping).error(_syscalls.REFUSED_HERE, 0, 1)
+    assert isinstance(error, UnsupportedByKernelError)
+    assert error.feature == "flushing of cache lines"

@@ -23,6 +23,7 @@ from kernel_view import (
     process_unchanged,
     resident_pages,
 )
+from protections import READ, RW
 
 from mmapwrap import (
     ClosedMappingError,
@@ -33,9 +34,6 @@ from mmapwrap import (
     ProtectionError,
     Sharing,
 )
-
-RW = Protection.read_write()
-READ = Protection.read()
 
 
 @pytest.fixture

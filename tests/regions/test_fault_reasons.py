@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_view import PAGE
+from kernel_view import PAGE, KnownFile, known_bytes
+from lost_pages import KEPT, SIZE, fault_of, memory_file
 
 from mmapwrap import (
     MappingFaultError,
@@ -111,3 +112,23 @@ def test_region_keeps_an_export_for_each_access_that_was_asked_for() -> None:
     assert m.live_views == 2
     assert not reading.flags.writeable
     assert all(array.flags.writeable for array in arrays)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may open the file of a mapping again")
+def test_fault_of_a_cut_file_says_where_the_file_ends(known_file: KnownFile) -> None:
+    fd = memory_file(known_bytes(SIZE))
+    files: list[int | Path] = [fd, known_file.path]
+    for file in files:
+        with MemoryMapping.from_file(file) as m:
+            os.truncate(file, KEPT * PAGE + 1)
+            error = fault_of(lambda m=m: m[6 * PAGE :])  # type: ignore[misc]
+            view = m.view()
+
+            def touch(m: MemoryMapping = m, view: memoryview = view) -> None:
+                with m.fault_guard():
+                    assert view[6 * PAGE] == 0
+
+            for each in (error, fault_of(touch)):
+                assert f"the file has {KEPT * PAGE + 1} bytes now" in str(each)
+                assert f"byte {6 * PAGE}" in str(each)
+    os.close(fd)

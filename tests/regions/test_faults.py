@@ -3,11 +3,12 @@
 Files are cut short under their mappings. What may kill the process runs in one of its own.
 """
 
-import errno
 import gc
 import os
+import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_view import PAGE, Child, KnownFile, child, is_mapped, known_bytes, process_unchanged
+from kernel_view import (
+    PAGE,
+    Child,
+    KnownFile,
+    child,
+    in_process,
+    is_mapped,
+    known_bytes,
+    process_unchanged,
+    say,
+)
+from lost_pages import SIZE, fault_of, memory_file
 
 import mmapwrap
 from mmapwrap import (
@@ -27,7 +39,6 @@ from mmapwrap import (
     MappingFaultError,
     MemoryMapping,
     MemoryMappingArena,
-    MmapError,
     Protection,
 )
 
@@ -41,16 +52,6 @@ def lost(known_file: KnownFile) -> Iterator[MemoryMapping]:
     with MemoryMapping.from_file(known_file.path) as m:
         os.truncate(known_file.path, END)
         yield m
-
-
-def fault_of(call: Callable[[], object]) -> MappingFaultError:
-    """The error of a call that meets pages which are not there."""
-    with pytest.raises(MappingFaultError) as caught:
-        call()
-    assert caught.value.errno == errno.EIO
-    assert isinstance(caught.value, OSError)
-    assert isinstance(caught.value, MmapError)
-    return caught.value
 
 
 def touch_in_guard(m: MappedRegion, offset: int) -> None:
@@ -673,6 +674,46 @@ def test_hole_of_a_file_that_cannot_be_filled_is_a_fault(small_filesystem: Path)
     # What there was room for was written, from whichever end the copy started.
     assert pages.count(b"a" * PAGE) == len(pages) - len(lost)
     assert 0 < len(pages) - len(lost) <= 64 * 1024 // PAGE
+
+
+def copy_of_a_truncated_file() -> None:
+    fd = memory_file(bytes(2 * PAGE))
+    with MemoryMapping.from_fd(fd, 2 * PAGE) as m:
+        os.ftruncate(fd, 0)
+        say(fault_of(lambda: bytes(m)).offset)
+
+
+def test_bytes_of_a_truncated_file_is_a_mapping_fault() -> None:
+    assert in_process(copy_of_a_truncated_file).succeeded() == "0\n"
+
+
+def interrupt_guards() -> None:
+    """Ctrl-C in the middle of entering and leaving a guard."""
+    fd = memory_file(bytes(SIZE))
+    m = MemoryMapping.from_fd(fd, SIZE)
+    view = m.view()
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    chance = random.Random(1)
+    interruptions, end = 0, time.monotonic() + 1
+    while time.monotonic() < end:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 3e-6 + chance.random() * 2e-5)
+            while True:
+                with m.fault_guard():
+                    pass
+        except KeyboardInterrupt:
+            interruptions += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert interruptions > 100
+    os.ftruncate(fd, 0)
+    say("no guard is left")
+    say(view[0])  # the end of the process, as of every view outside of a guard
+
+
+@pytest.mark.race
+def test_guard_whose_entry_or_exit_is_interrupted_is_left() -> None:
+    ended = in_process(interrupt_guards, measured=False)
+    assert (ended.output, ended.killed_by) == ("no guard is left\n", "SIGBUS"), ended.errors
 
 
 # Other handlers of the signal, each in a process of its own

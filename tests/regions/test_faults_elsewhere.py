@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernel_view import PAGE, Child, KnownFile, in_process, known_bytes, say
+from kernel_view import MIB, PAGE, Child, KnownFile, in_process, known_bytes, say
+from libc import libc
+from marks import STACK_IS_UNKNOWN
 
 from mmapwrap import BadAddressError, MappingFaultError, MemoryMapping
 from mmapwrap._guard import FaultGuard
 
 KEPT = 8  # pages of the 16 that are left when the file has been cut
 END = KEPT * PAGE
-MIB = 1 << 20
 
 
 def cut(path: str) -> MemoryMapping:
@@ -53,9 +54,6 @@ def guarded_touch(mapping: MemoryMapping, page: int) -> None:
 
 # The C library, for what Python has no name for. The layouts are glibc's and musl's, on 64 bits.
 
-libc = ctypes.CDLL(None, use_errno=True)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 
 Handler = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
@@ -355,6 +353,7 @@ def fault_on_a_full_stack(path: str, room: str, alternate: str) -> None:
     say_fault(lambda: run_in_thread(thread))
 
 
+@pytest.mark.not_sanitized(STACK_IS_UNKNOWN)
 @pytest.mark.skipif(not hasattr(libc, "makecontext"), reason="this C library has no makecontext")
 @pytest.mark.parametrize(
     ("room", "alternate"), [(1024, "with"), (16 * 1024, "without")], ids=["alternate", "own"]
@@ -366,6 +365,7 @@ def test_fault_on_a_nearly_full_stack_is_an_error_where_the_handler_finds_room(
     assert ended.succeeded() == "9 1\n"
 
 
+@pytest.mark.not_sanitized(STACK_IS_UNKNOWN)
 @pytest.mark.skipif(not hasattr(libc, "makecontext"), reason="this C library has no makecontext")
 def test_fault_on_a_full_stack_without_another_dies_as_with_any_handler(
     known_file: KnownFile,

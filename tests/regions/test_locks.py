@@ -1,6 +1,5 @@
 """Locks: a failed one changes nothing and says why; what is locked stays so, and is named."""
 
-import ctypes
 import errno
 import os
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from kernel_view import PAGE, KnownFile, child, known_bytes, usages
+from marks import LOCKS_DO_NOTHING
 
 from mmapwrap import (
     DestructiveAdvice,
@@ -26,10 +26,7 @@ from mmapwrap import (
     SystemCallError,
 )
 
-pytestmark = pytest.mark.skipif(
-    hasattr(ctypes.CDLL(None), "__asan_init"),
-    reason="AddressSanitizer makes mlock and munlock do nothing",
-)
+pytestmark = pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 
 PAGES = 16
 LEFT = 8  # pages of the file that is cut short

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from kernel_view import (
+    MIB,
     PAGE,
     Index,
     KnownFile,
@@ -26,7 +27,8 @@ from kernel_view import (
     usages,
     vm_flags,
 )
-from marks import kernel_may_take_pages
+from marks import LOCKS_DO_NOTHING, kernel_may_take_pages
+from protections import NONE, READ, RW
 
 from mmapwrap import (
     AccessDeniedError,
@@ -48,11 +50,6 @@ from mmapwrap import (
     UnsupportedOperationError,
     ViewsExportedError,
 )
-
-RW = Protection.read_write()
-READ = Protection.read()
-NONE = Protection.none()
-MIB = 1 << 20
 
 HUGE_PAGE_SIZE_FILE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
 
@@ -458,6 +455,7 @@ def test_advise_destructive_free_leaves_each_page_old_or_zero(private: MemoryMap
         assert private[start : start + PAGE] in (content[start : start + PAGE], bytes(PAGE))
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 @needs(DestructiveAdvice.DONTNEED_LOCKED)
 def test_advise_destructive_locked_pages_need_the_advice_for_them(private: MemoryMapping) -> None:
     private.lock(0, PAGE)
@@ -542,6 +540,7 @@ def test_msync_any_mode_keeps_the_content(
     assert known_file.path.read_bytes() == expected
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_msync_invalidate_of_locked_pages_is_busy(of_file: MemoryMapping) -> None:
     of_file.lock(0, PAGE)
     with pytest.raises(RegionBusyError) as caught:
@@ -648,6 +647,7 @@ def test_protect_beside_a_view_is_allowed(mapping: MemoryMapping) -> None:
 # Locks
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_lock_brings_the_pages_in_and_keeps_them() -> None:
     with MemoryMapping.new(4 * PAGE) as m:
         address = m.as_ptr()
@@ -677,6 +677,7 @@ def test_lock_on_fault_keeps_the_pages_once_they_are_used() -> None:
         assert amount("Locked", address, m.size) == PAGE
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_lock_all_and_unlock_all_are_for_the_whole_mapping() -> None:
     with MemoryMapping.new(3 * PAGE + 1) as m:
         m.lock_all()
@@ -692,6 +693,7 @@ def test_unlock_of_what_is_not_locked_does_nothing(mapping: MemoryMapping) -> No
     assert "lo" not in any_vm_flags(mapping.as_ptr(), mapping.size)
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_lock_past_the_limit_of_an_unprivileged_process_is_an_error() -> None:
     program = """
         import resource
@@ -1010,6 +1012,7 @@ def test_remove_range_at_the_regions_end_keeps_the_file_behind_it(known_file: Kn
     assert known_file.path.read_bytes() == expected
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_remove_range_of_locked_pages_is_refused(of_file: MemoryMapping) -> None:
     of_file.lock(0, PAGE)
     before = of_file[:]
@@ -1175,7 +1178,7 @@ def test_residency_is_what_mincore_says() -> None:
         residency = m.residency()
         assert residency.pages == b"\0\1\1\0\0\1" == resident_pages(m.as_ptr(), m.size)
         assert (residency.offset, residency.page_size) == (0, PAGE)
-        assert (residency.total, residency.resident) == (6, 3)
+        assert (len(residency), residency.total, residency.resident) == (6, 6, 3)
         assert residency.resident_bytes == 3 * PAGE
         assert residency.fraction == 0.5
         assert list(residency.ranges()) == [(PAGE, 2 * PAGE), (5 * PAGE, PAGE)]

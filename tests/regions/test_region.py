@@ -31,7 +31,8 @@ from kernel_view import (
     usages,
     vm_flags,
 )
-from marks import kernel_may_take_pages
+from marks import LOCKS_DO_NOTHING, kernel_may_take_pages
+from protections import READ, RW
 
 from mmapwrap import (
     AddFdMappingUnsupportedError,
@@ -64,8 +65,6 @@ from mmapwrap import (
     unsafe,
 )
 
-RW = Protection.read_write()
-READ = Protection.read()
 SIZE = 16 * PAGE
 
 T = TypeVar("T")
@@ -420,6 +419,7 @@ def test_protect_under_a_view_is_refused(region: MappedRegion) -> None:
     assert perms(region.as_ptr(), SIZE) == ["r--s"] * 16
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_locks_keep_the_pages(region: MappedRegion) -> None:
     base = region.as_ptr()
     region.lock(PAGE, 1)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_view import PAGE, Index, KnownFile, child, known_bytes
+from protections import READ, RW
 
 import mmapwrap
 from mmapwrap import (
@@ -27,9 +28,6 @@ from mmapwrap import (
     VolatileMisalignedError,
 )
 from mmapwrap._mman import lib
-
-RW = Protection.read_write()
-READ = Protection.read()
 
 INTEGER_CODES: dict[str, str] = dict(
     zip("u8 i8 u16 i16 u32 i32 u64 i64".split(), "BbHhIiQq", strict=True)

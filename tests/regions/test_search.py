@@ -11,6 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from kernel_view import PAGE, Index, KnownFile, child, known_bytes
+from marks import MEMORY_IS_COUNTED
+from protections import NONE, READ
 
 from mmapwrap import (
     ClosedMappingError,
@@ -18,12 +20,8 @@ from mmapwrap import (
     InvalidRangeError,
     MemoryMapping,
     MemoryMappingArena,
-    Protection,
     ProtectionError,
 )
-
-READ = Protection.read()
-NONE = Protection.none()
 
 
 @pytest.fixture
@@ -296,6 +294,7 @@ WORST_CASES: dict[str, Callable[[int], tuple[bytes, bytes]]] = {
 }
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_COUNTED)
 @pytest.mark.alone
 @pytest.mark.parametrize("case", list(WORST_CASES))
 @pytest.mark.parametrize("search", ["find", "rfind"])
@@ -345,6 +344,14 @@ def test_search_in_what_another_process_changes_finds_what_stays() -> None:
         print(400_000 in found, found <= {0, 400_000, 800_000})
     """
     assert child(program).succeeded().split() == ["True"] * 2
+
+
+@pytest.mark.parametrize("needle", [b"cd", ord("c"), bytearray(b"abcd")])
+def test_region_contains_bytes_and_runs_of_them(needle: Any) -> None:
+    with MemoryMapping.new(PAGE) as mapping:
+        assert needle not in mapping
+        mapping[100:104] = b"abcd"
+        assert needle in mapping
 
 
 # is_all_zero

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from kernel_view import (
+    MIB,
     PAGE,
     Index,
     KnownFile,
@@ -22,6 +23,7 @@ from kernel_view import (
     open_descriptors,
     process_unchanged,
 )
+from protections import READ
 
 from mmapwrap import (
     BadDescriptorError,
@@ -35,9 +37,6 @@ from mmapwrap import (
     VolatileOutOfBoundsError,
     WriteFromMemoryError,
 )
-
-READ = Protection.read()
-MIB = 1 << 20
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from kernel_view import (
     known_bytes,
     process_unchanged,
 )
+from protections import NONE, READ, RW, WRITE
 
 import mmapwrap
 from mmapwrap import (
@@ -27,7 +28,6 @@ from mmapwrap import (
     InvalidArgumentError,
     MemoryMapping,
     MemoryMappingArena,
-    Protection,
     ProtectionError,
     Scalar,
     VolatileMemoryError,
@@ -36,11 +36,6 @@ from mmapwrap import (
     VolatileOverflowError,
     VolatileSlice,
 )
-
-RW = Protection.read_write()
-READ = Protection.read()
-WRITE = Protection.write()
-NONE = Protection.none()
 
 START, COUNT = PAGE - 16, 48
 

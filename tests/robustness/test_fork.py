@@ -23,7 +23,9 @@ from typing import Any
 
 import pytest
 from kernel_view import PAGE, child, in_process, is_mapped, perms, vm_flags
+from libc import libc
 from meanwhile import changing
+from protections import RW
 
 from mmapwrap import (
     Advice,
@@ -42,7 +44,6 @@ from mmapwrap import (
 )
 
 SIZE = 4 * PAGE
-RW = Protection.read_write()
 
 
 def forking(name: str, *arguments: str) -> None:
@@ -90,9 +91,6 @@ def run_forked(work: Callable[[], object]) -> None:
 
 
 # Made ready before a fork, as a child that allocates may get the very addresses it is to map.
-libc = ctypes.CDLL(None)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 FIXED_NOREPLACE = 0x100000
 ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 

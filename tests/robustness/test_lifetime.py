@@ -20,8 +20,11 @@ from typing import Any
 
 import pytest
 from kernel_view import PAGE, Index, KnownFile, child, in_process, is_mapped, process_unchanged
+from marks import MEMORY_IS_COUNTED
 from meanwhile import interrupted_after
+from protections import NONE, READ, RW
 
+import mmapwrap
 from mmapwrap import (
     Advice,
     BadDescriptorError,
@@ -32,7 +35,6 @@ from mmapwrap import (
     MemoryMapping,
     MemoryMappingArena,
     MmapError,
-    Protection,
     ProtectionError,
     SharedMemory,
     Sharing,
@@ -41,7 +43,6 @@ from mmapwrap import (
     u64,
 )
 
-RW, READ, NONE = Protection.read_write(), Protection.read(), Protection.none()
 SIZE = 4 * PAGE
 
 
@@ -387,6 +388,7 @@ def close_by_index(kind: str) -> None:
             assert not is_mapped(address), f"{name} keeps the pages"
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_COUNTED)
 @pytest.mark.parametrize("kind", KINDS)
 def test_index_that_closes_the_region_is_survived(kind: str) -> None:
     in_process(close_by_index, kind).succeeded_silently()
@@ -668,6 +670,58 @@ def test_view_in_a_garbage_cycle_no_longer_counts() -> None:
     gc.collect()
     assert mapping.live_views == 0
     mapping.protect(NONE)
+
+
+class Marker:
+    pass
+
+
+def test_error_that_is_caught_keeps_nothing() -> None:
+    """Where an error and a frame that it passed know each other, both stay, and what they hold."""
+
+    def caught(call: Callable[[], object]) -> "weakref.ref[Marker]":
+        marker = Marker()
+        with suppress(mmapwrap.MmapError):
+            call()
+            pytest.fail("no error")
+        return weakref.ref(marker)
+
+    with MemoryMapping.new(PAGE) as m, MemoryMappingArena.new(PAGE) as a:
+        m.protect(READ)
+        with SharedMemory.new("sealed", PAGE) as memory:
+            memory.add_seals(mmapwrap.MemfdSeals.SEAL)
+            calls: list[Callable[[], object]] = [
+                lambda: memory.add_seals(mmapwrap.MemfdSeals.GROW),
+                lambda: memory.map(2 * PAGE),
+                lambda: SharedMemory.new("x", -1),
+                lambda: MemoryMapping.new(0),
+                lambda: MemoryMapping.new(2**63),
+                lambda: MemoryMapping.from_fd(10**6, PAGE),
+                lambda: MemoryMapping.from_file(10**6),
+                lambda: MemoryMapping.from_file("/missing"),
+                lambda: MemoryMapping.from_file("a\0b"),
+                lambda: MemoryMapping.anonymous(PAGE, prot=NONE, populate=True),
+                lambda: MemoryMapping.anonymous(PAGE, name="[name]"),
+                lambda: m[PAGE],
+                lambda: m.write_slice(b"a", 0),
+                lambda: m.view(0, 2 * PAGE),
+                lambda: m.write_obj(mmapwrap.u64, 1, 0),
+                lambda: m.read_obj(mmapwrap.u64, PAGE),
+                lambda: m.get_slice(0, 9).load(mmapwrap.u64, 1),
+                lambda: m.advise(mmapwrap.Advice.NORMAL, 1, PAGE),
+                m.evict,
+                a.view,
+                lambda: a.add_anon(1, PAGE),
+                lambda: a.add_fd(0, PAGE, 10**6),
+                lambda: a.protect(RW),
+            ]
+            gc.collect()
+            gc.disable()
+            try:
+                kept = [at for at, call in enumerate(calls) if caught(call)() is not None]
+            finally:
+                gc.enable()
+    assert kept == []
 
 
 # Threads

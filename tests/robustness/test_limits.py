@@ -7,33 +7,42 @@ processes: they would bite the tests too.
 
 import ctypes
 import errno
+import functools
+import mmap
 import os
 import resource
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
+import numpy as np
 import pytest
-from arena_view import READ, RW
 from injection import Outcome
 from kernel_view import (
     PAGE,
     amount,
     any_vm_flags,
     become_unprivileged,
+    child,
     in_process,
     is_mapped,
     known_bytes,
     process_unchanged,
     resident_pages,
     say,
+    spare_memory,
 )
+from libc import MAP_FAILED, libc
 from limits import Filler
+from lost_pages import KEPT, SIZE, fault_of, memory_file
+from marks import LOCKS_DO_NOTHING, MEMORY_IS_PAST_THE_LIMIT
 from operations import (
     OPERATIONS,
     Prepare,
@@ -48,6 +57,7 @@ from operations import (
     result_of,
     touch_in_guard,
 )
+from protections import READ, RW
 
 from mmapwrap import (
     AccessDeniedError,
@@ -69,6 +79,9 @@ from mmapwrap import (
     TooManyFilesError,
     UnsupportedOperationError,
     WriteFromMemoryError,
+    _mapped_file,
+    attempt,
+    u8,
     u32,
 )
 
@@ -174,6 +187,41 @@ def test_call_without_descriptors_left_works_or_is_too_many_files(shared_folder:
     in_process(exhaust_descriptors, shared_folder, watched=False).succeeded()
 
 
+def test_evict_where_no_descriptor_is_left_says_so(known_file: Any) -> None:
+    program = """
+        import os, resource, sys
+        from mmapwrap import MemoryMapping, TooManyFilesError, _mapped_file, _syscalls
+
+        mapping = MemoryMapping.from_file(sys.argv[1])
+        start = mapping.as_ptr()
+        (file,) = _mapped_file.shared_files(start, start + mapping.size)
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, lowest))
+        for call in (mapping.evict, file.reopen):
+            try:
+                call()
+            except TooManyFilesError as error:
+                print(error.syscall)
+    """
+    assert child(program, known_file.path).succeeded().split() == ["open"] * 2
+
+
+def test_failures_for_want_of_descriptors_are_the_librarys(known_file: Any) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with MemoryMapping.from_file(known_file.path) as mapping, SharedMemory.new("n", 1) as memory:
+        start = mapping.as_ptr()
+        (file,) = _mapped_file.shared_files(start, start + mapping.size)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            # No errors in a variable: their tracebacks would keep it, and all that is open.
+            calls = (mapping.evict, file.reopen, memory.try_clone)
+            are_refused = [attempt(call).is_err() for call in calls]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(are_refused)
+
+
 # RLIMIT_AS
 
 NEED_ADDRESSES: Final = {
@@ -206,6 +254,7 @@ def exhaust_addresses(folder: str) -> None:
         assert (error.errno, error.syscall) == (errno.ENOMEM, "mmap"), name
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 def test_call_without_addresses_left_works_or_is_out_of_memory(shared_folder: Path) -> None:
     in_process(exhaust_addresses, shared_folder, watched=False).succeeded()
 
@@ -215,6 +264,7 @@ def guard_without_addresses(folder: str) -> None:
         assert isinstance(outcome_of(lambda: touch_in_guard(m)).error, MmapError)
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 def test_guard_without_addresses_left_is_an_error_and_no_signal(shared_folder: Path) -> None:
     in_process(guard_without_addresses, shared_folder, watched=False).succeeded()
 
@@ -341,6 +391,7 @@ def exhaust_mappings(folder: str, kind: str) -> None:
         assert is_advice or isinstance(error, OutOfMemoryError), f"{name}: {error!r}"
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 @needs_few_mappings
 @pytest.mark.parametrize("kind", ["splitting", "mapping", "neither"])
 def test_call_without_mappings_left_works_or_is_out_of_memory(
@@ -414,6 +465,89 @@ def test_guard_holds_where_more_pages_are_missing_than_mappings_allowed(
     in_process(touch_every_other_page, shared_folder, watched=False).succeeded()
 
 
+HEAD = 1024 * PAGE  # what stays of a file: the more, the longer it takes to unmap
+
+
+Array = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def array_without_its_end() -> tuple[MemoryMapping, Array]:
+    size = HEAD + 192 * PAGE
+    fd = memory_file(bytes(size))
+    m = MemoryMapping.from_fd(fd, size)
+    m.populate()
+    os.ftruncate(fd, HEAD)
+    os.close(fd)
+    return m, np.frombuffer(m.view(), np.uint8)
+
+
+def use_up_mappings() -> int:
+    """Cut a reservation of 200,000 pages into as many mappings as there may be; its address."""
+    reserved = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
+    room: int = libc.mmap(None, 200_000 * PAGE, 0, reserved, -1, 0)
+    page = 0
+    while libc.mprotect(room + page * PAGE, PAGE, mmap.PROT_READ) == 0:
+        page += 2
+    return room
+
+
+def map_single_pages() -> None:
+    """Use up what mappings are left; neighbours of another protection are others."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    number = 0
+    while libc.mmap(None, PAGE, number % 2, flags, -1, 0) not in {None, MAP_FAILED}:
+        number += 1
+
+
+def guards_at_the_limit_of_mappings() -> None:
+    """Threads read what a guarded region has, while a page that it lost is replaced by zeros.
+
+    The process has as many mappings as it may have, so one page alone cannot be replaced.
+    """
+    regions = [array_without_its_end() for _ in range(12)]
+    assert regions[0][0][0] == 0
+    ready, over = threading.Event(), threading.Event()
+    heads: list[Array] = []
+
+    def read() -> None:
+        ready.wait()  # to spin before would take the GIL from every call that uses mappings up
+        while not over.is_set():
+            for head in heads[-1:]:
+                np.broadcast_to(head, (20, len(head))).max(axis=None)
+
+    guards = [m.fault_guard() for m, _ in regions]
+    for guard in guards:
+        guard.__enter__()
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    room = use_up_mappings()
+    ready.set()
+    for _, array in regions:
+        heads.append(array[:HEAD])
+        map_single_pages()
+        time.sleep(0.005)
+        assert array[HEAD + 64 * PAGE :].max() == 0
+    over.set()
+    for thread in threads:
+        thread.join()
+    libc.munmap(room, 200_000 * PAGE)
+    for m, _ in regions:
+        assert fault_of(functools.partial(m.read_obj, u8, 0)).pages > 0
+    say("survived")
+    os._exit(0)
+
+
+@pytest.mark.alone
+@pytest.mark.skipif(
+    MAX_MAP_COUNT > 1 << 18,
+    reason=f"vm.max_map_count is {MAX_MAP_COUNT}: to use it up takes long",
+)
+def test_guard_at_the_limit_of_mappings_unmaps_nothing_under_other_threads() -> None:
+    ended = in_process(guards_at_the_limit_of_mappings, measured=False)
+    assert ended.succeeded() == "survived\n"
+
+
 # Neighbours that the kernel makes one mapping of: to unmap the middle one takes one more.
 
 
@@ -473,6 +607,7 @@ def close_in_the_middle(neighbours: str, way: str) -> None:
         region.close()
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 @needs_few_mappings
 @pytest.mark.parametrize("way", WAYS_TO_CLOSE)
 @pytest.mark.parametrize("neighbours", NEIGHBOURS)
@@ -513,6 +648,7 @@ def lock_with(limit: str) -> None:
             assert not is_locked(m)
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 @pytest.mark.parametrize(
     ("pages", "error", "number"),
     [
@@ -550,8 +686,79 @@ def map_where_all_is_locked() -> None:
         assert (error.errno, error.syscall) == (errno.EAGAIN, "mmap")
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_mapping_where_all_is_locked_past_the_limit_is_a_lock_limit() -> None:
     in_process(map_where_all_is_locked, watched=False).succeeded()
+
+
+def used(field: str) -> int:
+    """An amount that /proc/self/status names, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(field)
+
+
+def guard_without_private_memory(limit: str, guarded: str) -> None:
+    """All the memory is used up that the limit allows, and then a file is cut."""
+    become_unprivileged()
+    fd = memory_file(known_bytes(SIZE))
+    m = MemoryMapping.from_fd(fd, SIZE)
+    view = m.view()
+    assert m[0] == 1
+    if guarded == "guarded before":
+        with m.view(), m.fault_guard():
+            pass
+    spare = spare_memory()
+    room = 64 * PAGE
+    if limit == "DATA":
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (used("VmData") + room, hard))
+    else:
+        hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (used("VmLck") + room, hard))
+        mcl_future = 2
+        assert libc.mlockall(mcl_future) == 0, os.strerror(ctypes.get_errno())
+    writable = mmap.PROT_READ | mmap.PROT_WRITE
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    for size in (16 * PAGE, PAGE):
+        while libc.mmap(None, size, writable, private, -1, 0) not in {None, MAP_FAILED}:
+            pass
+    os.ftruncate(fd, KEPT * PAGE)
+    seen = -1
+    try:
+        with m.fault_guard():
+            seen = view[9 * PAGE] + view[5 * PAGE] + view[0]
+    except MappingFaultError as error:
+        found = (error.offset, error.pages, seen)
+    else:
+        found = (-1, -1, -1)
+    if limit == "DATA":
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+    else:
+        libc.munlockall()
+    assert len(spare) > 0
+    say(*found)
+
+
+@pytest.mark.parametrize(
+    ("limit", "guarded"),
+    [
+        ("DATA", "guarded before"),
+        ("DATA", "not yet guarded"),
+        ("MEMLOCK", "guarded before"),
+        pytest.param(
+            "MEMLOCK",
+            "not yet guarded",
+            marks=pytest.mark.xfail(reason="the first guard of a region has no page of zeros"),
+        ),
+    ],
+)
+def test_guard_without_private_memory_left_gives_zeros_and_an_error(
+    limit: str, guarded: str
+) -> None:
+    ended = in_process(guard_without_private_memory, limit, guarded)
+    assert ended.succeeded() == f"{5 * PAGE} 2 1\n"
 
 
 # RLIMIT_FSIZE
@@ -699,6 +906,7 @@ def ask_a_full_filesystem(folder: str) -> None:
         assert sparse.read_bytes()[:5] == b"room\0"
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_calls_that_bring_a_hole_of_a_full_filesystem_in_are_typed(
     small_filesystem: Path,
 ) -> None:

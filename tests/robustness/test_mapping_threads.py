@@ -13,6 +13,7 @@ from typing import Self
 
 import pytest
 from kernel_view import (
+    MIB,
     PAGE,
     KnownFile,
     child,
@@ -23,6 +24,7 @@ from kernel_view import (
     process_unchanged,
     vmas,
 )
+from marks import MEMORY_IS_COUNTED
 
 from mmapwrap import (
     AddressInUseError,
@@ -35,7 +37,6 @@ from mmapwrap import (
     _syscalls,
 )
 
-MIB = 1 << 20
 BIG = 512 * MIB
 
 
@@ -302,6 +303,7 @@ def _close_and_move_in(
         moved_in[0][0] = 7
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_COUNTED)
 @pytest.mark.race
 def test_close_from_many_threads_at_once_unmaps_once() -> None:
     for _ in range(200):

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from arena_view import READ, RW, assert_as_the_kernel_lists, unchanged
+from arena_view import assert_as_the_kernel_lists, unchanged
 from kernel_view import PAGE, KnownFile, child, is_mapped, known_bytes, process_unchanged
+from protections import READ, RW
 
 from mmapwrap import (
     AccessDeniedError,

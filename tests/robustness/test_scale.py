@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from kernel_view import PAGE, amount, child, perms, vm_flags, vmas_in
+from marks import MEMORY_IS_COUNTED, MEMORY_IS_PAST_THE_LIMIT
 
 from mmapwrap import Advice, MemoryMapping, MemoryMappingArena
 
@@ -26,6 +27,7 @@ def own_status(field: str) -> int:
     return int(found[1]) * KIB
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_COUNTED)
 @pytest.mark.skipif(
     MAX_MAP_COUNT < MANY + 5_000, reason=f"vm.max_map_count is too small for {MANY} mappings"
 )
@@ -131,6 +133,7 @@ def test_calls_on_all_100_gib_of_a_sparse_file_reads_nothing_in(disk_path: Path)
         assert amount("Rss", m.as_ptr(), m.size) == 0
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 @pytest.mark.skipif(
     MAX_MAP_COUNT > 1_000_000, reason=f"vm.max_map_count is {MAX_MAP_COUNT}: to reach it takes long"
 )

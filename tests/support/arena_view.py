@@ -7,12 +7,7 @@ from pathlib import Path
 import attrs
 from kernel_view import PAGE, process_unchanged
 
-from mmapwrap import MappedRegion, MemoryMappingArena, Protection, Segment
-
-RW = Protection.read_write()
-READ = Protection.read()
-WRITE = Protection.write()
-NONE = Protection.none()
+from mmapwrap import MappedRegion, MemoryMappingArena, Segment
 
 
 @attrs.frozen

@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 
 PAGE = resource.getpagesize()
+MIB = 1 << 20
 
 # What a child process finds: this directory, and each that holds test modules.
 _SUPPORT = Path(__file__).parent

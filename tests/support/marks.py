@@ -1,7 +1,15 @@
-"""Marks that tests of several files carry."""
+"""Marks that tests of several files carry, and reasons that several marks give."""
 
 import pytest
 
 # For tests that count the pages of a file in the page cache: the kernel may take clean ones away at
 # any moment, and where it reclaims ahead of need (DAMON) it does.
 kernel_may_take_pages = pytest.mark.flaky(reruns=4, only_rerun=["AssertionError"])
+
+# Reasons of `not_sanitized`.
+LOCKS_DO_NOTHING = "AddressSanitizer makes mlock and munlock do nothing"
+MEMORY_IS_PAST_THE_LIMIT = (
+    "AddressSanitizer's own memory is past the limit, and it ends the process"
+)
+MEMORY_IS_COUNTED = "AddressSanitizer's own memory comes and goes in what is counted or measured"
+STACK_IS_UNKNOWN = "AddressSanitizer does not know of stacks made by makecontext"

@@ -1,12 +1,17 @@
 """What may come in the middle of a call: an exception of a signal's handler, another thread."""
 
+import faulthandler
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+from kernel_view import say
 
 from mmapwrap import MemoryMapping, MemoryMappingArena
 from mmapwrap._ownership import Pages
@@ -102,3 +107,34 @@ def changing(region: MemoryMapping | MemoryMappingArena) -> Generator[None]:
         over.set()
         thread.join()
     assert waited == [True]
+
+
+def run_for(seconds: float, *loops: Callable[[], object]) -> list[int]:
+    """Repeat each function in a thread of its own for so long; returns how often each ran.
+
+    Fails where one of them hangs.
+    """
+    counts = [0] * len(loops)
+    end = time.monotonic() + seconds
+    errors: list[BaseException] = []
+
+    def repeat(index: int) -> None:
+        try:
+            while time.monotonic() < end:
+                loops[index]()
+                counts[index] += 1
+        except BaseException as error:  # noqa: BLE001  # it is raised below
+            errors.append(error)
+
+    threads = [threading.Thread(target=repeat, args=(i,), daemon=True) for i in range(len(loops))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(end - time.monotonic(), 0) + 10)
+    if any(thread.is_alive() for thread in threads):
+        faulthandler.dump_traceback()
+        say("hangs after", *counts)
+        os._exit(1)
+    for error in errors:
+        raise error
+    return counts

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import attrs
-from arena_view import NONE, READ, RW, WRITE, runs
+from arena_view import runs
 from injection import Outcome
 from kernel_view import PAGE, free_address, is_mapped, known_bytes, open_descriptors
+from protections import NONE, READ, RW, WRITE
 
 from mmapwrap import (
     Advice,
