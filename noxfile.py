@@ -119,17 +119,19 @@ ASAN_OPTIONS = {
 # kind of call of the compiled module, values and errors, and what the command line prints. The
 # other tests are about the kernel and the C code, which no dependency changes.
 DEPENDENT = [
+    "test_advice.py",
     "test_command_line*.py",
     "test_compiled_module.py",
     "test_content.py",
     "test_errors.py",
     "test_mapping_constructors.py",
+    "test_protection.py",
+    "test_ranges.py",
     "test_region.py",
     "test_result.py",
     "test_scalars.py",
     "test_transfers.py",
     "test_unsafe.py",
-    "test_values.py",
     "test_volatile.py",
 ]
 

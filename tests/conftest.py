@@ -1,16 +1,29 @@
-"""Fixtures: directories on a real disk and a small one, a known file; the skips of a marker."""
+"""Fixtures for the tests of every room: directories, a known file, mappings of four pages.
+
+The rooms:
+    support     what tests share and is no test; pytest and child processes find it
+    core        ranges, arguments, values, errors, buffers, the lock of a layout, injected failures
+    regions     what can be done with pages: content, numbers, paging, faults and their guards
+    mappings    how regions come about: constructors, arenas, shared memory, huge pages
+    cli         the command line
+    robustness  threads, forks, limits, messages, random programs: the whole, used as users do
+    docs        the examples and the README
+    typing      what type checkers must accept, and what they must refuse; nothing runs it
+"""
 
 import ctypes
 import gc
 import os
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from files import mounted_tmpfs, opened
 from kernel_view import PAGE, KnownFile, known_bytes
+
+from mmapwrap import MemoryMapping, Sharing
 
 # What is started in the background ignores Ctrl-C, and so would all that it starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -56,30 +69,48 @@ def known_file(disk_path: Path) -> KnownFile:
     return KnownFile(path, content)
 
 
-def _mounted(options: str) -> Iterator[Path]:
-    """A file system kept in memory, which only root can mount."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a file system")
-    with tempfile.TemporaryDirectory() as directory:
-        mount = ["mount", "-t", "tmpfs", "-o", options, "tests", directory]
-        mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-        if mounted.returncode != 0:
-            pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr}")
-        yield Path(directory)
-        # Lazily: an error that pytest still shows may hold a file.
-        subprocess.run(["umount", "--lazy", directory], check=True)
+@pytest.fixture
+def known_fd(known_file: KnownFile) -> Iterator[int]:
+    """A descriptor of the known file, to read and write."""
+    with opened(known_file.path) as fd:
+        yield fd
 
 
 @pytest.fixture
 def small_filesystem() -> Iterator[Path]:
     """A file system of 64 KiB."""
-    yield from _mounted("size=64k")
+    with mounted_tmpfs("size=64k") as directory:
+        yield directory
 
 
 @pytest.fixture
 def large_blocks() -> Iterator[Path]:
     """A file system whose blocks are huge pages where there are such, and that is no hugetlbfs."""
-    yield from _mounted("size=16m,huge=always")
+    with mounted_tmpfs("size=16m,huge=always") as directory:
+        yield directory
+
+
+@pytest.fixture
+def of_memory() -> Iterator[MemoryMapping]:
+    """Four pages of shared memory, known bytes in all."""
+    with MemoryMapping.new(4 * PAGE) as m:
+        m[:] = known_bytes(m.size)
+        yield m
+
+
+@pytest.fixture
+def of_private_memory() -> Iterator[MemoryMapping]:
+    """Four pages of private memory, known bytes in all."""
+    with MemoryMapping.anonymous(4 * PAGE, sharing=Sharing.PRIVATE) as m:
+        m[:] = known_bytes(m.size)
+        yield m
+
+
+@pytest.fixture
+def of_file(known_file: KnownFile) -> Iterator[MemoryMapping]:
+    """A whole file, 16 pages, mapped shared and writable."""
+    with MemoryMapping.from_file(known_file.path) as m:
+        yield m
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

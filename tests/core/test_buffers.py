@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kernel_view import PAGE, in_process, is_mapped, known_bytes, perms
+from marks import needs_python_buffers
 from protections import NONE, READ, RW
 
 from mmapwrap import (
@@ -1248,9 +1249,6 @@ CLOSING_BUFFERS: dict[str, Closing] = {
     "assign steps": lambda r, x: r.__setitem__(slice(0, 16, 2), x(8)),
     "assign another length": lambda r, x: r.__setitem__(slice(0, 16), x(8)),
 }
-needs_python_buffers = pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="before Python 3.12 C alone makes buffers"
-)
 
 
 @needs_python_buffers

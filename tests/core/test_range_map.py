@@ -1,4 +1,4 @@
-"""`RangeMap` held against a plain list, and what `ByteRange` says of other ranges."""
+"""`RangeMap` held against a plain list, also while it changes."""
 
 import sys
 import threading
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from kernel_view import PAGE, child, in_process
 from meanwhile import run_for
 
-from mmapwrap import ByteRange, InvalidRangeError
 from mmapwrap._ranges import RangeMap
 
 SIZE = 24
@@ -246,67 +245,3 @@ def ask_a_range_map_while_it_changes() -> None:
 @pytest.mark.race
 def test_range_map_that_changes_is_read_without_a_gap() -> None:
     in_process(ask_a_range_map_while_it_changes, measured=False).succeeded()
-
-
-# ByteRange
-
-
-counts = st.integers(0, SIZE)
-byte_ranges = st.builds(ByteRange, counts, counts)
-
-
-@given(byte_ranges, byte_ranges)
-def test_byte_range_overlaps_where_some_byte_is_in_both(one: ByteRange, other: ByteRange) -> None:
-    common = set(range(one.offset, one.end)) & set(range(other.offset, other.end))
-    assert one.overlaps(other) is bool(common)
-    assert other.overlaps(one) is bool(common)
-
-
-@pytest.mark.parametrize(
-    ("empty", "other"), [((5, 0), (0, 10)), ((0, 0), (0, 1)), ((3, 0), (3, 0)), ((4, 0), (0, 4))]
-)
-def test_byte_range_of_no_bytes_overlaps_nothing(
-    empty: tuple[int, int], other: tuple[int, int]
-) -> None:
-    assert not ByteRange(*empty).overlaps(ByteRange(*other))
-    assert not ByteRange(*other).overlaps(ByteRange(*empty))
-
-
-@given(byte_ranges.filter(lambda where: where.count > 0), st.sampled_from([1, 2, 8]))
-def test_byte_range_widened_is_the_pages_that_it_touches(where: ByteRange, page: int) -> None:
-    pages = {position // page for position in range(where.offset, where.end)}
-    widened = where.widened(page)
-    assert (widened.offset, widened.end) == (min(pages) * page, (max(pages) + 1) * page)
-
-
-@pytest.mark.parametrize("offset", [0, 5, 4096, 4100])
-def test_byte_range_of_no_bytes_touches_no_page(offset: int) -> None:
-    assert ByteRange(offset, 0).widened(4096).count == 0
-
-
-def test_byte_range_may_end_where_addresses_do() -> None:
-    last = ByteRange(2**64 - 1, 1)
-    assert last.end == 2**64
-    assert last.widened(4096) == ByteRange(2**64 - 4096, 4096)
-    assert last.range_end(2**64) == 2**64
-
-
-@pytest.mark.parametrize(
-    ("offset", "count"), [(-1, 1), (0, -1), (5, -5), (2**64, 1), (1, 2**64), (2**64 - 1, 2)]
-)
-def test_byte_range_that_cannot_be_is_refused(offset: int, count: int) -> None:
-    with pytest.raises(InvalidRangeError) as caught:
-        ByteRange(offset, count)
-    error = caught.value
-    assert (error.offset, error.count, error.region_size) == (offset, count, 2**64)
-
-
-@given(byte_ranges, st.integers(0, 3 * SIZE))
-def test_byte_range_end_in_a_region_is_the_end_or_an_error(where: ByteRange, size: int) -> None:
-    if where.end <= size:
-        assert where.range_end(size) == where.end
-    else:
-        with pytest.raises(InvalidRangeError) as caught:
-            where.range_end(size)
-        error = caught.value
-        assert (error.offset, error.count, error.region_size) == (where.offset, where.count, size)

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
 import pytest
-from kernel_view import child
+from kernel_view import child, shared_memory_in_use
+from waiting import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMAND = [sys.executable, str(EXAMPLES / "ring_buffer.py")]
@@ -110,21 +111,6 @@ def cpu_seconds(pid: int) -> float:
 def named_shared_memory() -> set[Path]:
     """What is in /dev/shm."""
     return set(Path("/dev").glob("shm/*"))
-
-
-def shared_memory_in_use() -> int:
-    """The bytes of shared memory that the system has allocated."""
-    found = re.search(r"^Shmem: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until something holds; fails where it does not come to that."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def wait_until_at_work(pid: int) -> None:

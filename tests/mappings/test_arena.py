@@ -34,7 +34,7 @@ from kernel_view import (
     vm_flags,
     vmas_in,
 )
-from marks import LOCKS_DO_NOTHING, MEMORY_IS_COUNTED, MEMORY_IS_PAST_THE_LIMIT
+from marks import LOCKS_DO_NOTHING, MEMORY_IS_COUNTED, MEMORY_IS_PAST_THE_LIMIT, needs
 from protections import NONE, READ, RW, WRITE
 
 from mmapwrap import (
@@ -107,14 +107,6 @@ def arena() -> Iterator[MemoryMappingArena]:
     """An arena of 16 pages with nothing in it."""
     with MemoryMappingArena.new(SIZE) as a:
         yield a
-
-
-@pytest.fixture
-def file(known_file: KnownFile) -> Iterator[int]:
-    """A descriptor of the known file, to read and write."""
-    fd = os.open(known_file.path, os.O_RDWR)
-    yield fd
-    os.close(fd)
 
 
 def pages(*wanted: tuple[int, Page]) -> list[Page]:
@@ -284,11 +276,11 @@ def test_add_anon_protection_maps_exactly_that(prot: Protection, arena: MemoryMa
 
 @pytest.mark.parametrize("prot", EVERY_PROTECTION, ids=str)
 def test_add_fd_offset_protection_maps_exactly_that(
-    prot: Protection, arena: MemoryMappingArena, file: int
+    prot: Protection, arena: MemoryMappingArena, known_fd: int
 ) -> None:
-    if prot.executable and os.fstatvfs(file).f_flag & os.ST_NOEXEC:
+    if prot.executable and os.fstatvfs(known_fd).f_flag & os.ST_NOEXEC:
         pytest.skip("the temporary directory is mounted noexec")
-    arena.add_fd_offset_protection(4 * PAGE, 2 * PAGE, file, PAGE, prot)
+    arena.add_fd_offset_protection(4 * PAGE, 2 * PAGE, known_fd, PAGE, prot)
     assert arena.segments() == (Segment(4 * PAGE, 2 * PAGE, prot, PAGE),)
     assert perms(arena.as_ptr() + 4 * PAGE, 2 * PAGE) == [f"{prot}s"] * 2
     assert_as_the_kernel_lists(arena)
@@ -296,21 +288,21 @@ def test_add_fd_offset_protection_maps_exactly_that(
 
 @over(ADD_FD)
 def test_add_fd_maps_the_files_bytes(
-    call: AddFd, arena: MemoryMappingArena, file: int, known_file: KnownFile
+    call: AddFd, arena: MemoryMappingArena, known_fd: int, known_file: KnownFile
 ) -> None:
-    call(arena, PAGE, 4 * PAGE, file)
+    call(arena, PAGE, 4 * PAGE, known_fd)
     assert arena.segments() == (Segment(PAGE, 4 * PAGE, RW, 0),)
     assert kernel_pages(arena) == pages((1, RESERVED), (4, in_file(0)), (11, RESERVED))
     assert arena[PAGE : 5 * PAGE] == known_file.content[: 4 * PAGE]
     (vma,) = vmas_in(arena.as_ptr() + PAGE, 4 * PAGE)
-    assert (vma.path, vma.inode) == (str(known_file.path), os.fstat(file).st_ino)
+    assert (vma.path, vma.inode) == (str(known_file.path), os.fstat(known_fd).st_ino)
 
 
 @over(ADD_FD_OFFSET)
 def test_add_fd_offset_maps_the_files_bytes_from_there(
-    call: AddFdOffset, arena: MemoryMappingArena, file: int, known_file: KnownFile
+    call: AddFdOffset, arena: MemoryMappingArena, known_fd: int, known_file: KnownFile
 ) -> None:
-    call(arena, 8 * PAGE, 2 * PAGE, file, 5 * PAGE)
+    call(arena, 8 * PAGE, 2 * PAGE, known_fd, 5 * PAGE)
     assert arena.segments() == (Segment(8 * PAGE, 2 * PAGE, RW, 5 * PAGE),)
     assert kernel_pages(arena) == pages((8, RESERVED), (2, in_file(5)), (6, RESERVED))
     assert arena[8 * PAGE : 10 * PAGE] == known_file.content[5 * PAGE : 7 * PAGE]
@@ -318,9 +310,9 @@ def test_add_fd_offset_maps_the_files_bytes_from_there(
 
 @over(ADD_FD_OFFSET)
 def test_add_fd_offset_is_written_through_to_the_file(
-    call: AddFdOffset, arena: MemoryMappingArena, file: int, known_file: KnownFile
+    call: AddFdOffset, arena: MemoryMappingArena, known_fd: int, known_file: KnownFile
 ) -> None:
-    call(arena, 8 * PAGE, 2 * PAGE, file, 5 * PAGE)
+    call(arena, 8 * PAGE, 2 * PAGE, known_fd, 5 * PAGE)
     arena[9 * PAGE - 1 : 9 * PAGE + 1] = b"ab"
     expected = bytearray(known_file.content)
     expected[6 * PAGE - 1 : 6 * PAGE + 1] = b"ab"
@@ -331,9 +323,9 @@ def test_add_fd_offset_is_written_through_to_the_file(
 
 
 def test_add_fd_shows_what_another_process_writes(
-    arena: MemoryMappingArena, file: int, known_file: KnownFile
+    arena: MemoryMappingArena, known_fd: int, known_file: KnownFile
 ) -> None:
-    arena.add_fd_offset(0, PAGE, file, 3 * PAGE)
+    arena.add_fd_offset(0, PAGE, known_fd, 3 * PAGE)
     program = """
         import os, sys
         fd = os.open(sys.argv[1], os.O_WRONLY)
@@ -355,9 +347,9 @@ def test_add_fd_keeps_no_descriptor(
     assert arena[:PAGE] == known_file.content[:PAGE]
 
 
-def test_add_takes_numbers_by_index_method(arena: MemoryMappingArena, file: int) -> None:
+def test_add_takes_numbers_by_index_method(arena: MemoryMappingArena, known_fd: int) -> None:
     arena.add_anon(Index(PAGE), Index(PAGE))
-    arena.add_fd_offset(Index(3 * PAGE), Index(PAGE), file, Index(2 * PAGE))
+    arena.add_fd_offset(Index(3 * PAGE), Index(PAGE), known_fd, Index(2 * PAGE))
     arena.remove(Index(PAGE), Index(PAGE))
     assert arena.segments() == (Segment(3 * PAGE, PAGE, RW, 2 * PAGE),)
     assert_as_the_kernel_lists(arena)
@@ -365,10 +357,10 @@ def test_add_takes_numbers_by_index_method(arena: MemoryMappingArena, file: int)
 
 @pytest.mark.parametrize(("size", "whole"), [(1, 1), (PAGE - 1, 1), (PAGE + 1, 2)])
 def test_size_is_rounded_up_to_whole_pages(
-    size: int, whole: int, arena: MemoryMappingArena, file: int
+    size: int, whole: int, arena: MemoryMappingArena, known_fd: int
 ) -> None:
     arena.add_anon(0, size)
-    arena.add_fd(8 * PAGE, size, file)
+    arena.add_fd(8 * PAGE, size, known_fd)
     assert arena.segments() == (
         Segment(0, whole * PAGE, RW, None),
         Segment(8 * PAGE, whole * PAGE, RW, 0),
@@ -379,8 +371,8 @@ def test_size_is_rounded_up_to_whole_pages(
     assert_as_the_kernel_lists(arena)
 
 
-def test_add_fills_the_arena_to_its_last_byte(arena: MemoryMappingArena, file: int) -> None:
-    arena.add_fd(0, SIZE - PAGE, file)
+def test_add_fills_the_arena_to_its_last_byte(arena: MemoryMappingArena, known_fd: int) -> None:
+    arena.add_fd(0, SIZE - PAGE, known_fd)
     arena.add_anon(SIZE - PAGE, PAGE)
     arena[-1] = 7
     assert arena.segments() == (
@@ -435,10 +427,10 @@ def test_add_anon_over_a_file_replaces_that_part(
     right: tuple[int, int],
     prot: Protection,
     arena: MemoryMappingArena,
-    file: int,
+    known_fd: int,
     known_file: KnownFile,
 ) -> None:
-    half_full(arena, file)
+    half_full(arena, known_fd)
     arena.add_anon_protection(start * PAGE, (end - start) * PAGE, prot)
     added = Segment(start * PAGE, (end - start) * PAGE, prot, None)
     assert list(arena.segments()) == sorted(
@@ -460,11 +452,11 @@ def test_add_fd_over_the_same_file_shows_the_other_part(
     left: tuple[int, int],
     right: tuple[int, int],
     arena: MemoryMappingArena,
-    file: int,
+    known_fd: int,
     known_file: KnownFile,
 ) -> None:
-    half_full(arena, file)
-    arena.add_fd_offset_protection(start * PAGE, (end - start) * PAGE, file, 0, READ)
+    half_full(arena, known_fd)
+    arena.add_fd_offset_protection(start * PAGE, (end - start) * PAGE, known_fd, 0, READ)
     added = Segment(start * PAGE, (end - start) * PAGE, READ, 0)
     assert list(arena.segments()) == sorted(
         [*rest(left, right), added], key=lambda segment: segment.offset
@@ -482,10 +474,10 @@ def test_remove_leaves_the_rest_and_restores_the_reservation(
     left: tuple[int, int],
     right: tuple[int, int],
     arena: MemoryMappingArena,
-    file: int,
+    known_fd: int,
     known_file: KnownFile,
 ) -> None:
-    half_full(arena, file)
+    half_full(arena, known_fd)
     call(arena, start * PAGE, (end - start) * PAGE)
     assert list(arena.segments()) == rest(left, right)
     assert_as_the_kernel_lists(arena)
@@ -498,13 +490,13 @@ def test_remove_leaves_the_rest_and_restores_the_reservation(
         assert arena[slice(*where)] == known_file.content[slice(*(x - 2 * PAGE for x in where))]
 
 
-def test_add_and_remove_span_several_segments(arena: MemoryMappingArena, file: int) -> None:
+def test_add_and_remove_span_several_segments(arena: MemoryMappingArena, known_fd: int) -> None:
     arena.add_anon(PAGE, 2 * PAGE)
-    arena.add_fd(3 * PAGE, 2 * PAGE, file)
+    arena.add_fd(3 * PAGE, 2 * PAGE, known_fd)
     arena.add_anon_protection(6 * PAGE, 2 * PAGE, READ)
-    arena.add_fd_offset(9 * PAGE, 4 * PAGE, file, 8 * PAGE)
+    arena.add_fd_offset(9 * PAGE, 4 * PAGE, known_fd, 8 * PAGE)
     arena[PAGE] = 5
-    arena.add_fd_offset_protection(2 * PAGE, 8 * PAGE, file, 4 * PAGE, READ)
+    arena.add_fd_offset_protection(2 * PAGE, 8 * PAGE, known_fd, 4 * PAGE, READ)
     assert arena.segments() == (
         Segment(PAGE, PAGE, RW, None),
         Segment(2 * PAGE, 8 * PAGE, READ, 4 * PAGE),
@@ -520,11 +512,11 @@ def test_add_and_remove_span_several_segments(arena: MemoryMappingArena, file: i
     assert runs(arena) == [(0, SIZE, "---p", "", 0)]
 
 
-def test_adjacent_segments_stay_two(arena: MemoryMappingArena, file: int) -> None:
+def test_adjacent_segments_stay_two(arena: MemoryMappingArena, known_fd: int) -> None:
     arena.add_anon(0, PAGE)
     arena.add_anon(PAGE, PAGE)
-    arena.add_fd(4 * PAGE, PAGE, file)
-    arena.add_fd(5 * PAGE, PAGE, file)
+    arena.add_fd(4 * PAGE, PAGE, known_fd)
+    arena.add_fd(5 * PAGE, PAGE, known_fd)
     assert arena.segments() == (
         Segment(0, PAGE, RW, None),
         Segment(PAGE, PAGE, RW, None),
@@ -549,11 +541,11 @@ def test_add_over_itself_starts_from_zeros(arena: MemoryMappingArena) -> None:
 
 @over(TAKE_OUT)
 def test_remove_restores_the_reservation_as_it_was(
-    call: Callable[[MemoryMappingArena, int, int], None], arena: MemoryMappingArena, file: int
+    call: Callable[[MemoryMappingArena, int, int], None], arena: MemoryMappingArena, known_fd: int
 ) -> None:
     with unchanged(arena):
         arena.add_anon(PAGE, 3 * PAGE)
-        arena.add_fd_offset_protection(8 * PAGE, 4 * PAGE, file, PAGE, READ)
+        arena.add_fd_offset_protection(8 * PAGE, 4 * PAGE, known_fd, PAGE, READ)
         arena.protect(NONE, 9 * PAGE, PAGE)
         for offset, size in [(8, 2), (2, 1), (1, 1), (3, 1), (10, 2)]:
             call(arena, offset * PAGE, size * PAGE)
@@ -594,9 +586,7 @@ def test_remove_drops_locks(
         assert amount("Locked", arena.as_ptr(), SIZE) == 0
 
 
-@pytest.mark.skipif(
-    not DestructiveAdvice.GUARD_INSTALL.is_supported(), reason="this kernel has no guard pages"
-)
+@needs(DestructiveAdvice.GUARD_INSTALL)
 def test_remove_and_add_take_guards_away(arena: MemoryMappingArena) -> None:
     arena.add_anon(0, 4 * PAGE)
     arena.advise_destructive(DestructiveAdvice.GUARD_INSTALL, 0, 2 * PAGE)
@@ -613,8 +603,8 @@ def test_remove_and_add_take_guards_away(arena: MemoryMappingArena) -> None:
 # Protection
 
 
-def test_protect_part_of_a_segment_splits_it(arena: MemoryMappingArena, file: int) -> None:
-    half_full(arena, file)
+def test_protect_part_of_a_segment_splits_it(arena: MemoryMappingArena, known_fd: int) -> None:
+    half_full(arena, known_fd)
     arena.protect(READ, 6 * PAGE, 2 * PAGE)
     assert arena.segments() == (
         Segment(4 * PAGE, 2 * PAGE, RW, 2 * PAGE),

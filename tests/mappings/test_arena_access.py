@@ -364,13 +364,6 @@ def full(known_file: KnownFile) -> Iterator[MemoryMappingArena]:
         yield arena
 
 
-@pytest.fixture
-def fd(known_file: KnownFile) -> Iterator[int]:
-    fd = os.open(known_file.path, os.O_RDWR)
-    yield fd
-    os.close(fd)
-
-
 @changing
 @pytest.mark.parametrize(
     ("offset", "size"),
@@ -378,62 +371,62 @@ def fd(known_file: KnownFile) -> Iterator[int]:
     ids=["exact", "around", "first", "last", "inside", "left", "right"],
 )
 def test_change_under_a_live_view_is_refused(
-    change: Change, offset: int, size: int, full: MemoryMappingArena, fd: int
+    change: Change, offset: int, size: int, full: MemoryMappingArena, known_fd: int
 ) -> None:
     view = full.view(2 * PAGE, 4 * PAGE)
     before = bytes(view)
     with unchanged(full), pytest.raises(ViewsExportedError) as caught:
-        change(full, offset * PAGE, size * PAGE, fd)
+        change(full, offset * PAGE, size * PAGE, known_fd)
     assert caught.value.views == 1
     assert bytes(view) == before
     view.release()
-    change(full, offset * PAGE, size * PAGE, fd)
+    change(full, offset * PAGE, size * PAGE, known_fd)
     assert_as_the_kernel_lists(full)
 
 
 @changing
 def test_change_beside_live_views_is_not_hindered(
-    change: Change, full: MemoryMappingArena, fd: int
+    change: Change, full: MemoryMappingArena, known_fd: int
 ) -> None:
     left, right = full.view(0, 2 * PAGE), full.view(6 * PAGE, 2 * PAGE)
     left[-1], right[0] = 1, 2
-    change(full, 2 * PAGE, 4 * PAGE, fd)
+    change(full, 2 * PAGE, 4 * PAGE, known_fd)
     assert (left[-1], right[0], full.live_views) == (1, 2, 2)
     assert_as_the_kernel_lists(full)
 
 
 @changing
 def test_change_is_not_hindered_by_views_of_no_bytes(
-    change: Change, full: MemoryMappingArena, fd: int
+    change: Change, full: MemoryMappingArena, known_fd: int
 ) -> None:
     empty = [full.view(offset, 0) for offset in (2 * PAGE, 3 * PAGE, 3 * PAGE + 7, 6 * PAGE)]
-    change(full, 2 * PAGE, 4 * PAGE, fd)
+    change(full, 2 * PAGE, 4 * PAGE, known_fd)
     assert {view.tobytes() for view in empty} == {b""}
 
 
 @changing
 def test_change_of_the_page_of_a_one_byte_view_is_refused(
-    change: Change, full: MemoryMappingArena, fd: int
+    change: Change, full: MemoryMappingArena, known_fd: int
 ) -> None:
     view = full.view(4 * PAGE - 1, 1)
     with pytest.raises(ViewsExportedError):
-        change(full, 3 * PAGE, PAGE, fd)
-    change(full, 4 * PAGE, PAGE, fd)
-    change(full, 2 * PAGE, PAGE, fd)
+        change(full, 3 * PAGE, PAGE, known_fd)
+    change(full, 4 * PAGE, PAGE, known_fd)
+    change(full, 2 * PAGE, PAGE, known_fd)
     assert bytes(view) == known_bytes(4 * PAGE)[-1:]
 
 
 @changing
 def test_change_counts_the_views_in_the_way(
-    change: Change, full: MemoryMappingArena, fd: int
+    change: Change, full: MemoryMappingArena, known_fd: int
 ) -> None:
     views = [full.view(page * PAGE, PAGE) for page in range(8)]
     with pytest.raises(ViewsExportedError) as caught:
-        change(full, 2 * PAGE, 3 * PAGE, fd)
+        change(full, 2 * PAGE, 3 * PAGE, known_fd)
     assert caught.value.views == 3
     del views[2:5]
     gc.collect()
-    change(full, 2 * PAGE, 3 * PAGE, fd)
+    change(full, 2 * PAGE, 3 * PAGE, known_fd)
     assert full.live_views == 5
 
 
@@ -450,15 +443,15 @@ def test_change_under_what_was_made_of_a_view_is_refused(
     change: Change,
     derive: Callable[[memoryview], object],
     full: MemoryMappingArena,
-    fd: int,
+    known_fd: int,
 ) -> None:
     derived: object = derive(full.view(2 * PAGE, PAGE))
     gc.collect()
     with unchanged(full), pytest.raises(ViewsExportedError):
-        change(full, 2 * PAGE, PAGE, fd)
+        change(full, 2 * PAGE, PAGE, known_fd)
     del derived
     gc.collect()
-    change(full, 2 * PAGE, PAGE, fd)
+    change(full, 2 * PAGE, PAGE, known_fd)
 
 
 def test_protect_that_a_view_survives_is_not_hindered(full: MemoryMappingArena) -> None:
@@ -486,7 +479,7 @@ def test_closed_arena_stays_for_its_views(full: MemoryMappingArena) -> None:
 
 
 def test_slice_hinders_no_change_and_sees_what_is_there(
-    full: MemoryMappingArena, fd: int, known_file: KnownFile
+    full: MemoryMappingArena, known_fd: int, known_file: KnownFile
 ) -> None:
     part = full.get_slice(2 * PAGE, PAGE)
     assert part.load(u8) == known_bytes(4 * PAGE)[2 * PAGE]
@@ -494,7 +487,7 @@ def test_slice_hinders_no_change_and_sees_what_is_there(
     for call in (lambda: part.load(u8), lambda: part.store(u8, 1), part.is_all_zero):
         with pytest.raises(ProtectionError):
             call()
-    full.add_fd_offset_protection(2 * PAGE, PAGE, fd, 9 * PAGE, READ)
+    full.add_fd_offset_protection(2 * PAGE, PAGE, known_fd, 9 * PAGE, READ)
     content = bytearray(PAGE)
     assert part.copy_to(content) == PAGE
     assert content == known_file.content[9 * PAGE : 10 * PAGE]

@@ -21,6 +21,7 @@ from arena_view import (
     runs,
     unchanged,
 )
+from files import opened
 from kernel_view import (
     MIB,
     PAGE,
@@ -34,7 +35,7 @@ from kernel_view import (
     vmas_in,
 )
 from libc import libc
-from limits import Filler
+from limits import Filler, needs_few_mappings
 from meanwhile import Interruption, interrupted_after, interrupted_at
 from protections import NONE, READ, RW, WRITE
 
@@ -91,15 +92,6 @@ def arena(known_file: KnownFile) -> Iterator[MemoryMappingArena]:
 
 
 # Descriptors that cannot be mapped so
-
-
-@contextmanager
-def opened(path: Path | str, flags: int) -> Generator[int]:
-    fd = os.open(path, flags)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 @contextmanager
@@ -538,10 +530,7 @@ def exhaust_mappings(path: str) -> None:
         filler.close()
 
 
-@pytest.mark.skipif(
-    int(Path("/proc/sys/vm/max_map_count").read_text()) > 1 << 18,
-    reason="vm.max_map_count is so large that to use it up takes long",
-)
+@needs_few_mappings
 def test_call_without_mappings_left_changes_nothing(known_file: KnownFile) -> None:
     in_process(exhaust_mappings, known_file.path, watched=False).succeeded()
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from itertools import groupby
-from pathlib import Path
 
 import attrs
 import pytest
@@ -24,6 +23,7 @@ from hypothesis.stateful import (
     rule,
 )
 from kernel_view import PAGE, process_unchanged
+from limits import MAX_MAP_COUNT
 from protections import NONE, READ, RW, WRITE
 
 from mmapwrap import (
@@ -240,7 +240,7 @@ test_random_calls_leave_what_the_kernel_lists = ArenaMachine.TestCase
 FEW, MANY, MOST = 1_000, 16_000, 20_000
 
 needs_mappings = pytest.mark.skipif(
-    int(Path("/proc/sys/vm/max_map_count").read_text()) < 2 * MOST + 5_000,
+    MAX_MAP_COUNT < 2 * MOST + 5_000,
     reason=f"vm.max_map_count is too small for {MOST} segments and as many holes",
 )
 

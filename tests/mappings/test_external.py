@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from foreign_memory import ForeignMemory
 from kernel_view import (
     PAGE,
     KnownFile,
@@ -45,33 +46,6 @@ from mmapwrap import (
     u64,
     unsafe,
 )
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-
-
-class ForeignMemory:
-    """Memory mapped without the library, and unmapped with the object."""
-
-    def __init__(self, size: int, fd: int = -1) -> None:
-        self.size = size
-        flags = mmap.MAP_SHARED | (mmap.MAP_ANONYMOUS if fd == -1 else 0)
-        access = mmap.PROT_READ | mmap.PROT_WRITE
-        where = _libc.mmap(None, ctypes.c_size_t(size), access, flags, fd, ctypes.c_long(0))
-        assert where != ctypes.c_void_p(-1).value, os.strerror(ctypes.get_errno())
-        self.address: int = where
-        self.unmap = weakref.finalize(self, self._unmap, where, size)
-
-    @staticmethod
-    def _unmap(address: int, size: int) -> None:
-        assert _libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size)) == 0
-
-    def read(self, offset: int = 0, count: int | None = None) -> bytes:
-        size = self.size - offset if count is None else count
-        return ctypes.string_at(self.address + offset, size)
-
-    def write(self, content: bytes, offset: int = 0) -> None:
-        ctypes.memmove(self.address + offset, content, len(content))
 
 
 @pytest.fixture

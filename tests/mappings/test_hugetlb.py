@@ -35,6 +35,7 @@ from kernel_view import (
     vm_flags,
     vmas_in,
 )
+from messages import nearest_offsets
 from protections import NONE, READ, RW
 
 from mmapwrap import (
@@ -632,11 +633,6 @@ def test_nearest_offsets_that_the_error_names_work(file: int) -> None:
         assert nearest == [HUGE // 2, 3 * HUGE // 2]
         for offset in nearest:
             mapping.drop_page_cache(offset, 2 * HUGE - offset)
-
-
-def nearest_offsets(error: NotPageAlignedError) -> list[int]:
-    """The offsets on a page that an error names."""
-    return [int(number) for number in re.findall(r"\d+", str(error).partition("nearest")[2])]
 
 
 def test_nearest_offsets_that_the_error_names_are_inside_the_region(file: int) -> None:

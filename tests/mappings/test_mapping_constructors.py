@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from files import opened
 from kernel_view import (
     MIB,
     PAGE,
@@ -74,16 +75,6 @@ Error = TypeVar("Error", bound=Exception)
 def whole_pages(size: int) -> int:
     """A size as the kernel maps it."""
     return -(-size // PAGE) * PAGE
-
-
-@contextmanager
-def opened(path: Path, flags: int = os.O_RDWR) -> Generator[int]:
-    """A raw descriptor of a file, closed afterwards."""
-    fd = os.open(path, flags)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 @contextmanager

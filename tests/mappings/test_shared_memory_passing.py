@@ -21,7 +21,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pytest
-from kernel_view import MIB, PAGE, child, in_process, known_bytes, open_descriptors, say
+from kernel_view import (
+    MIB,
+    PAGE,
+    child,
+    in_process,
+    known_bytes,
+    open_descriptors,
+    say,
+    shared_memory_in_use,
+)
+from waiting import wait_until
 
 from mmapwrap import (
     ClosedMappingError,
@@ -99,14 +109,6 @@ def open_memory() -> list[str]:
     """The names of the memory that this process has open, one for each descriptor."""
     kept = [link for link in open_descriptors().values() if link.startswith("/memfd:")]
     return [link.removeprefix("/memfd:").removesuffix(" (deleted)") for link in kept]
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait for something that happens soon; fails where it does not."""
-    end = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def received(end: Pipe) -> object:
@@ -556,14 +558,6 @@ def goes_with_its_last_holder(method: Method) -> None:
 @every_method
 def test_memory_goes_when_the_last_holder_is_killed(method: Method) -> None:
     run(goes_with_its_last_holder, method)
-
-
-def shared_memory_in_use() -> int:
-    """The bytes of all shared memory of the machine."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("Shmem:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("/proc/meminfo does not say what is shared")
 
 
 @pytest.mark.alone

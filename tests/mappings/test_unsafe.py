@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from foreign_memory import ForeignMemory
 from kernel_view import (
     PAGE,
     Index,
@@ -20,7 +21,6 @@ from kernel_view import (
     vmas_in,
 )
 from protections import NONE, READ, RW
-from test_external import ForeignMemory
 
 from mmapwrap import (
     AccessDeniedError,
@@ -50,13 +50,6 @@ def foreign() -> Iterator[ForeignMemory]:
     memory.write(known_bytes(memory.size))
     yield memory
     memory.unmap()
-
-
-@pytest.fixture
-def fd(known_file: KnownFile) -> Iterator[int]:
-    fd = os.open(known_file.path, os.O_RDWR)
-    yield fd
-    os.close(fd)
 
 
 def test_unsafe_functions_say_what_makes_them_safe() -> None:
@@ -104,13 +97,13 @@ def test_new_protection_fixed_replaces_what_is_there(
 @pytest.mark.parametrize("offset", [0, PAGE, 5, 3 * PAGE + 77])
 @pytest.mark.parametrize("size", [1, PAGE, 2 * PAGE + 5])
 def test_from_descriptor_fixed_replaces_what_is_there(
-    offset: int, size: int, foreign: ForeignMemory, fd: int, known_file: KnownFile
+    offset: int, size: int, foreign: ForeignMemory, known_fd: int, known_file: KnownFile
 ) -> None:
     head = offset % PAGE
     address = foreign.address + 2 * PAGE + head
     with pytest.raises(AddressInUseError):
-        MemoryMapping.from_descriptor_offset_protection_fixed(address, fd, size, offset, RW)
-    mapping = unsafe.from_descriptor_offset_protection_fixed(address, fd, size, offset, RW)
+        MemoryMapping.from_descriptor_offset_protection_fixed(address, known_fd, size, offset, RW)
+    mapping = unsafe.from_descriptor_offset_protection_fixed(address, known_fd, size, offset, RW)
     assert (mapping.as_ptr(), mapping.size, mapping.file_offset) == (address, size, offset)
     assert mapping[:] == known_file.content[offset : offset + size]
     whole = -(-(head + size) // PAGE) * PAGE
@@ -132,25 +125,25 @@ def test_from_descriptor_fixed_replaces_what_is_there(
     "prot", [NONE, READ, RW, Protection.write(), Protection.read_execute()], ids=str
 )
 def test_fixed_maps_exactly_the_protection(
-    prot: Protection, foreign: ForeignMemory, fd: int
+    prot: Protection, foreign: ForeignMemory, known_fd: int
 ) -> None:
-    if prot.executable and os.fstatvfs(fd).f_flag & os.ST_NOEXEC:
+    if prot.executable and os.fstatvfs(known_fd).f_flag & os.ST_NOEXEC:
         pytest.skip("the temporary directory is mounted noexec")
     one = unsafe.new_protection_fixed(foreign.address, PAGE, prot)
     other = unsafe.from_descriptor_offset_protection_fixed(
-        foreign.address + PAGE, fd, PAGE, 0, prot
+        foreign.address + PAGE, known_fd, PAGE, 0, prot
     )
     assert perms(foreign.address, 2 * PAGE) == [f"{prot}s"] * 2
     assert one.prot == other.prot == prot
 
 
-def test_fixed_maps_where_nothing_is_too(fd: int, known_file: KnownFile) -> None:
+def test_fixed_maps_where_nothing_is_too(known_fd: int, known_file: KnownFile) -> None:
     address = free_address(4 * PAGE)
     with process_unchanged():
         with (
             unsafe.new_protection_fixed(Index(address), Index(PAGE), RW) as one,
             unsafe.from_descriptor_offset_protection_fixed(
-                Index(address + PAGE), fd, Index(PAGE), Index(PAGE), READ
+                Index(address + PAGE), known_fd, Index(PAGE), Index(PAGE), READ
             ) as other,
         ):
             assert one[0] == 0
@@ -187,18 +180,18 @@ def fixed(fd: Any) -> list[Callable[[Any, Any], object]]:
 
 @pytest.mark.parametrize(("address", "size", "error"), BAD_ADDRESSES)
 def test_fixed_address_that_cannot_be_is_refused(
-    address: Any, size: Any, error: Errors, fd: int
+    address: Any, size: Any, error: Errors, known_fd: int
 ) -> None:
-    for call in fixed(fd):
+    for call in fixed(known_fd):
         with process_unchanged(), pytest.raises(error):
             call(address, size)
 
 
 @pytest.mark.parametrize(("size", "error"), BAD_SIZES)
 def test_fixed_size_that_cannot_be_is_refused_and_nothing_replaced(
-    size: Any, error: Errors, fd: int, foreign: ForeignMemory
+    size: Any, error: Errors, known_fd: int, foreign: ForeignMemory
 ) -> None:
-    for call in fixed(fd):
+    for call in fixed(known_fd):
         with process_unchanged(), pytest.raises(error):
             call(foreign.address, size)
     assert foreign.read() == known_bytes(foreign.size)
@@ -206,19 +199,19 @@ def test_fixed_size_that_cannot_be_is_refused_and_nothing_replaced(
 
 @pytest.mark.parametrize("into", [1, 5, PAGE - 1])
 def test_fixed_address_off_its_page_is_refused_and_nothing_replaced(
-    into: int, fd: int, foreign: ForeignMemory
+    into: int, known_fd: int, foreign: ForeignMemory
 ) -> None:
-    for call in fixed(fd):
+    for call in fixed(known_fd):
         with pytest.raises(NotPageAlignedError) as caught:
             call(foreign.address + into, PAGE)
         assert (caught.value.value, caught.value.page_size) == (foreign.address + into, PAGE)
     with pytest.raises(NotPageAlignedError):
-        unsafe.from_descriptor_offset_protection_fixed(foreign.address, fd, PAGE, into, RW)
+        unsafe.from_descriptor_offset_protection_fixed(foreign.address, known_fd, PAGE, into, RW)
     assert foreign.read() == known_bytes(foreign.size)
 
 
-def test_fixed_address_that_the_kernel_refuses_is_its_error(fd: int) -> None:
-    for call in fixed(fd):
+def test_fixed_address_that_the_kernel_refuses_is_its_error(known_fd: int) -> None:
+    for call in fixed(known_fd):
         with process_unchanged(), pytest.raises((OutOfMemoryError, SystemCallError)) as caught:
             call(2**63, PAGE)
         assert isinstance(caught.value, SystemCallError)

@@ -11,11 +11,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
-from kernel_view import PAGE, in_process, known_bytes, say
+from fault_programs import run_faulting
+from files import memory_file
+from kernel_view import PAGE, KnownFile, in_process, known_bytes, say
 from libc import libc
-from lost_pages import KEPT, SIZE, fault_of, memory_file
+from lost_pages import KEPT, SIZE, fault_of
 
 from mmapwrap import MemoryMapping
 
@@ -94,8 +97,6 @@ int times_heard(int index, int number) { return heard[index][number]; }
 
 
 RESETHAND = 0x80000000 - (1 << 32)  # SA_RESETHAND as an int of C
-
-
 NULL_PAGE = 16
 
 
@@ -291,3 +292,253 @@ def test_faulthandler_that_is_toggled_around_guards_reports_only_a_crash(
     ended = in_process(toggle_faulthandler, handlers, first, last)
     assert (ended.output, ended.killed_by) == ("survived\n", "SIGSEGV"), ended.errors
     assert ended.errors.count("Fatal Python error") == last
+
+
+# Handlers of Python's
+
+
+def test_faulthandler_enabled_before_stays_quiet_until_a_real_crash(
+    known_file: KnownFile,
+) -> None:
+    program = """
+        faulthandler.enable()
+        fault(lambda: lost()[:])
+        fault(lambda: guarded(lost()))
+        print(flush=True)
+        print("no crash yet", file=sys.stderr, flush=True)
+        lost().view()[9 * PAGE]
+    """
+    ended = run_faulting(program, known_file)
+    assert ended.output == "8 1\n9 1\n\n"
+    assert ended.killed_by == "SIGBUS"
+    assert ended.errors.startswith("no crash yet\nFatal Python error: Bus error")
+
+
+def test_faulthandler_enabled_afterwards_is_quiet_in_long_copies_and_guards(
+    known_file: KnownFile,
+) -> None:
+    program = """
+        fault(lambda: lost()[9 * PAGE])
+        faulthandler.enable()
+        time.sleep(0.02)  # more than a tick
+        fault(lambda: lost()[:])
+        fault(lambda: guarded(lost()))
+        print(flush=True)
+        print("no crash yet", file=sys.stderr, flush=True)
+        lost().view()[9 * PAGE]
+    """
+    ended = run_faulting(program, known_file)
+    assert ended.output == "9 1\n8 1\n9 1\n\n"
+    assert ended.killed_by == "SIGBUS"
+    assert ended.errors.startswith("no crash yet\nFatal Python error: Bus error")
+
+
+@pytest.mark.parametrize("access", ["lost()[9 * PAGE]", "lost().is_all_zero(9 * PAGE, 1)"])
+def test_faulthandler_enabled_afterwards_lets_short_accesses_go_on(
+    access: str, known_file: KnownFile
+) -> None:
+    program = f"""
+        fault(lambda: lost()[:])
+        faulthandler.enable()
+        fault(lambda: {access})
+        fault(lambda: {access})
+        print(flush=True)
+        lost().view()[9 * PAGE]
+    """
+    ended = run_faulting(program, known_file)
+    assert ended.output == "8 1\n9 1\n9 1\n\n"
+    assert ended.killed_by == "SIGBUS"
+
+
+def test_pythons_handler_installed_before_hears_only_what_is_sent(known_file: KnownFile) -> None:
+    program = """
+        heard = []
+        signal.signal(signal.SIGBUS, lambda *_: heard.append("bus"))
+        signal.signal(signal.SIGSEGV, lambda *_: heard.append("segv"))
+        fault(lambda: lost()[9 * PAGE])
+        fault(lambda: lost()[:])
+        fault(lambda: guarded(lost()))
+        assert heard == []
+        os.kill(os.getpid(), signal.SIGBUS)
+        os.kill(os.getpid(), signal.SIGSEGV)
+        assert heard == ["bus", "segv"], heard
+        fault(lambda: lost()[9 * PAGE])
+        assert heard == ["bus", "segv"], heard
+    """
+    ended = run_faulting(program, known_file)
+    assert ended.succeeded() == "9 1\n8 1\n9 1\n9 1\n"
+    assert ended.errors == ""
+
+
+LATER_HANDLERS = {
+    "of Python": "signal.signal(signal.SIGBUS, lambda *_: None)",
+    "ignoring": "signal.signal(signal.SIGBUS, signal.SIG_IGN)",
+    "the default": "signal.signal(signal.SIGBUS, signal.SIG_DFL)",
+}
+
+
+later_handlers = pytest.mark.parametrize(
+    "handler", list(LATER_HANDLERS.values()), ids=list(LATER_HANDLERS)
+)
+
+
+# A handler of Python's would let a fault that nobody repairs come back for ever.
+AFTERWARDS = """
+    fault(lambda: lost()[9 * PAGE])
+    for use in uses:
+        {handler}
+        time.sleep(0.02)  # more than a tick
+        signal.alarm(5)
+        m = lost()
+        fault(lambda: use(m))
+"""
+
+
+@later_handlers
+def test_handler_installed_afterwards_leaves_guards_and_long_copies_to_the_library(
+    handler: str, known_file: KnownFile
+) -> None:
+    uses = """
+        uses = [
+            guarded, lambda m: m.read_slice(bytearray(16 * PAGE), 0), lambda m: m[:],
+            lambda m: m.write_slice(bytes(16 * PAGE), 0),
+            lambda m: m.get_slice(0, m.size).copy_to(bytearray(m.size)),
+            lambda m: m.get_slice(0, m.size).write_bytes(1),
+        ]
+    """
+    ended = run_faulting(dedent(uses) + dedent(AFTERWARDS).format(handler=handler), known_file)
+    assert ended.succeeded() == "9 1\n9 1\n" + 5 * "8 1\n"
+
+
+@later_handlers
+def test_handler_installed_afterwards_leaves_long_searches_to_the_library(
+    handler: str, known_file: KnownFile
+) -> None:
+    uses = r"""
+        uses = [lambda m: m.find(b"\xff"), lambda m: m.rfind(b"\xff")]
+    """
+    ended = run_faulting(dedent(uses) + dedent(AFTERWARDS).format(handler=handler), known_file)
+    assert ended.succeeded() == "9 1\n" + 2 * "8 1\n"
+
+
+@later_handlers
+def test_handler_installed_afterwards_leaves_the_other_side_of_a_copy_to_the_library(
+    handler: str, known_file: KnownFile
+) -> None:
+    uses = """
+        from mmapwrap import BadAddressError, MemoryMappingArena
+        sound = MemoryMapping.new(16)
+        part = sound.get_slice(0, 16)
+
+        def refused(call):
+            try:
+                call()
+            except BadAddressError:
+                print("bad address", flush=True)
+
+        def in_an_arena(m):
+            arena = MemoryMappingArena.new(16 * PAGE)
+            os.truncate(sys.argv[1], 16 * PAGE)
+            with open(sys.argv[1], "r+b") as file:
+                arena.add_fd(0, 16 * PAGE, file)
+            os.truncate(sys.argv[1], 8 * PAGE)
+            arena[9 * PAGE]
+
+        uses = [
+            lambda m: part.copy_to_volatile_slice(m.get_slice(9 * PAGE, 16)),
+            lambda m: m.get_slice(9 * PAGE, 16).copy_to_volatile_slice(part),
+            lambda m: part == m.get_slice(9 * PAGE, 16),
+            in_an_arena,
+            lambda m: refused(lambda: sound.read_slice(m.view(9 * PAGE, 16), 0)),
+            lambda m: refused(lambda: sound.write_slice(m.view(9 * PAGE, 16), 0)),
+            lambda m: refused(lambda: sound.find(m.view(9 * PAGE, 2))),
+        ]
+    """
+    ended = run_faulting(dedent(uses) + dedent(AFTERWARDS).format(handler=handler), known_file)
+    assert ended.succeeded() == 5 * "9 1\n" + 3 * "bad address\n"
+
+
+@later_handlers
+def test_handler_installed_afterwards_leaves_short_accesses_to_the_library(
+    handler: str, known_file: KnownFile
+) -> None:
+    uses = """
+        from mmapwrap import u64
+        uses = [
+            lambda m: m[9 * PAGE], lambda m: m[9 * PAGE : 10 * PAGE],
+            lambda m: m.read_obj(u64, 9 * PAGE), lambda m: m.write_obj(u64, 1, 9 * PAGE),
+            lambda m: m.is_all_zero(9 * PAGE, 1), lambda m: m.find(b"a", 9 * PAGE, 9 * PAGE + 1),
+        ]
+    """
+    ended = run_faulting(dedent(uses) + dedent(AFTERWARDS).format(handler=handler), known_file)
+    assert ended.succeeded() == 7 * "9 1\n"
+
+
+LONG_READS = {
+    "read_slice": "lambda: m.read_slice(into, 0)",
+    "is_all_zero": "m.is_all_zero",
+    "find": "lambda: m.find(b'ab')",
+    "find of a byte": "lambda: m.find(b'a')",
+    "rfind": "lambda: m.rfind(b'ab')",
+    "steps": "lambda: m[::4099]",
+}
+
+
+@pytest.mark.race
+@pytest.mark.parametrize("read", LONG_READS.values(), ids=LONG_READS)
+def test_access_that_is_taken_away_under_a_later_handler_ends_a_long_call(
+    read: str, known_file: KnownFile
+) -> None:
+    program = f"""
+        from concurrent.futures import ThreadPoolExecutor
+        import time
+        from mmapwrap import Protection, ProtectionError, Sharing
+
+        size, ended = 1 << 27, 0
+        into = bytearray(size)
+        lost().is_all_zero(0, 1)
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+        with ThreadPoolExecutor() as threads:
+            with MemoryMapping.anonymous(size, sharing=Sharing.PRIVATE) as m:
+                started = time.monotonic()
+                threads.submit({read}).result()
+                took = time.monotonic() - started
+            for tries in range(1, 20):
+                with MemoryMapping.anonymous(size, sharing=Sharing.PRIVATE) as m:
+                    call = threads.submit({read})
+                    time.sleep(took * tries / 20)  # well into the call
+                    m.protect(Protection.none())
+                    try:
+                        call.result()
+                    except ProtectionError:
+                        ended += 1
+        print(ended > 0)
+    """
+    assert run_faulting(program, known_file).succeeded() == "True\n"
+
+
+@pytest.mark.parametrize("number", ["SIGBUS", "SIGSEGV"])
+def test_signal_that_somebody_sends_kills_where_nobody_handles_it(
+    number: str, known_file: KnownFile
+) -> None:
+    program = f"""
+        fault(lambda: lost()[9 * PAGE])
+        os.kill(os.getpid(), signal.{number})
+        print("still here")
+    """
+    ended = run_faulting(program, known_file)
+    assert ended.killed_by == number
+    assert ended.output == "9 1\n"
+
+
+def test_signal_that_is_ignored_stays_ignored_but_a_fault_kills(known_file: KnownFile) -> None:
+    program = """
+        signal.signal(signal.SIGBUS, signal.SIG_IGN)
+        fault(lambda: lost()[9 * PAGE])
+        os.kill(os.getpid(), signal.SIGBUS)
+        print("still here", flush=True)
+        lost().view()[9 * PAGE]
+    """
+    ended = run_faulting(program, known_file)
+    assert ended.output == "9 1\nstill here\n"
+    assert ended.killed_by == "SIGBUS"

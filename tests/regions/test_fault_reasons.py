@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from files import memory_file
 from kernel_view import PAGE, KnownFile, known_bytes
-from lost_pages import KEPT, SIZE, fault_of, memory_file
+from lost_pages import KEPT, SIZE, fault_of
 
 from mmapwrap import (
     MappingFaultError,

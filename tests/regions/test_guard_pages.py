@@ -7,35 +7,38 @@ import injection
 import pytest
 from injection import Argument, Rule
 from kernel_view import PAGE
-from marks import LOCKS_DO_NOTHING
+from marks import LOCKS_DO_NOTHING, needs
 from meanwhile import pages_of
 from protections import READ, RW
 
-import mmapwrap
-from mmapwrap import DestructiveAdvice, InvalidSystemCallError, MemoryMapping, ProtectionError
+from mmapwrap import (
+    DestructiveAdvice,
+    InvalidSystemCallError,
+    MemoryMapping,
+    ProtectionError,
+    Sharing,
+)
 
 
+@needs(DestructiveAdvice.GUARD_INSTALL)
 def test_guard_pages_stay_through_a_change_of_protection() -> None:
-    if not mmapwrap.DestructiveAdvice.GUARD_INSTALL.is_supported():
-        pytest.skip("this kernel has no guard pages")
-    with MemoryMapping.anonymous(2 * PAGE, sharing=mmapwrap.Sharing.PRIVATE) as mapping:
-        mapping.advise_destructive(mmapwrap.DestructiveAdvice.GUARD_INSTALL, 0, PAGE)
+    with MemoryMapping.anonymous(2 * PAGE, sharing=Sharing.PRIVATE) as mapping:
+        mapping.advise_destructive(DestructiveAdvice.GUARD_INSTALL, 0, PAGE)
         mapping.protect(READ)
         with pytest.raises(ProtectionError):
             mapping[0]
         assert mapping[PAGE] == 0
-        mapping.advise_destructive(mmapwrap.DestructiveAdvice.GUARD_REMOVE, 0, PAGE)
+        mapping.advise_destructive(DestructiveAdvice.GUARD_REMOVE, 0, PAGE)
         assert mapping[0] == 0
         with pytest.raises(ProtectionError):
             mapping[0] = 1
 
 
+@needs(DestructiveAdvice.GUARD_INSTALL)
 def test_guard_pages_are_remembered_through_an_interrupted_change() -> None:
-    if not mmapwrap.DestructiveAdvice.GUARD_INSTALL.is_supported():
-        pytest.skip("this kernel has no guard pages")
-    with MemoryMapping.anonymous(2 * PAGE, sharing=mmapwrap.Sharing.PRIVATE) as mapping:
+    with MemoryMapping.anonymous(2 * PAGE, sharing=Sharing.PRIVATE) as mapping:
         pages = pages_of(mapping)
-        mapping.advise_destructive(mmapwrap.DestructiveAdvice.GUARD_INSTALL, 0, PAGE)
+        mapping.advise_destructive(DestructiveAdvice.GUARD_INSTALL, 0, PAGE)
 
         def interrupt() -> int:
             assert pages.ranges(0, PAGE) == [(0, PAGE, 0)]
@@ -50,15 +53,14 @@ def test_guard_pages_are_remembered_through_an_interrupted_change() -> None:
         assert mapping[PAGE] == 0
 
 
+@needs(DestructiveAdvice.GUARD_INSTALL)
 @pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_guard_pages_that_cannot_be_installed_leave_those_that_were_there() -> None:
-    if not mmapwrap.DestructiveAdvice.GUARD_INSTALL.is_supported():
-        pytest.skip("this kernel has no guard pages")
-    with MemoryMapping.anonymous(3 * PAGE, sharing=mmapwrap.Sharing.PRIVATE) as mapping:
-        mapping.advise_destructive(mmapwrap.DestructiveAdvice.GUARD_INSTALL, 0, PAGE)
+    with MemoryMapping.anonymous(3 * PAGE, sharing=Sharing.PRIVATE) as mapping:
+        mapping.advise_destructive(DestructiveAdvice.GUARD_INSTALL, 0, PAGE)
         mapping.lock(2 * PAGE, PAGE)  # no guard pages are installed in what is locked
-        with pytest.raises(mmapwrap.InvalidSystemCallError):
-            mapping.advise_destructive(mmapwrap.DestructiveAdvice.GUARD_INSTALL)
+        with pytest.raises(InvalidSystemCallError):
+            mapping.advise_destructive(DestructiveAdvice.GUARD_INSTALL)
         with pytest.raises(ProtectionError):
             mapping[0]
         mapping[PAGE:] = b"\1" * (2 * PAGE)

@@ -11,6 +11,7 @@ from pathlib import Path
 import injection
 import numpy as np
 import pytest
+from files import memory_file
 from injection import Rule
 from kernel_view import (
     PAGE,
@@ -23,7 +24,8 @@ from kernel_view import (
     usages,
     vm_flags,
 )
-from lost_pages import KEPT, PAGES, SIZE, fault_of, grow_again, memory_file, touch_in_guard
+from lost_pages import KEPT, PAGES, SIZE, fault_of, grow_again, touch_in_guard
+from marks import needs
 from meanwhile import run_for
 from protections import READ, RW
 
@@ -282,9 +284,7 @@ def recover_beside_guard_pages(is_anything_lost: str) -> None:
     view[2 * PAGE] = 1
 
 
-@pytest.mark.skipif(
-    not DestructiveAdvice.GUARD_INSTALL.is_supported(), reason="guard pages came with Linux 6.13"
-)
+@needs(DestructiveAdvice.GUARD_INSTALL)
 @pytest.mark.parametrize("is_anything_lost", [True, False])
 def test_recover_leaves_what_is_below_guard_pages(is_anything_lost: bool) -> None:
     ended = in_process(recover_beside_guard_pages, is_anything_lost)

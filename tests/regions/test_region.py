@@ -31,7 +31,7 @@ from kernel_view import (
     usages,
     vm_flags,
 )
-from marks import LOCKS_DO_NOTHING, kernel_may_take_pages
+from marks import LOCKS_DO_NOTHING, kernel_may_take_pages, needs
 from protections import READ, RW
 
 from mmapwrap import (
@@ -334,9 +334,7 @@ def test_drop_page_cache_drops_the_pages_and_keeps_the_file(
     assert region[:] == known_file.content
 
 
-@pytest.mark.skipif(
-    not DestructiveAdvice.GUARD_INSTALL.is_supported(), reason="this kernel has no guard pages"
-)
+@needs(DestructiveAdvice.GUARD_INSTALL)
 def test_guard_pages_are_an_error_and_no_signal(make_guarded: Callable[[], str]) -> None:
     assert make_guarded() == "ProtectionError\nProtectionError\n2\n"
 

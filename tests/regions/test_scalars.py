@@ -232,7 +232,7 @@ UNLUCKY: list[tuple[Scalar[Any], Any]] = [
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize(("scalar", "value"), UNLUCKY)
+@pytest.mark.parametrize(("scalar", "value"), UNLUCKY, ids=[scalar.name for scalar, _ in UNLUCKY])
 def test_number_that_stands_for_a_failed_load_is_read_back_right(
     scalar: Scalar[Any], value: Any, mapping: MemoryMapping
 ) -> None:

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -21,6 +20,7 @@ from typing import Any, SupportsIndex
 
 import pytest
 from kernel_view import PAGE, KnownFile, in_process
+from marks import needs_python_buffers
 from meanwhile import interrupted_after
 from protections import READ, RW
 
@@ -61,8 +61,6 @@ class Number(float):
 
 
 Raised = Callable[[], BaseException]
-
-
 Use = Callable[[MemoryMapping, SharedMemory], object]
 
 
@@ -429,14 +427,9 @@ BUFFERS: dict[str, Callable[[MemoryMapping, Any], object]] = {
 }
 
 
-before_buffers = pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="before Python 3.12 C alone makes buffers"
-)
-
-
 @pytest.mark.parametrize("handler", HANDLERS)
 @pytest.mark.parametrize(
-    "call", [*INTERRUPTED, *(pytest.param(name, marks=before_buffers) for name in BUFFERS)]
+    "call", [*INTERRUPTED, *(pytest.param(name, marks=needs_python_buffers) for name in BUFFERS)]
 )
 def test_what_a_signal_handler_raises_comes_out_of_the_call(
     call: str, handler: str, known_file: KnownFile

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from kernel_view import PAGE, Index, KnownFile, child, in_process, is_mapped, process_unchanged
-from marks import MEMORY_IS_COUNTED
+from marks import MEMORY_IS_COUNTED, needs_python_buffers
 from meanwhile import interrupted_after
 from protections import NONE, READ, RW
 
@@ -467,7 +467,7 @@ def buffers_that_close() -> None:
             assert not is_mapped(address)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12 C alone makes buffers")
+@needs_python_buffers
 def test_buffer_that_closes_the_region_is_survived() -> None:
     in_process(buffers_that_close).succeeded_silently()
 

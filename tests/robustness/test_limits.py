@@ -24,6 +24,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 import numpy as np
 import pytest
+from files import memory_file, mounted_tmpfs
 from injection import Outcome
 from kernel_view import (
     PAGE,
@@ -34,14 +35,15 @@ from kernel_view import (
     in_process,
     is_mapped,
     known_bytes,
+    own_status,
     process_unchanged,
     resident_pages,
     say,
     spare_memory,
 )
 from libc import MAP_FAILED, libc
-from limits import Filler
-from lost_pages import KEPT, SIZE, fault_of, memory_file
+from limits import MAX_MAP_COUNT, Filler, needs_few_mappings
+from lost_pages import KEPT, SIZE, fault_of
 from marks import LOCKS_DO_NOTHING, MEMORY_IS_PAST_THE_LIMIT
 from operations import (
     OPERATIONS,
@@ -271,12 +273,6 @@ def test_guard_without_addresses_left_is_an_error_and_no_signal(shared_folder: P
 
 # vm.max_map_count
 
-MAX_MAP_COUNT: Final = int(Path("/proc/sys/vm/max_map_count").read_text())
-
-needs_few_mappings = pytest.mark.skipif(
-    MAX_MAP_COUNT > 1 << 18,
-    reason=f"vm.max_map_count is {MAX_MAP_COUNT}: to use it up takes long",
-)
 
 PART: Final = 3 * PAGE, 2 * PAGE
 
@@ -466,8 +462,6 @@ def test_guard_holds_where_more_pages_are_missing_than_mappings_allowed(
 
 
 HEAD = 1024 * PAGE  # what stays of a file: the more, the longer it takes to unmap
-
-
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -539,10 +533,7 @@ def guards_at_the_limit_of_mappings() -> None:
 
 
 @pytest.mark.alone
-@pytest.mark.skipif(
-    MAX_MAP_COUNT > 1 << 18,
-    reason=f"vm.max_map_count is {MAX_MAP_COUNT}: to use it up takes long",
-)
+@needs_few_mappings
 def test_guard_at_the_limit_of_mappings_unmaps_nothing_under_other_threads() -> None:
     ended = in_process(guards_at_the_limit_of_mappings, measured=False)
     assert ended.succeeded() == "survived\n"
@@ -691,14 +682,6 @@ def test_mapping_where_all_is_locked_past_the_limit_is_a_lock_limit() -> None:
     in_process(map_where_all_is_locked, watched=False).succeeded()
 
 
-def used(field: str) -> int:
-    """An amount that /proc/self/status names, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError(field)
-
-
 def guard_without_private_memory(limit: str, guarded: str) -> None:
     """All the memory is used up that the limit allows, and then a file is cut."""
     become_unprivileged()
@@ -713,10 +696,10 @@ def guard_without_private_memory(limit: str, guarded: str) -> None:
     room = 64 * PAGE
     if limit == "DATA":
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(resource.RLIMIT_DATA, (used("VmData") + room, hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (own_status("VmData") + room, hard))
     else:
         hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (used("VmLck") + room, hard))
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (own_status("VmLck") + room, hard))
         mcl_future = 2
         assert libc.mlockall(mcl_future) == 0, os.strerror(ctypes.get_errno())
     writable = mmap.PROT_READ | mmap.PROT_WRITE
@@ -794,22 +777,6 @@ def test_write_past_the_file_size_limit_is_what_fits_then_an_error(shared_folder
 
 
 # A file system that is full
-
-
-@contextmanager
-def mounted(options: str) -> Generator[Path]:
-    """A new tmpfs, which only root can mount."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a file system")
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["mount", "-t", "tmpfs", "-o", options, "small", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr}")
-        try:
-            yield Path(folder)
-        finally:
-            subprocess.run(["umount", folder], check=True)
 
 
 HOLE: Final = 1 << 20
@@ -914,7 +881,7 @@ def test_calls_that_bring_a_hole_of_a_full_filesystem_in_are_typed(
 
 
 def test_mount_options_refuse_what_they_forbid() -> None:
-    with mounted("noexec") as folder:
+    with mounted_tmpfs("noexec") as folder:
         path = folder / "file"
         path.write_bytes(known_bytes(PAGE))
         for prot in (Protection.read_execute(), Protection(executable=True)):

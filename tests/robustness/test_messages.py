@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 from arena_view import assert_as_the_kernel_lists, unchanged
 from kernel_view import PAGE, KnownFile, child, is_mapped, known_bytes, process_unchanged
+from messages import nearest_offsets
 from protections import READ, RW
 
 from mmapwrap import (
@@ -476,11 +477,6 @@ def test_nearest_offsets_of_a_mapping_inside_a_page_work(
         assert all(abs(offset - wanted) < PAGE for offset in nearest)
         for offset in nearest:
             calls[name](mapping, offset)
-
-
-def nearest_offsets(error: NotPageAlignedError) -> list[int]:
-    """The offsets on a page that an error names."""
-    return [int(number) for number in re.findall(r"\d+", str(error).partition("nearest")[2])]
 
 
 @pytest.mark.parametrize(("offset", "size"), [(5, 10), (PAGE // 2, PAGE // 2), (PAGE - 1, 1)])

@@ -4,27 +4,17 @@ An arena of 20,000 segments is in `test_arena_random.py`, and every call at the 
 `test_limits.py`.
 """
 
-import re
 from pathlib import Path
 
 import pytest
-from kernel_view import PAGE, amount, child, perms, vm_flags, vmas_in
+from kernel_view import PAGE, amount, child, own_status, perms, vm_flags, vmas_in
+from limits import MAX_MAP_COUNT
 from marks import MEMORY_IS_COUNTED, MEMORY_IS_PAST_THE_LIMIT
 
 from mmapwrap import Advice, MemoryMapping, MemoryMappingArena
 
-MAX_MAP_COUNT = int(Path("/proc/sys/vm/max_map_count").read_text())
 MANY = 30_000
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
-
-
-def own_status(field: str) -> int:
-    """A number of bytes that `/proc/self/status` gives."""
-    found = re.search(
-        rf"^{field}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE
-    )
-    assert found is not None, f"no {field} in /proc/self/status"
-    return int(found[1]) * KIB
 
 
 @pytest.mark.not_sanitized(MEMORY_IS_COUNTED)
@@ -35,8 +25,7 @@ def test_many_mappings_open_at_once_are_all_there_and_cost_little() -> None:
     # In a process of its own: what pages its heap keeps afterwards is nobody's business here.
     program = f"""
         import gc
-        from kernel_view import PAGE
-        from test_scale import own_status
+        from kernel_view import PAGE, own_status
         from mmapwrap import MemoryMapping
 
         def lines():

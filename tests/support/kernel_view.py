@@ -136,6 +136,24 @@ def dirty(address: int, count: int) -> int:
     return amount("Shared_Dirty", address, count) + amount("Private_Dirty", address, count)
 
 
+def own_status(field: str) -> int:
+    """An amount of ``/proc/self/status`` (``VmData``, ``VmLck`` ...), in bytes."""
+    return _amount_of(Path("/proc/self/status"), field)
+
+
+def shared_memory_in_use() -> int:
+    """The bytes of all shared memory of the machine."""
+    return _amount_of(Path("/proc/meminfo"), "Shmem")
+
+
+def _amount_of(path: Path, field: str) -> int:
+    for line in path.read_text().splitlines():
+        found = _AMOUNT_LINE.match(" ".join(line.split()))
+        if found is not None and found["field"] == field:
+            return int(found["kib"]) * 1024
+    raise AssertionError(f"{path} says nothing of {field}")
+
+
 def mapped_ranges() -> list[tuple[int, int]]:
     """The address ranges in use, but not the interpreter's heap and stack; neighbours joined."""
     return _joined((vma.start, vma.end) for vma in vmas() if not vma.is_plain_heap)

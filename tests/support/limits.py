@@ -1,11 +1,20 @@
 """What uses up a limit of this process."""
 
-import ctypes
 import mmap
 from pathlib import Path
 from typing import Final
 
+import pytest
 from kernel_view import PAGE, spare_memory
+from libc import MAP_FAILED, libc
+
+MAX_MAP_COUNT: Final = int(Path("/proc/sys/vm/max_map_count").read_text())
+
+
+needs_few_mappings = pytest.mark.skipif(
+    MAX_MAP_COUNT > 1 << 18,
+    reason=f"vm.max_map_count is {MAX_MAP_COUNT}: to use it up takes long",
+)
 
 
 class Filler:
@@ -13,18 +22,14 @@ class Filler:
 
     def __init__(self) -> None:
         self._spare: Final = spare_memory()
-        self._libc: Final = ctypes.CDLL(None, use_errno=True)
-        self._libc.mmap.restype = ctypes.c_void_p
-        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
-        self._size: Final = ctypes.c_size_t(2 * (limit + 16) * PAGE)
-        self._base: Final = self._libc.mmap(None, self._size, 0, flags, -1, ctypes.c_long(0))
-        assert self._base != ctypes.c_void_p(-1).value
+        self._size: Final = 2 * (MAX_MAP_COUNT + 16) * PAGE
+        self._base: Final = libc.mmap(None, self._size, 0, flags, -1, 0)
+        assert self._base != MAP_FAILED
         self.pairs = 0
 
     def _protect(self, pair: int, prot: int) -> bool:
-        where = ctypes.c_void_p(self._base + (2 * pair + 1) * PAGE)
-        return bool(self._libc.mprotect(where, ctypes.c_size_t(PAGE), prot) == 0)
+        return bool(libc.mprotect(self._base + (2 * pair + 1) * PAGE, PAGE, prot) == 0)
 
     def fill(self) -> None:
         """Split mappings, two at a time, until the kernel refuses."""
@@ -38,4 +43,4 @@ class Filler:
             assert self._protect(self.pairs, 0)
 
     def close(self) -> None:
-        self._libc.munmap(ctypes.c_void_p(self._base), self._size)
+        libc.munmap(self._base, self._size)

@@ -13,13 +13,6 @@ SIZE = PAGES * PAGE
 KEPT = 4  # pages that a file has left when it has been cut
 
 
-def memory_file(content: bytes) -> int:
-    """A descriptor of a memfd of this content."""
-    fd = os.memfd_create("content")
-    os.pwrite(fd, content, 0)
-    return fd
-
-
 def grow_again(fd: int) -> None:
     """Give a file that was cut all of its bytes back."""
     os.pwrite(fd, known_bytes(SIZE), 0)

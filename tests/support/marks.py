@@ -1,6 +1,10 @@
 """Marks that tests of several files carry, and reasons that several marks give."""
 
+import sys
+
 import pytest
+
+from mmapwrap import Advice, DestructiveAdvice
 
 # For tests that count the pages of a file in the page cache: the kernel may take clean ones away at
 # any moment, and where it reclaims ahead of need (DAMON) it does.
@@ -13,3 +17,15 @@ MEMORY_IS_PAST_THE_LIMIT = (
 )
 MEMORY_IS_COUNTED = "AddressSanitizer's own memory comes and goes in what is counted or measured"
 STACK_IS_UNKNOWN = "AddressSanitizer does not know of stacks made by makecontext"
+
+
+needs_python_buffers = pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="before Python 3.12 C alone makes buffers"
+)
+
+
+def needs(advice: Advice | DestructiveAdvice) -> pytest.MarkDecorator:
+    """Skip where the running kernel does not know an advice."""
+    return pytest.mark.skipif(
+        not advice.is_supported(), reason=f"this kernel does not know MADV_{advice.name}"
+    )

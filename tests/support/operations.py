@@ -487,8 +487,6 @@ OPERATIONS: Final[dict[str, Prepare]] = {
 
 # In which only the library's handlers are between a fault and the end of the process.
 DISPLACED: Final = {"fault_guard", "read_slice", "write_slice", "find"}
-
-
 Ranges: TypeAlias = list[tuple[int, int]]
 
 
