@@ -1,4 +1,4 @@
-"""Arguments: who says that it is of a type, and integers of thousands of digits."""
+"""Arguments: objects that lie about their type, and integers of thousands of digits."""
 
 from collections.abc import Callable
 from typing import Any

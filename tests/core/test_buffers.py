@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forks import run_forked
 from kernel_view import PAGE, in_process, is_mapped, known_bytes, perms
 from marks import needs_python_buffers
 from protections import NONE, READ, RW
@@ -673,11 +674,11 @@ def test_export_in_a_child_that_does_not_inherit_the_pages_unmaps_nothing(form: 
 def test_written_export_of_shared_memory_is_seen_by_the_other_process() -> None:
     m = filled()
     made = np.frombuffer(m, np.uint8)
-    pid = os.fork()
-    if pid == 0:
+
+    def write() -> None:
         made[PAGE] = 0xEE
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    run_forked(write)
     assert made[PAGE] == m[PAGE] == 0xEE
 
 

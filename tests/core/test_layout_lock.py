@@ -7,12 +7,12 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import pytest
+from forks import run_forked
 from kernel_view import MIB, PAGE, in_process, say
 from meanwhile import changing, interrupted_after, pages_of, run_for
 from protections import NONE, READ, RW
@@ -246,6 +246,11 @@ class RingHandler(logging.Handler):
             self.arena.add_anon(page * 2 * PAGE, PAGE)
 
 
+def fork_and_end() -> None:
+    """Fork a child that does nothing."""
+    run_forked(lambda: None)
+
+
 def configure_and_fork() -> None:
     def configure() -> None:
         config: dict[str, Any] = {
@@ -255,13 +260,7 @@ def configure_and_fork() -> None:
         }
         logging.config.dictConfig(config)
 
-    def fork() -> None:
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0)
-        os.waitpid(pid, 0)
-
-    counts = run_for(1.5, configure, fork)
+    counts = run_for(1.5, configure, fork_and_end)
     assert min(counts) > 0
     os._exit(0)
 
@@ -280,12 +279,6 @@ def hole_of_a_region_and_others() -> None:
     def blocks() -> int:
         return os.fstat(memory.fileno()).st_blocks
 
-    def fork() -> None:
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0)
-        os.waitpid(pid, 0)
-
     def is_done_meanwhile(act: Callable[[], object]) -> bool:
         large.populate(write=True)
         full = blocks()
@@ -300,7 +293,7 @@ def hole_of_a_region_and_others() -> None:
         assert blocks() == 0
         return is_under_way
 
-    for act in (lambda: other.protect(READ), fork):
+    for act in (lambda: other.protect(READ), fork_and_end):
         assert any(is_done_meanwhile(act) for _ in range(10))
     os._exit(0)
 
@@ -341,15 +334,7 @@ def change_in_a_child(kind: str) -> None:
         while thread.is_alive() and blocks() == full:
             pass
         met += blocks() > 0
-        pid = os.fork()
-        if pid == 0:
-            try:
-                use() if kind == "main thread" else use_in_a_thread()
-                os._exit(0)
-            finally:
-                traceback.print_exc()
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        run_forked(use if kind == "main thread" else use_in_a_thread)
         thread.join()
     assert met > 0
     os._exit(0)

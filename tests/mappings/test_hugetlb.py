@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 from arena_view import assert_as_the_kernel_lists, unchanged
+from forks import run_forked
 from hugetlb import (
     HUGE,
     content_of,
@@ -565,9 +566,11 @@ def test_use_hugepages_and_dontfork_take_huge_pages(file: int) -> None:
         mapping.use_hugepages()
         mapping.use_dontfork()
         assert "dc" in vm_flags(mapping.as_ptr(), PAGE)
-        if (pid := os.fork()) == 0:
-            os._exit(0 if mapping.closed else 1)
-        assert os.waitpid(pid, 0)[1] == 0
+
+        def look() -> None:
+            assert mapping.closed
+
+        run_forked(look)
         assert mapping[:] == CONTENT[HUGE // 2 :][:PAGE]
 
 

@@ -1,4 +1,4 @@
-"""`into_arena` beside other calls, and in the middle of them: a mapping is one or the other."""
+"""`into_arena` beside other calls and in the middle of them: a region is one or the other."""
 
 import contextlib
 import sys

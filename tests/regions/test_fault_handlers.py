@@ -1,4 +1,4 @@
-"""The chain of signal handlers: those of other libraries hear their own faults, and ours ours."""
+"""The chain of signal handlers: each handler gets the faults of the memory that it is there for."""
 
 import ctypes
 import faulthandler

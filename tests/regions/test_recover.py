@@ -12,6 +12,7 @@ import injection
 import numpy as np
 import pytest
 from files import memory_file
+from forks import run_forked
 from injection import Rule
 from kernel_view import (
     PAGE,
@@ -334,14 +335,12 @@ def test_recover_in_a_child_is_the_childs_alone(whole_file: int) -> None:
     with MemoryMapping.from_fd(whole_file, SIZE) as m:
         lose(m, whole_file)
         grow_again(whole_file)
-        pid = os.fork()
-        if pid == 0:
-            try:
-                m.recover()
-                os._exit(0 if m[:] == known_bytes(SIZE) else 1)
-            finally:
-                os._exit(2)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+        def recover() -> None:
+            m.recover()
+            assert m[:] == known_bytes(SIZE)
+
+        run_forked(recover)
         assert fault_of(lambda: m[0]).pages == len(LOST)
         m.recover()
         assert m[:] == known_bytes(SIZE)

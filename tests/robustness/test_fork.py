@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import forked, run_forked
 from kernel_view import PAGE, child, in_process, is_mapped, perms, vm_flags
 from libc import libc
 from meanwhile import changing
@@ -61,33 +61,6 @@ def in_forking_process(function: Callable[..., None], *arguments: object) -> Non
     # Coverage takes locks and memory of its own in a forked child.
     ended = in_process(forking, function.__name__, *arguments, measured=False)
     ended.succeeded_silently()
-
-
-def forked(work: Callable[[], object], timeout: float = 30) -> int:
-    """Fork, do the work in the child, and give its wait status; a child that hangs is killed."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException:  # noqa: BLE001  # all of it has to end here
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-        os._exit(0)
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        waited, status = os.waitpid(pid, os.WNOHANG)
-        if waited:
-            return status
-        time.sleep(0.001)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    raise AssertionError("the child hangs")
-
-
-def run_forked(work: Callable[[], object]) -> None:
-    status = forked(work)
-    assert status == 0, f"the child's wait status is {status}"
 
 
 # Made ready before a fork, as a child that allocates may get the very addresses it is to map.
