@@ -119,17 +119,19 @@ ASAN_OPTIONS = {
 # kind of call of the compiled module, values and errors, and what the command line prints. The
 # other tests are about the kernel and the C code, which no dependency changes.
 DEPENDENT = [
+    "test_advice.py",
     "test_command_line*.py",
     "test_compiled_module.py",
+    "test_content.py",
     "test_errors.py",
     "test_mapping_constructors.py",
-    "test_mapping_content.py",
+    "test_protection.py",
+    "test_ranges.py",
     "test_region.py",
     "test_result.py",
     "test_scalars.py",
     "test_transfers.py",
     "test_unsafe.py",
-    "test_values.py",
     "test_volatile.py",
 ]
 
@@ -343,7 +345,7 @@ def stress(session: nox.Session) -> None:
     """Run random programs on the installed wheel: 200,000 steps, or `-- --steps N --seed S`."""
     session.install(*run_time(), *group("tests"))
     command = ["python", "-m", "random_programs", *session.posargs]
-    run_installed(session, make_wheel(session), command, PYTHONPATH="tests")
+    run_installed(session, make_wheel(session), command, PYTHONPATH="tests/support")
 
 
 @nox.session
@@ -394,6 +396,6 @@ def floors(session: nox.Session) -> None:
     session.run("python", "-m", "pip", "wheel", *args, str(make_sdist(session)), silent=True)
     (wheel,) = folder.iterdir()
     session.install(*oldest(run_time()), *group("tests"))
-    paths = chain(*(sorted((ROOT / "tests").glob(name)) for name in DEPENDENT))
+    paths = chain(*(sorted((ROOT / "tests").rglob(name)) for name in DEPENDENT))
     files = [str(path.relative_to(ROOT)) for path in paths]
     run_installed(session, wheel, *pytest_commands(session, files, races=False))

@@ -1,0 +1,113 @@
+"""Forks in the middle of the library's calls, and beside other libraries' fork handlers."""
+
+from kernel_view import child
+
+PRELUDE = """
+    import faulthandler, os, signal, sys, threading, time
+    from mmapwrap import MemoryMapping, Protection, ProtectionError
+
+    faulthandler.dump_traceback_later(60, exit=True)
+    READ_WRITE = Protection.read_write()
+"""
+
+
+def program(body: str) -> str:
+    return PRELUDE + body
+
+
+def test_child_that_a_signal_handler_forks_during_a_wait_goes_on() -> None:
+    body = """
+    m = MemoryMapping.new(4096)
+    children = []
+
+    def fork(*_):
+        if not children:
+            children.append(os.fork())
+
+    signal.signal(signal.SIGALRM, fork)
+    holder = threading.Thread(target=m._pages.exclusively, args=(time.sleep, 1))
+    holder.start()
+    time.sleep(0.1)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    m.protect(READ_WRITE)
+    if children[0] == 0:
+        m.protect(Protection.read())
+        os._exit(7)
+    holder.join()
+    print(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
+    """
+    assert child(program(body), measured=False).succeeded() == "7\n"
+
+
+def test_thread_of_a_child_forked_inside_a_change_waits_for_its_end() -> None:
+    body = """
+    m = MemoryMapping.new(4096)
+    threads = []
+    ends = []
+
+    def view():
+        try:
+            m.view()
+        except ProtectionError:
+            ends.append("refused")
+        else:
+            ends.append("a view")
+
+    def fork_inside(frame, event, argument):
+        if event == "call" and frame.f_code.co_name == "_protect_all":
+            sys.setprofile(None)
+            if os.fork() == 0:
+                threads.append(threading.Thread(target=view))
+                threads[0].start()
+                time.sleep(0.2)
+                assert ends == [], "the thread came into the middle of the change"
+
+    sys.setprofile(fork_inside)
+    m.protect(Protection.none())
+    sys.setprofile(None)
+    if threads:
+        threads[0].join()
+        m.protect(READ_WRITE)
+        m.view()
+        os._exit(7 if ends == ["refused"] else 1)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+    """
+    assert child(program(body), measured=False).succeeded() == "7\n"
+
+
+def test_fork_handler_of_another_library_may_wait_for_a_thread_that_meets_a_lost_page() -> None:
+    text = """
+        import ctypes, faulthandler, os, threading
+
+        faulthandler.dump_traceback_later(60, exit=True)
+        waiting = []
+        ended = []
+
+        def look():
+            ended.append(view[0])
+
+        @ctypes.CFUNCTYPE(None)
+        def prepare():
+            if waiting:
+                waiting[0].start()
+                waiting[0].join()
+
+        # It is registered before the library's own handlers, and so runs after them.
+        ctypes.CDLL(None).__register_atfork(prepare, None, None, None)
+        from mmapwrap import MappingFaultError, MemoryMapping
+
+        fd = os.memfd_create("x")
+        os.ftruncate(fd, 4096)
+        m = MemoryMapping.from_file(fd)
+        view = m.view()
+        try:
+            with m.fault_guard():
+                os.ftruncate(fd, 0)
+                waiting.append(threading.Thread(target=look))
+                pid = os.fork()
+                if pid == 0:
+                    os._exit(7 if view[1] == 0 else 1)
+        except MappingFaultError as error:
+            print(error.pages, ended, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+    assert child(text, measured=False).succeeded() == "1 [0] 7\n"
