@@ -285,11 +285,15 @@ static int64_t move_all_back(mmw_pages *pages)
         }
         if (first >= end) break;
         for (last = first + 1; last < end && is_lost(pages, last);) last++;
-        int64_t failure = move_back(pages, first, last);
-        if (failure) return failure;
-        /* What is back has content of its own, which a second attempt must not replace. */
-        for (uint64_t index = first; index < last; index++)
+        /* The pages of a run may have different protections: then they are not one mapping, and the
+         * kernel moves them one by one only (EFAULT). */
+        bool is_run = move_back(pages, first, last) == 0;
+        for (uint64_t index = first; index < last; index++) {
+            int64_t failure = is_run ? 0 : move_back(pages, index, index + 1);
+            if (failure) return failure;
+            /* What is back has content of its own, which a second attempt must not replace. */
             pages->lost[index / 64] &= ~(UINT64_C(1) << (index % 64));
+        }
     }
     return 0;
 }

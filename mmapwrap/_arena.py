@@ -201,6 +201,7 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
 
         Raises:
             The errors of `add_anon_protection`, and those of a MemoryMapping of the file.
+            TooManyFilesError: RLIMIT_NOFILE is reached: the call takes a descriptor of its own.
             InvalidOffsetError: The file offset is negative or past 2**63 - 1.
         """
         self._place(offset, size, prot, (fd, fd_offset))

@@ -354,10 +354,7 @@ class ViewsExportedError(MmapError, BufferError):
         self.views = views
 
     def __str__(self) -> str:
-        return (
-            f"{_counted(self.views, 'live view')} must be released first (an array made by "
-            "numpy.ndarray(buffer=region) is one until the region is closed)"
-        )
+        return f"{_counted(self.views, 'live view')} must be released first"
 
 
 # --- What is not supported ---------------------------------------------------------------------

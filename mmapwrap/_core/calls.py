@@ -149,7 +149,7 @@ def map_pages(
     handle = _gc(_new(), _release)
     result = _map(handle, address, size, align, prot, flags, fd, file_offset, options)
     if result < 0:
-        error = partial(_mapping_error, -result, address, size, align, flags, fd, file_offset)
+        error = partial(_mapping_error, -result, address, size, align, prot, flags, fd, file_offset)
         raise _with_path(error(), path)
     return handle
 
@@ -161,11 +161,18 @@ def _with_path(error: MmapError, path: "descriptors.Path | None") -> MmapError:
 
 
 def _mapping_error(
-    failure: int, address: int, size: int, align: int, flags: int, fd: int, file_offset: int
+    failure: int,
+    address: int,
+    size: int,
+    align: int,
+    prot: int,
+    flags: int,
+    fd: int,
+    file_offset: int,
 ) -> MmapError:
     if error := call_failure(failure):
         if fd >= 0:
-            error = _file_error(error, flags, fd)
+            error = _file_error(error, prot, flags, fd)
         numbers = {
             errno.EBADF: f"descriptor {fd}",
             errno.EEXIST: f"something is mapped in the {size} bytes at address {address:#x}",
@@ -181,14 +188,14 @@ def _mapping_error(
     return InvalidArgumentError(f"size {size} with align {align} goes past 2**64")
 
 
-def _file_error(error: SystemCallError, flags: int, fd: int) -> SystemCallError:
+def _file_error(error: SystemCallError, prot: int, flags: int, fd: int) -> SystemCallError:
     if error.errno == errno.ENODEV and stat.S_ISDIR(descriptors.file_status(fd).mode):
         return system_call_error(errno.EISDIR, "mmap")
     if error.errno == errno.EACCES:
         mode = descriptors.access_mode(fd)
         if mode == os.O_WRONLY:
             return hinted(error, f"descriptor {fd} is open for writing only: reading is needed too")
-        if mode == os.O_RDONLY:
+        if mode == os.O_RDONLY and prot & constants.PROT_WRITE:
             return hinted(error, f"descriptor {fd} is open for reading only")
     if flags & constants.MAP_SHARED and error.errno in (errno.ENODEV, errno.EACCES):
         private = constants.MAP_PRIVATE | constants.MAP_NORESERVE

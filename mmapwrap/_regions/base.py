@@ -141,7 +141,8 @@ class RegionBase(python_types.Exporter):
             ClosedMappingError: The region is closed.
             UnsupportedOperationError: The kernel could not set a page aside, because it is older
                 than Linux 5.13 or the process was at its limit of mappings. Map the file anew.
-            OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
+            OutOfMemoryError: The process has as many mappings as vm.max_map_count allows, or no
+                addresses left (RLIMIT_AS) in which the pages can be for a moment.
         """
         pages = self._open_pages()
         pages.exclusively(changes.recover, pages)

@@ -39,6 +39,7 @@ def test_each_type_and_function_that_is_written_in_c_says_what_it_is() -> None:
         "Exporter",
         "Export",
         "new_export",
+        "is_buffer",
         "SequenceLock",
     }
     assert [each.__name__ for each in parts if not each.__doc__] == []

@@ -98,7 +98,7 @@ VALUE_CASES = [
         {"offset": 8, "count": 1, "file_size": 5},
         "the range of 1 byte at offset 8 ends at 9, but the file has 5 bytes",
     ),
-    Case(errors.ClosedMappingError, ValueError, {}, "the mapping is closed"),
+    Case(errors.ClosedMappingError, ValueError, {}, "the region or shared memory is closed"),
     Case(
         ProtectionError,
         TypeError,

@@ -200,7 +200,8 @@ def test_plugin_window_shows_the_files_bytes_and_guards_them(plugins: list[Path]
     for path in plugins:
         assert f"{path.name} has CRC {zlib.crc32(path.read_bytes()):08x}" in lines
     assert "in use: 1 live view must be released first" in lines
-    assert "gap at 00000000: read access is needed, but the range allows no access" in lines
+    gap = "gap at 00000000: read access is needed, but the range allows no access"
+    assert any(line.startswith(gap) for line in lines)
 
 
 def test_plugin_window_file_that_cannot_be_mapped_is_reported_and_the_rest_goes_on(

@@ -229,7 +229,7 @@ BAD_RANGES: list[tuple[Any, Any, Errors]] = [
     (PAGE, 2**64, (InvalidRangeError, InvalidArgumentError)),
     (1, PAGE, NotPageAlignedError),
     (SIZE + 1, PAGE, NotPageAlignedError),
-    (-1, PAGE, NotPageAlignedError),
+    (-1, PAGE, InvalidRangeError),
     (SIZE - PAGE, PAGE + 1, InvalidRangeError),
     (PAGE // 2, PAGE // 2, NotPageAlignedError),
     (PAGE - 1, 1, NotPageAlignedError),

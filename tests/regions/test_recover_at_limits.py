@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from kernel_view import PAGE, child, perms
 
-from mmapwrap import MappingFaultError, MemoryMapping, OutOfMemoryError, UnsupportedOperationError
+from mmapwrap import MappingFaultError, MemoryMapping, OutOfMemoryError
 
 PAGES = 16
 
