@@ -16,7 +16,7 @@ from textwrap import dedent
 import pytest
 from fault_programs import run_faulting
 from files import memory_file
-from kernel_view import PAGE, KnownFile, in_process, known_bytes, say
+from kernel_view import PAGE, KnownFile, child, in_process, known_bytes, say
 from libc import libc
 from lost_pages import KEPT, SIZE, fault_of
 

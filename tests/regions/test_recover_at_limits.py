@@ -1,4 +1,4 @@
-"""Recovering pages where the process is at a limit: nothing is unmapped, and nothing is forgotten."""
+"""Recovering pages where the process is at a limit unmaps nothing and forgets nothing."""
 
 import copy
 import os
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from kernel_view import PAGE, child, perms
+from marks import MEMORY_IS_PAST_THE_LIMIT
 
 from mmapwrap import MappingFaultError, MemoryMapping, OutOfMemoryError
 
@@ -34,7 +35,19 @@ def fd() -> Generator[int]:
     os.close(fd)
 
 
-@pytest.mark.not_sanitized("AddressSanitizer's own memory is past the limit")
+def lose(fd: int, m: MemoryMapping, view: memoryview) -> None:
+    """Lose two pages under a guard."""
+
+    def guarded() -> None:
+        with m.fault_guard():
+            os.ftruncate(fd, 0)
+            assert view[0] == view[2 * PAGE] == 0
+
+    with pytest.raises(MappingFaultError, match="recover"):
+        guarded()
+
+
+@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 def test_recover_without_addresses_left_fails_and_leaves_no_hole(fd: int) -> None:
     m = MemoryMapping.from_file(fd)
     view = m.view()
@@ -91,9 +104,7 @@ def test_recover_that_failed_half_way_keeps_what_was_written_since(fd: int) -> N
     """The pages that are back have content of their own, which the next attempt leaves alone."""
     m = MemoryMapping.from_file(fd)
     view = m.view()
-    with pytest.raises(MappingFaultError), m.fault_guard():
-        os.ftruncate(fd, 0)
-        assert view[0] == view[2 * PAGE] == 0
+    lose(fd, m, view)
     os.ftruncate(fd, PAGES * PAGE)
     m.recover()
     m[0:4] = b"mine"
@@ -105,9 +116,7 @@ def test_recover_that_failed_half_way_keeps_what_was_written_since(fd: int) -> N
 def test_error_after_a_guard_names_the_remedy(fd: int) -> None:
     m = MemoryMapping.from_file(fd)
     view = m.view()
-    with pytest.raises(MappingFaultError, match="recover"), m.fault_guard():
-        os.ftruncate(fd, 0)
-        assert view[0] == 0
+    lose(fd, m, view)
     os.ftruncate(fd, PAGES * PAGE)
     with pytest.raises(MappingFaultError, match="recover"):
         m[3 * PAGE]
@@ -121,7 +130,7 @@ def test_guard_and_slice_are_not_copied() -> None:
                     copying(one)
 
 
-@pytest.mark.not_sanitized("AddressSanitizer's own memory is past the limit")
+@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 def test_guard_in_garbage_with_its_region_at_the_limit_of_mappings_frees_once() -> None:
     program = """
         import ctypes, gc
@@ -130,7 +139,8 @@ def test_guard_in_garbage_with_its_region_at_the_limit_of_mappings_frees_once() 
         page = 4096
         libc = ctypes.CDLL(None, use_errno=True)
         libc.mmap.restype = ctypes.c_void_p
-        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+        numbers = [ctypes.c_int] * 3
+        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *numbers, ctypes.c_long]
         libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
         libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
