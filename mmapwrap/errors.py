@@ -228,6 +228,7 @@ class NotPageAlignedError(MmapError, ValueError):
 
     region_size: int | None = None
     """The size of the region in bytes, where the value is an offset in one."""
+
     def __init__(
         self, value: int, page_size: int, lead_in: int = 0, rule: str | None = None
     ) -> None:
