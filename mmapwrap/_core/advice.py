@@ -1,6 +1,6 @@
-"""What the kernel can be told about pages: the MADV_* advice, and how msync(2) waits.
+"""Advice to the kernel about pages: the MADV_* numbers, and how msync(2) waits.
 
-Advice that changes what the pages hold, or whether they can be touched, is a type of its own.
+Advice that changes the pages' content, or the access to them, is a type of its own.
 """
 
 import enum
@@ -10,16 +10,28 @@ from mmapwrap._core._mman import lib
 
 class _KernelAdvice(enum.IntEnum):
     def is_supported(self) -> bool:
-        """Whether the running kernel knows this advice.
+        """Return whether the running kernel knows this advice.
 
         madvise(2) of no bytes succeeds exactly then. A kernel that knows an advice may still refuse
         it for some kinds of memory.
+
+        Example:
+            >>> from mmapwrap import Advice
+            >>> Advice.WILLNEED.is_supported()
+            True
         """
         return lib.mmw_advice_is_known(self) != 0
 
 
 class Advice(_KernelAdvice):
-    """Advice that changes neither content nor access (MADV_* of madvise(2))."""
+    """Advice that changes neither content nor access (MADV_* of madvise(2)).
+
+    Example:
+        >>> from mmapwrap import Advice, MemoryMapping
+        >>> mapping = MemoryMapping.anonymous(1 << 20)
+        >>> if Advice.COLD.is_supported():
+        ...     mapping.advise(Advice.COLD)
+    """
 
     NORMAL = lib.MADV_NORMAL
     """No particular order of access: takes RANDOM and SEQUENTIAL back."""
@@ -62,7 +74,16 @@ class Advice(_KernelAdvice):
 
 
 class DestructiveAdvice(_KernelAdvice):
-    """Advice that changes or drops content, or takes access away (MADV_* of madvise(2))."""
+    """Advice that changes or drops content, or takes access away (MADV_* of madvise(2)).
+
+    Example:
+        >>> from mmapwrap import DestructiveAdvice, MemoryMapping
+        >>> mapping = MemoryMapping.anonymous(4096)
+        >>> mapping[0] = 1
+        >>> mapping.advise_destructive(DestructiveAdvice.REMOVE)
+        >>> mapping[0]
+        0
+    """
 
     DONTNEED = lib.MADV_DONTNEED
     """Drop the pages: private ones read as the file, or as zeros, afterwards."""
@@ -79,7 +100,13 @@ class DestructiveAdvice(_KernelAdvice):
 
 
 class SyncMode(enum.IntEnum):
-    """Whether msync(2) waits."""
+    """Whether msync(2) waits.
+
+    Example:
+        >>> from mmapwrap import MemoryMapping, SyncMode
+        >>> mapping = MemoryMapping.anonymous(4096)
+        >>> mapping.msync(mode=SyncMode.ASYNC)
+    """
 
     SYNC = lib.MS_SYNC
     """Write back and wait until it is done."""

@@ -6,7 +6,15 @@ from mmapwrap._core._mman import lib
 
 
 class MemfdSeals(enum.IntFlag):
-    """What nobody may do to a memfd any more; a seal is never taken off. F_SEAL_* of fcntl(2)."""
+    """Changes that a memfd refuses for ever: no seal can be removed. F_SEAL_* of fcntl(2).
+
+    Example:
+        >>> from mmapwrap import MemfdSeals, SharedMemory
+        >>> with SharedMemory.new("example", 4096) as memory:
+        ...     memory.add_seals(MemfdSeals.SHRINK | MemfdSeals.GROW)
+        ...     MemfdSeals.SHRINK in memory.get_seals()
+        True
+    """
 
     SEAL = lib.F_SEAL_SEAL
     """Add seals."""

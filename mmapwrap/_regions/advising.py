@@ -252,6 +252,7 @@ class AdvisedRegion(RegionBase):
         Raises:
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
+            MappingFaultError: A fault guard has replaced pages of the region by zeros.
             InputOutputError: The disk failed.
             NoSpaceError: The file system is full.
             RegionBusyError: `invalidate`, and some of the range is locked.
