@@ -68,7 +68,9 @@ class Ok(Generic[_T_co]):
         return self.value
 
     def map(self, function: Callable[[_T_co], _U], /) -> Ok[_U]:
-        """Return `Ok` of the function's result for the value; an exception of the function propagates.
+        """Return `Ok` of the function's result for the value.
+
+        An exception of the function propagates.
 
         Example:
             >>> from mmapwrap import Ok

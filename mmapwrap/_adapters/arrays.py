@@ -1,4 +1,4 @@
-"""Arrays of NumPy over a region's pages."""
+"""NumPy arrays over a region's pages."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""AccessMap: what each range of a region allows. No system call happens here."""
+"""AccessMap: the access that each range of a region allows. It makes no system call."""
 
 from typing import Final
 
@@ -52,7 +52,7 @@ class AccessMap:
         """Require that every byte of the range has the bits of `need`.
 
         Raises:
-            ProtectionError: Some of it has not.
+            ProtectionError: Some byte lacks one of them.
         """
         if need & ~self.allowed(start, end):
             raise self.error(need, start, end)
@@ -61,7 +61,7 @@ class AccessMap:
         """Require that each of these bytes, in rising order, has the bits of `need`.
 
         Raises:
-            ProtectionError: One of them has not.
+            ProtectionError: One of the bytes lacks a bit.
         """
         if self.by_range is None or not positions:
             return  # C knows
@@ -81,13 +81,13 @@ class AccessMap:
     # --- Changes, which run exclusively -----------------------------------------------------------
 
     def split(self, size: int) -> RangeMap[int]:
-        """Return the bits by range of a region of this size; from now on they are kept so."""
+        """Return the bits by range of a region of this size; keep them by range from now on."""
         if self.by_range is None:
             self.by_range = RangeMap(size, self.bits)
         return self.by_range
 
     def narrow(self, size: int, start: int, end: int, bits: int) -> list[tuple[int, int, int]]:
-        """Take away what `bits` does not allow; return the ranges as they were."""
+        """Take away the access that `bits` does not allow; return the ranges as they were."""
         ranges = self.split(size)
         before = ranges.pieces(start, end)
         for first, last, old in before:
@@ -96,5 +96,5 @@ class AccessMap:
         return before
 
     def set_none(self, size: int, start: int, end: int) -> None:
-        """Remember that a range allows nothing, whatever the kernel says."""
+        """Remember that a range allows no access, whatever the kernel still allows."""
         self.split(size).assign(start, end, 0)

@@ -133,10 +133,10 @@ def map_pages(
     options: int,
     path: "descriptors.Path | None" = None,
 ) -> Handle:
-    """Map pages, mmap(2), in one crossing; the handle's destructor unmaps them.
+    """Map pages, mmap(2), by one C function; the handle's destructor unmaps them.
 
     Args:
-        address: Where; 0: the kernel chooses.
+        address: The address of the first byte; 0: the kernel chooses.
         size: Bytes; 0 with MapOption.IN_FILE: the rest of the file.
         align: The power of two that divides the address of the first page.
         prot: The PROT_* bits.
@@ -144,7 +144,7 @@ def map_pages(
         fd: The file's descriptor; -1: anonymous.
         file_offset: Bytes into the file.
         options: The bits of MapOption.
-        path: The file's path, for errors to name.
+        path: The file's path, which errors name.
     """
     handle = _gc(_new(), _release)
     result = _map(handle, address, size, align, prot, flags, fd, file_offset, options)
@@ -155,6 +155,7 @@ def map_pages(
 
 
 def _with_path(error: MmapError, path: "descriptors.Path | None") -> MmapError:
+    """Return the error, which now names the file's path."""
     if path is not None and isinstance(error, (SystemCallError, PastEndOfFileError)):
         error.filename = os.fspath(path)
     return error
@@ -163,6 +164,7 @@ def _with_path(error: MmapError, path: "descriptors.Path | None") -> MmapError:
 def _mapping_error(
     failure: int, address: int, size: int, align: int, flags: int, fd: int, file_offset: int
 ) -> MmapError:
+    """Return the error of a failed `map_pages`."""
     if error := call_failure(failure):
         if fd >= 0:
             error = _file_error(error, flags, fd)
@@ -182,6 +184,7 @@ def _mapping_error(
 
 
 def _file_error(error: SystemCallError, flags: int, fd: int) -> SystemCallError:
+    """Return the error of a file that cannot be mapped, with its cause."""
     if error.errno == errno.ENODEV and stat.S_ISDIR(descriptors.file_status(fd).mode):
         return system_call_error(errno.EISDIR, "mmap")
     if error.errno == errno.EACCES:
@@ -200,6 +203,7 @@ def _file_error(error: SystemCallError, flags: int, fd: int) -> SystemCallError:
 
 
 def _no_length(mode: int) -> MmapError:
+    """Return the error of a file without a length, of which "the rest" was to be mapped."""
     if stat.S_ISDIR(mode):
         return system_call_error(errno.EISDIR, "mmap")
     if stat.S_ISCHR(mode):
@@ -217,17 +221,28 @@ def try_to_map(size: int, flags: int, fd: int) -> "CData | None":
 
 
 def unmap(handle: Handle) -> None:
-    """Unmap pages now, munmap(2): pages that no caller has seen."""
+    """Unmap pages now, munmap(2): pages that were not given to any caller."""
     ffi.release(handle)
 
 
 def borrow_pages(address: int, size: int, prot: int, owner: object) -> Handle:
-    """Return a handle of memory that its owner unmaps; the handle keeps the owner."""
+    """Return a handle of memory that its owner unmaps; the handle keeps the owner.
+
+    Args:
+        address: The address of the first byte.
+        size: Bytes.
+        prot: The PROT_* bits that the memory has.
+        owner: The object to keep.
+
+    Safety:
+        The caller has checked that the memory is mapped while the owner lives.
+    """
     handle = _gc(_new(), partial(_release_borrowed, owner))
     raise_if_failed(lib.mmw_borrow(handle, address, size, prot))
     return handle
 
 
 def _release_borrowed(owner: object, pages: Handle) -> None:
+    """Release the handle, then its owner."""
     _release(pages)
     del owner  # not before

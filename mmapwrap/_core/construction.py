@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 
 class NamedConstructors:
-    """A final class whose objects come from named constructors; to call the class is an error.
+    """A final class whose objects come from named constructors; a call of the class is an error.
 
     `class Thing(NamedConstructors, made_by="Thing.open(path)")`: the error says what to use.
     """

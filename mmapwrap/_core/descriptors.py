@@ -1,4 +1,4 @@
-"""Descriptors and files: opened, duplicated and sealed, and what the kernel tells of them."""
+"""Descriptors and files: opening, duplicating and sealing them, and their status in the kernel."""
 
 import os
 import sys
@@ -26,6 +26,7 @@ _fcntl: Final = lib.mmw_fcntl
 
 
 def _new_owner() -> "CData":
+    """Return an owner without a descriptor; a C function gives it one."""
     return ffi.gc(lib.mmw_new_descriptor(), lib.mmw_close_descriptor)
 
 
@@ -33,7 +34,7 @@ def _new_owner() -> "CData":
 
 
 def create_memfd(name: bytes, size: int, *, allocate: bool) -> OwnedDescriptor:
-    """Make a memfd: memfd_create(2), ftruncate(2) and, to have the memory now, fallocate(2)."""
+    """Create a memfd: memfd_create(2), ftruncate(2) and, to have the memory now, fallocate(2)."""
     owner = _new_owner()
     return raise_if_failed(retry_on_eintr(lib.mmw_create_memfd, owner, name, size, allocate)), owner
 
@@ -45,7 +46,11 @@ def duplicate(fd: int) -> OwnedDescriptor:
 
 
 def own_descriptor(release: "Callable[[], int]") -> OwnedDescriptor:
-    """Take a descriptor over from another owner, who releases it now."""
+    """Take a descriptor over from another owner.
+
+    Args:
+        release: Ends the other ownership, and returns the descriptor.
+    """
     owner = _new_owner()
     return raise_if_failed(lib.mmw_own(owner, release())), owner
 
@@ -74,7 +79,7 @@ def try_to_open(path: Path, flags: int) -> OwnedDescriptor:
 
 
 def close_file(owner: "CData") -> None:
-    """Close a descriptor now, close(2); where that fails, it is closed all the same."""
+    """Close a descriptor now, close(2); a failed close has closed it all the same."""
     raise_if_failed(lib.mmw_close(owner))
 
 
@@ -92,7 +97,7 @@ def get_seals(fd: int) -> int:
 
 
 def get_seals_if_any(fd: int) -> int:
-    """Return the seals of a memfd, and none of any other file. fcntl(F_GET_SEALS)."""
+    """Return the seals of a memfd, or none for any other file. fcntl(F_GET_SEALS)."""
     return max(_fcntl(fd, lib.F_GET_SEALS, 0), 0)
 
 
@@ -110,7 +115,7 @@ def access_mode(fd: int) -> int:
 
 
 class FileStatus(NamedTuple):
-    """What fstat(2) says of a file; the length of a block device is that of the device."""
+    """The answer of fstat(2) for a file; the length of a block device is that of the device."""
 
     size: int
     device: int
@@ -119,7 +124,7 @@ class FileStatus(NamedTuple):
 
 
 def file_status(fd: int) -> FileStatus:
-    """Return what fstat(2) says."""
+    """Return the file's status. fstat(2)."""
     status = ffi.new("mmw_file_status *")
     raise_if_failed(lib.mmw_fstat(fd, status))
     return FileStatus(status.size, status.device, status.inode, status.mode)
@@ -142,6 +147,7 @@ _PART: Final = 1 << 13
 
 
 def _read_part(fd: int, room: "CData", path: str) -> int:
+    """Read the next bytes of a file into a buffer; return their number."""
     result = retry_on_eintr(lib.mmw_read_file, fd, room, _PART)
     if result < 0:
         raise system_call_error(errno_of(-result), "read", path)

@@ -13,8 +13,8 @@ class RangeMap(Generic[T]):
 
     The ranges are kept in order and found by bisection; neighbours of equal value are one range. A
     change is one assignment to a slice of the list. The owner of the map has a lock under which
-    changes take turns; other threads, signal handlers and finalizers may read at any time, and get
-    each range as it is when they come to it.
+    only one change runs; other threads, signal handlers and finalizers may read at any time, and
+    read each range as it is at that moment.
     """
 
     __slots__ = ("_ranges", "_size")
@@ -78,6 +78,7 @@ class RangeMap(Generic[T]):
                 return found
 
     def _index(self, position: int) -> int:
+        """Return the index of the range that holds a byte."""
         while True:
             try:
                 # Tuples, and not a key: comparing them creates nothing, so no finalizer comes in
