@@ -150,7 +150,7 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         arena: MemoryMappingArena = into_arena()
         return arena
 
-    # --- What it holds --------------------------------------------------------------------------
+    # --- Segments -------------------------------------------------------------------------------
 
     def segments(self) -> tuple[Segment, ...]:
         """Return the segments of the arena, in the order of their offsets, without overlap.
@@ -382,7 +382,7 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         """Remove the memory and files of a range. Arguments and errors: see `remove`."""
         self.remove(offset, size)
 
-    # --- How: each but the last is called by `Pages.exclusively` ----------------------------------
+    # --- Changes, which run exclusively; the last starts one --------------------------------------
 
     def _range(self, pages: Pages, offset: int, size: int) -> tuple[int, int]:
         """Return the start and end of a range's whole pages, which a change may replace.

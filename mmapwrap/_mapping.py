@@ -58,7 +58,7 @@ def _name(pages: Pages, name: bytes) -> None:
                 raise UnsupportedByKernelError("PR_SET_VMA_ANON_NAME") from failure
             raise failure
         finally:
-            del failure  # whose traceback has this frame: neither would go
+            del failure  # its traceback holds this frame, and the frame would hold it
 
 
 @final
@@ -270,6 +270,7 @@ class MemoryMapping(
             Traceback (most recent call last):
             mmapwrap.errors.AddressInUseError: [Errno 17] mmap: File exists; ...
         """
+        # SAFETY: `map_memory_at` checks the address, and MAP_FIXED_NOREPLACE replaces nothing.
         return region_of(cls, map_memory_at(addr, size, prot, _FIXED))
 
     @classmethod
@@ -307,6 +308,7 @@ class MemoryMapping(
             Traceback (most recent call last):
             mmapwrap.errors.AddressInUseError: [Errno 17] mmap: File exists; ...
         """
+        # SAFETY: `map_file_at` checks the address, and MAP_FIXED_NOREPLACE replaces nothing.
         return region_of(cls, map_file_at(addr, fd, size, offset, prot, _FIXED))
 
     @classmethod
@@ -410,7 +412,7 @@ class MemoryMapping(
         if prot is None:
             prot = _READ_WRITE
         is_changed = as_protection(prot).writable and sharing is not Sharing.PRIVATE
-        # A wrong number is one before the file is opened.
+        # A wrong size is an error before the file is opened.
         length = None if size is None else as_size(size)
         fd, owner = descriptors.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
         try:
@@ -423,7 +425,7 @@ class MemoryMapping(
         finally:
             descriptors.close_file(owner)
 
-    # --- What was mapped --------------------------------------------------------------------------
+    # --- Properties -------------------------------------------------------------------------------
 
     @property
     def prot(self) -> Protection:

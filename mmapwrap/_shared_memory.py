@@ -104,7 +104,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         length = as_size(size)
         if length > constants.LARGEST_FILE_OFFSET:
             raise InvalidArgumentError(f"size {length} is past 2**63 - 1")
-        # fallocate(2) of a memfd knows no limit: it would go on until processes are killed.
+        # fallocate(2) of a memfd has no limit: it takes memory until the kernel kills processes.
         if allocate and length > _available_memory():
             raise system_call_error(errno.ENOSPC, "fallocate")
         descriptor = descriptors.create_memfd(name, length, allocate=bool(allocate))
@@ -183,7 +183,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         fd, _owner = self._open_descriptor()
         return _memory_of(descriptors.duplicate(fd), self._size, self._name)
 
-    # --- What it is -----------------------------------------------------------------------------
+    # --- Properties -----------------------------------------------------------------------------
 
     def fileno(self) -> int:
         """Return the descriptor, which this object keeps and closes.
@@ -246,10 +246,10 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
 
     def __reduce__(self) -> "tuple[Callable[..., SharedMemory], tuple[object, int, str, _Token]]":
         """Pass the descriptor, as `multiprocessing` does with its own connections."""
-        from multiprocessing import reduction  # noqa: PLC0415  # only who passes it pays for it
+        from multiprocessing import reduction  # noqa: PLC0415  # an import only for passing memory on
 
         fd, _owner = self._open_descriptor()
-        token = os.getpid(), next(_passed)
+        token = os.getpid(), next(_pickle_numbers)
         return _received, (reduction.DupFd(fd), self._size, self._name, token)
 
     def _open_descriptor(self) -> descriptors.OwnedDescriptor:
@@ -362,7 +362,7 @@ def _checked_memory_of(
     try:
         length = _checked_length(fd, size, required)
     except BaseException:
-        descriptors.close_file(owner)  # now, not when the error goes, whose frames hold it
+        descriptors.close_file(owner)  # now: the frames of the error hold it longer
         raise
     return _memory_of(descriptor, length, _name_of(fd))
 
@@ -383,11 +383,11 @@ def _checked_length(fd: int, size: int | None, required: MemfdSeals) -> int:
 
 
 _Token: TypeAlias = tuple[int, int]
-"""One passing of shared memory: the process that passes it, and a number that it counts."""
+"""The identity of one pickle: the process that made it, and a number that it counts up."""
 
-_passed: Final = count()
+_pickle_numbers: Final = count()
 _loaded: Final[deque[_Token]] = deque(maxlen=1024)
-"""The last passings that this process has loaded: their senders have closed the descriptor."""
+"""The last pickles that this process has loaded: their senders have closed the descriptor."""
 
 
 def _received(descriptor: "_Duplicate", size: int, name: str, token: _Token) -> SharedMemory:
@@ -396,7 +396,7 @@ def _received(descriptor: "_Duplicate", size: int, name: str, token: _Token) -> 
         raise InvalidArgumentError("this pickle of a SharedMemory was loaded before: pickle anew")
     _loaded.append(token)
     owned = descriptors.own_descriptor(descriptor.detach)
-    descriptors.close_on_exec(owned[0])  # as every descriptor that Python makes
+    descriptors.close_on_exec(owned[0])  # as Python creates every descriptor
     memory = _checked_memory_of(owned, size, NO_SEALS)
     memory._name = name  # pyright: ignore[reportPrivateUsage]
     return memory
@@ -432,7 +432,7 @@ def _require_seals(fd: int, required: MemfdSeals) -> None:
         MissingSealsError: Some of them are not there.
     """
     actual = MemfdSeals(descriptors.get_seals_if_any(fd))
-    if int(required) & ~int(actual):  # also of bits that no seal has
+    if int(required) & ~int(actual):  # a bit that is no seal is missing too
         raise MissingSealsError(required, actual)
 
 
@@ -440,5 +440,5 @@ def _name_of(fd: int) -> str:
     """Return the debug name of a descriptor's memory; empty without /proc."""
     target = descriptors.link_target(f"/proc/self/fd/{fd}")
     if target is None:
-        return ""  # without /proc nobody knows the name, which is only for people
+        return ""  # without /proc; the name is only for people to read
     return os.fsdecode(target).removeprefix("/memfd:").removesuffix(" (deleted)")

@@ -122,7 +122,7 @@ class MmapError(Exception):
 
 
 class InvalidAddressError(MmapError, ValueError):
-    """An address or a range that cannot be right, whatever is mapped."""
+    """An address or a range that no mapping can have."""
 
     def __init__(self, message: str = "the address or range cannot be right") -> None:
         super().__init__(message)
@@ -140,7 +140,9 @@ class InvalidRangeError(InvalidAddressError):
     __match_args__ = ("offset", "count", "region_size")
 
     def __init__(self, offset: int, count: int, region_size: int) -> None:
-        MmapError.__init__(self, offset, count, region_size)  # its base would take a message
+        MmapError.__init__(
+            self, offset, count, region_size
+        )  # InvalidAddressError would take a message
         self.offset, self.count, self.region_size = offset, count, region_size
 
     def __str__(self) -> str:
@@ -277,7 +279,7 @@ class PastEndOfFileError(MmapError, ValueError):
     __match_args__ = ("offset", "count", "file_size")
 
     filename: _Filename | None = None
-    """The path that was given, or None where there was none."""
+    """The path that was given; None if the file was given by a descriptor."""
 
     def __init__(self, offset: int, count: int, file_size: int) -> None:
         super().__init__(offset, count, file_size)
@@ -315,9 +317,9 @@ class ProtectionError(MmapError, TypeError):
     __match_args__ = ("required", "actual")
 
     range: tuple[int, int] | None = None
-    """The offset and the count of the range, in bytes, where it is a range of a region."""
+    """The offset and the count of the range, in bytes, if it is a range of a region."""
     hint: str | None = None
-    """What makes the range so, where that is not its protection."""
+    """Why the range allows no more, if the cause is not its protection."""
 
     def __init__(self, required: Protection, actual: Protection) -> None:
         super().__init__(required, actual)
@@ -350,7 +352,7 @@ class MissingSealsError(MmapError, ValueError):
 
     def __str__(self) -> str:
         missing = type(self.required)(int(self.required) & ~int(self.actual))
-        return f"the memory is not sealed against what is required: {missing.name or hex(missing)}"
+        return f"the memory lacks seals that are required: {missing.name or hex(missing)}"
 
 
 class ViewsExportedError(MmapError, BufferError):
@@ -373,7 +375,7 @@ class ViewsExportedError(MmapError, BufferError):
         )
 
 
-# --- What is not supported ---------------------------------------------------------------------
+# --- Unsupported operations --------------------------------------------------------------------
 
 
 class UnsupportedOperationError(MmapError, NotImplementedError):
@@ -441,7 +443,7 @@ class VolatileOutOfBoundsError(VolatileMemoryError):
     __match_args__ = ("addr",)
 
     range: tuple[int, int, int] | None = None
-    """The offset, the count and the size of the memory, in bytes, where they are known."""
+    """The offset, the count and the size of the memory, in bytes, if they are known."""
 
     def __init__(self, addr: int) -> None:
         super().__init__(addr)
@@ -486,7 +488,7 @@ class VolatileMisalignedError(VolatileMemoryError):
         self.addr, self.alignment = addr, alignment
 
     offset: int | None = None
-    """The offset in the region, in bytes, where it is known."""
+    """The offset in the region, in bytes, if it is known."""
 
     def __str__(self) -> str:
         if self.offset is None:
@@ -494,7 +496,7 @@ class VolatileMisalignedError(VolatileMemoryError):
         return f"the address of offset {self.offset} is not a multiple of {self.alignment}"
 
 
-# --- What the system reports -------------------------------------------------------------------
+# --- Failed system calls -----------------------------------------------------------------------
 
 
 class _ErrnoError(MmapError, OSError):
@@ -502,19 +504,19 @@ class _ErrnoError(MmapError, OSError):
 
     __match_args__ = ("errno",)
 
-    # OSError allows None, because it can be made without an errno; these cannot. Each class below
-    # that also is a builtin OSError inherits both declarations, which pyright then reports again.
+    # OSError allows None here, because it can be made without an errno; these classes cannot. Each
+    # class below that is also a builtin OSError inherits both declarations, and pyright reports it.
     errno: int  # pyright: ignore[reportIncompatibleVariableOverride]
     filename: _Filename | None
     hint: str | None = None
-    """Why the system said so, or what may work instead, where the library knows."""
+    """The cause or a remedy, if the library knows one."""
 
     def __init__(self, errno: int) -> None:
         super().__init__(errno, os.strerror(errno))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # OSError would rebuild from its own `args`, which are not what these classes are made of,
-        # and it keeps the file name outside of `__dict__`.
+        # OSError would rebuild the error from its `args`, which are not the arguments of these
+        # classes, and it keeps the file name outside of `__dict__`.
         arguments = tuple(getattr(self, name) for name in self.__match_args__)
         return type(self), arguments, {**self.__dict__, "filename": self.filename}
 
@@ -643,7 +645,7 @@ class TooManyFilesError(SystemCallError):
 
 
 class OffsetOverflowError(SystemCallError, OverflowError):
-    """EOVERFLOW: the file offset and the size together are past what an `off_t` holds."""
+    """EOVERFLOW: the file offset plus the size is larger than an `off_t` can hold."""
 
 
 class NoSpaceError(SystemCallError):
@@ -676,7 +678,7 @@ class NoSuchFileError(SystemCallError, FileNotFoundError):  # pyright: ignore[re
 
 
 class IsDirectoryError(SystemCallError, IsADirectoryError):  # pyright: ignore[reportIncompatibleVariableOverride]
-    """EISDIR: the path is a directory, where a file is needed."""
+    """EISDIR: the path is that of a directory, and a file is needed."""
 
 
 class NotDirectoryError(SystemCallError, NotADirectoryError):  # pyright: ignore[reportIncompatibleVariableOverride]

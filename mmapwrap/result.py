@@ -17,8 +17,8 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _U = TypeVar("_U")
 _T_co = TypeVar("_T_co", covariant=True)
-# Bounded, because `unwrap` raises what it holds, and nothing else than an error of this library
-# should be kept as a value: a KeyboardInterrupt or a bug belongs to the caller at once.
+# Bounded, because `unwrap` raises the error, and only an error of this library should be kept as a
+# value: a KeyboardInterrupt or a bug must reach the caller at once.
 _E_co = TypeVar("_E_co", bound=MmapError, covariant=True)
 
 

@@ -46,6 +46,7 @@ def new_protection_fixed(
         >>> mapping.as_ptr() == address
         True
     """
+    # SAFETY: `map_memory_at` checks the address; the caller answers for the pages that it replaces.
     return region_of(MemoryMapping, map_memory_at(addr, size, prot, constants.MAP_FIXED))
 
 
@@ -81,6 +82,7 @@ def from_descriptor_offset_protection_fixed(
         >>> mapping[1:4]
         b'ELF'
     """
+    # SAFETY: `map_file_at` checks the address; the caller answers for the pages that it replaces.
     pages = map_file_at(addr, fd, size, offset, prot, constants.MAP_FIXED)
     return region_of(MemoryMapping, pages)
 
@@ -122,5 +124,6 @@ def from_raw_parts(
     length = as_size(size)
     address = as_address(addr, length)
     bits = as_protection(prot).bits
+    # SAFETY: `as_address` has checked the range; the caller answers for the memory in it.
     handle = calls.borrow_pages(address, length, bits, owner)
     return region_of(ExternalMapping, Pages(handle, bits, Sharing.SHARED))

@@ -109,7 +109,7 @@ VALUE_CASES = [
         errors.MissingSealsError,
         ValueError,
         {"required": MemfdSeals.SHRINK | MemfdSeals.GROW, "actual": MemfdSeals.GROW},
-        "the memory is not sealed against what is required: SHRINK",
+        "the memory lacks seals that are required: SHRINK",
     ),
     Case(
         errors.ViewsExportedError, BufferError, {"views": 2}, "2 live views must be released first"

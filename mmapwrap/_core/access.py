@@ -8,7 +8,7 @@ from mmapwrap._core.range_map import RangeMap
 from mmapwrap.errors import ProtectionError
 
 GUARDED: Final = 1 << 16
-"""Beside the PROT_* bits of a range: guard pages lie there, which allow nothing."""
+"""A bit beside the PROT_* bits of a range: guard pages lie there, which allow no access."""
 
 
 class AccessMap:
@@ -22,7 +22,7 @@ class AccessMap:
     __slots__ = ("bits", "by_range")
 
     bits: int
-    """The PROT_* bits of every byte; of no meaning when the bits differ by range."""
+    """The PROT_* bits of every byte; without meaning if the bits differ by range."""
     by_range: RangeMap[int] | None
     """The PROT_* bits by range, and GUARDED; None where they are the same everywhere."""
 
@@ -57,16 +57,16 @@ class AccessMap:
         if need & ~self.allowed(start, end):
             raise self.error(need, start, end)
 
-    def require_each(self, need: int, positions: range) -> None:
+    def require_each(self, need: int, indices: range) -> None:
         """Require that each of these bytes, in rising order, has the bits of `need`.
 
         Raises:
             ProtectionError: One of the bytes lacks a bit.
         """
-        if self.by_range is None or not positions:
-            return  # C knows
-        first, step = positions.start, positions.step
-        for start, end, bits in self.ranges(first, positions[-1] + 1):
+        if self.by_range is None or not indices:
+            return  # C checks each access
+        first, step = indices.start, indices.step
+        for start, end, bits in self.ranges(first, indices[-1] + 1):
             following = first + -(-(start - first) // step) * step
             if following < end and need & ~bits:
                 raise self.error(need, following, following + 1)

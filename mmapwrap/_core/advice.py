@@ -34,21 +34,21 @@ class Advice(_KernelAdvice):
     """
 
     NORMAL = lib.MADV_NORMAL
-    """No particular order of access: takes RANDOM and SEQUENTIAL back."""
+    """Access in no particular order: undo RANDOM and SEQUENTIAL."""
     RANDOM = lib.MADV_RANDOM
-    """Access in no order: reading ahead is no use."""
+    """Access in random order: do not read ahead."""
     SEQUENTIAL = lib.MADV_SEQUENTIAL
-    """Access from front to back: read far ahead, drop soon after."""
+    """Access from front to back: read far ahead, drop pages soon after."""
     WILLNEED = lib.MADV_WILLNEED
     """Access soon: start to read now."""
     DONTFORK = lib.MADV_DONTFORK
-    """Children do not get these pages; the region is closed in them."""
+    """Keep the pages out of child processes, in which the region is closed."""
     DOFORK = lib.MADV_DOFORK
-    """Takes DONTFORK back."""
+    """Undo DONTFORK."""
     MERGEABLE = lib.MADV_MERGEABLE
-    """Equal pages may be merged (KSM)."""
+    """Merge equal pages where the kernel finds them (KSM)."""
     UNMERGEABLE = lib.MADV_UNMERGEABLE
-    """Takes MERGEABLE back and unmerges."""
+    """Undo MERGEABLE: copy merged pages."""
     HUGEPAGE = lib.MADV_HUGEPAGE
     """Use transparent huge pages where possible."""
     NOHUGEPAGE = lib.MADV_NOHUGEPAGE
@@ -58,13 +58,13 @@ class Advice(_KernelAdvice):
     DODUMP = lib.MADV_DODUMP
     """Put the pages into core dumps."""
     WIPEONFORK = lib.MADV_WIPEONFORK
-    """Children get zeros; private anonymous memory only. Linux 4.14."""
+    """Give child processes zeros; private anonymous memory only. Linux 4.14."""
     KEEPONFORK = lib.MADV_KEEPONFORK
-    """Takes WIPEONFORK back. Linux 4.14."""
+    """Undo WIPEONFORK. Linux 4.14."""
     COLD = lib.MADV_COLD
-    """Not needed soon: reclaim these pages first. Linux 5.4."""
+    """No access soon: reclaim these pages first. Linux 5.4."""
     PAGEOUT = lib.MADV_PAGEOUT
-    """Not needed soon: reclaim these pages now. Linux 5.4."""
+    """No access soon: reclaim these pages now. Linux 5.4."""
     POPULATE_READ = lib.MADV_POPULATE_READ
     """Fault the pages in for reading; failures are reported. Linux 5.14."""
     POPULATE_WRITE = lib.MADV_POPULATE_WRITE
@@ -88,15 +88,15 @@ class DestructiveAdvice(_KernelAdvice):
     DONTNEED = lib.MADV_DONTNEED
     """Drop the pages: private ones read as the file, or as zeros, afterwards."""
     FREE = lib.MADV_FREE
-    """The kernel may drop private anonymous pages until they are written again. Linux 4.5."""
+    """Let the kernel drop private anonymous pages until they are written again. Linux 4.5."""
     REMOVE = lib.MADV_REMOVE
-    """Drop the pages and what is behind them: a hole in the file or shared memory."""
+    """Drop the pages and the file or shared memory behind them: a hole, which reads as zeros."""
     DONTNEED_LOCKED = lib.MADV_DONTNEED_LOCKED
-    """DONTNEED that takes locked pages too. Linux 5.18."""
+    """Drop the pages as DONTNEED does, locked pages too. Linux 5.18."""
     GUARD_INSTALL = lib.MADV_GUARD_INSTALL
     """Drop the pages and forbid all access to them. Linux 6.13."""
     GUARD_REMOVE = lib.MADV_GUARD_REMOVE
-    """Takes GUARD_INSTALL back: the pages read as zeros. Linux 6.13."""
+    """Undo GUARD_INSTALL: the pages read as zeros. Linux 6.13."""
 
 
 class SyncMode(enum.IntEnum):
@@ -111,4 +111,4 @@ class SyncMode(enum.IntEnum):
     SYNC = lib.MS_SYNC
     """Write back and wait until it is done."""
     ASYNC = lib.MS_ASYNC
-    """Ask for writing back soon; Linux does so anyway, and this does nothing more."""
+    """Ask for writing back soon. Linux does that without being asked, so this has no effect."""

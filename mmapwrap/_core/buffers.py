@@ -34,7 +34,7 @@ def bytes_to_fill(buffer: "Buffer", name: str = "buffer") -> "CData":
     """
     if type(buffer) is not bytearray:
         buffer = _as_plain(buffer, name, is_filled=True)
-    return _from_buffer(_BYTES, buffer, True)  # noqa: FBT003  # faster than by its name
+    return _from_buffer(_BYTES, buffer, True)  # noqa: FBT003  # faster than as a keyword
 
 
 _from_buffer: Final = ffi.from_buffer
@@ -106,7 +106,7 @@ def new_bytes(count: int) -> "tuple[bytes, CData]":
         content = bytes(count)
     else:
         made: list[bytes] = []
-        # SAFETY: the list lives as long as the call, and no other thread knows of it.
+        # SAFETY: the local list outlives the call, and no other thread has a reference to it.
         raise_if_failed(lib.mmw_new_bytes(id(made), count))
         (content,) = made
     return content, _from_buffer(_BYTES, content)

@@ -147,6 +147,8 @@ def map_pages(
         path: The file's path, which errors name.
     """
     handle = _gc(_new(), _release)
+    # SAFETY: `as_fixed_address` has checked an address that is not 0. Only MAP_FIXED in the flags
+    # replaces mappings, and only `mmapwrap.unsafe`, whose caller answers for the range, passes it.
     result = _map(handle, address, size, align, prot, flags, fd, file_offset, options)
     if result < 0:
         error = partial(_mapping_error, -result, address, size, align, flags, fd, file_offset)
@@ -176,7 +178,7 @@ def _mapping_error(
             errno.EOVERFLOW: f"{size} bytes at offset {file_offset}",
         }
         return error if error.hint is not None else hinted(error, numbers.get(error.errno))
-    if failure == Refusal.PAST_END:  # of the length that the file has now; it may have had less
+    if failure == Refusal.PAST_END:  # the error has the length of now, which may be larger
         return PastEndOfFileError(file_offset, size, descriptors.file_status(fd).size)
     if failure == Refusal.NO_SIZE:
         return _no_length(descriptors.file_status(fd).mode)
@@ -216,6 +218,7 @@ def _no_length(mode: int) -> MmapError:
 def try_to_map(size: int, flags: int, fd: int) -> "CData | None":
     """Map a file's start without any access; return None where the kernel refuses."""
     handle = _gc(_new(), _release)
+    # SAFETY: address 0, so the kernel chooses one that is free.
     result = _map(handle, 0, size, constants.PAGE_SIZE, 0, flags, fd, 0, 0)
     return handle if result >= 0 else None
 
@@ -238,6 +241,8 @@ def borrow_pages(address: int, size: int, prot: int, owner: object) -> Handle:
         The caller has checked that the memory is mapped while the owner lives.
     """
     handle = _gc(_new(), partial(_release_borrowed, owner))
+    # SAFETY: `as_address` has checked that the range ends before 2**64. The caller of
+    # `unsafe.from_raw_parts` answers for the memory, and the handle keeps its owner.
     raise_if_failed(lib.mmw_borrow(handle, address, size, prot))
     return handle
 
@@ -245,4 +250,4 @@ def borrow_pages(address: int, size: int, prot: int, owner: object) -> Handle:
 def _release_borrowed(owner: object, pages: Handle) -> None:
     """Release the handle, then its owner."""
     _release(pages)
-    del owner  # not before
+    del owner  # after the release

@@ -75,7 +75,7 @@ def protect(pages: Pages, bits: int, start: int, end: int) -> None:
         _protect_all(pages, bits)
         return
     act = partial(calls.protect, pages.handle, start, end - start, (bits, PROT_ANY))
-    # Guard pages allow nothing, whatever the protection below them is.
+    # Guard pages allow no access, whatever the protection below them is.
     result = change_access(pages, start, end, bits, act, kept=GUARDED)
     pages.raise_failure(result, start, end - start)
 
@@ -106,10 +106,10 @@ def install_guards(pages: Pages, start: int, end: int) -> None:
         ranges.assign(first, last, old | GUARDED)
     result = _advise(pages, start, end, lib.MADV_GUARD_INSTALL)
     if result < 0:
-        is_tried = call_failure(-result) is not None
+        was_called = call_failure(-result) is not None
         for first, last, old in before:
-            # The kernel may have installed some. A range that cannot be cleared stays remembered.
-            if not old & GUARDED and (not is_tried or _is_cleared(pages, first, last)):
+            # The kernel may have installed some. A range that cannot be cleared keeps the bit.
+            if not old & GUARDED and (not was_called or _is_cleared(pages, first, last)):
                 ranges.assign(first, last, old)
     pages.raise_failure(result, start, end - start)
 
@@ -195,5 +195,5 @@ def recover(pages: Pages) -> None:
         calls.protect(pages.handle, 0, pages.size, (access.bits, access.bits))
         return
     for start, end, bits in access.by_range.pieces(0, pages.size):
-        # The pages allow what they did when they were lost, also below guard pages.
+        # The pages get the protection of the access map, also below guard pages.
         calls.protect(pages.handle, start, end - start, (bits & PROT_ANY, PROT_ANY))

@@ -22,4 +22,5 @@ class NamedConstructors:
         raise TypeError(f"use {self._made_by}")
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError(f"{type(self).__name__} cannot be copied or pickled: it is its memory")
+        name = type(self).__name__
+        raise TypeError(f"{name} cannot be copied or pickled: it stands for memory of this process")

@@ -57,6 +57,7 @@ def map_memory_at(addr: SupportsIndex, size: SupportsIndex, prot: Protection, fl
     length = as_size(size)
     flags = flag | _UNRESERVED_MEMORY
     address = as_fixed_address(addr, length)
+    # SAFETY: `as_fixed_address` has checked the address; without MAP_FIXED nothing is replaced.
     return _map(length, prot, Sharing.SHARED, -1, 0, flags, address=address)
 
 
@@ -135,6 +136,7 @@ def map_file_at(
     number = as_descriptor(fd)
     address = as_fixed_address(addr, length, start, descriptors.file_page_size(number))
     flags = flag | constants.MAP_NORESERVE
+    # SAFETY: `as_fixed_address` has checked the address; without MAP_FIXED nothing is replaced.
     return _map(length, prot, Sharing.SHARED, number, start, flags, address=address)
 
 
@@ -146,7 +148,7 @@ def _map(
     file_offset: int,
     flags: int,
     align: SupportsIndex | None = None,
-    populate: bool = False,  # noqa: FBT001, FBT002  # every mapping comes by: keywords take time
+    populate: bool = False,  # noqa: FBT001, FBT002  # on the way of every mapping: keywords are slower
     address: int = 0,
     options: int = 0,
     path: Path | None = None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 OwnedDescriptor: TypeAlias = "tuple[int, CData]"
-"""A descriptor, and its owner, whose destructor closes it: no call in flight sees it reused."""
+"""A descriptor and its owner. Its destructor closes it, so no call in flight sees it reused."""
 
 file_page_size: Final = lib.mmw_file_page_size
 """The bytes of a page of a file: those of a huge page on hugetlbfs."""
@@ -30,7 +30,7 @@ def _new_owner() -> "CData":
     return ffi.gc(lib.mmw_new_descriptor(), lib.mmw_close_descriptor)
 
 
-# --- Making them ----------------------------------------------------------------------------------
+# --- New descriptors ------------------------------------------------------------------------------
 
 
 def create_memfd(name: bytes, size: int, *, allocate: bool) -> OwnedDescriptor:
@@ -111,7 +111,7 @@ def access_mode(fd: int) -> int:
     return raise_if_failed(_fcntl(fd, lib.F_GETFL, 0)) & os.O_ACCMODE
 
 
-# --- What the kernel tells of files ---------------------------------------------------------------
+# --- The status and content of files --------------------------------------------------------------
 
 
 class FileStatus(NamedTuple):
@@ -135,9 +135,9 @@ def lines_of(path: str) -> Iterator[bytes]:
     fd, owner = open_file(path, os.O_RDONLY)
     rest = b""
     try:
-        room = ffi.new("char[]", _PART)
-        while count := _read_part(fd, room, path):
-            *lines, rest = (rest + bytes(ffi.buffer(room, count))).split(b"\n")
+        buffer = ffi.new("char[]", _PART)
+        while count := _read_part(fd, buffer, path):
+            *lines, rest = (rest + bytes(ffi.buffer(buffer, count))).split(b"\n")
             yield from lines
     finally:
         close_file(owner)
@@ -146,9 +146,9 @@ def lines_of(path: str) -> Iterator[bytes]:
 _PART: Final = 1 << 13
 
 
-def _read_part(fd: int, room: "CData", path: str) -> int:
+def _read_part(fd: int, buffer: "CData", path: str) -> int:
     """Read the next bytes of a file into a buffer; return their number."""
-    result = retry_on_eintr(lib.mmw_read_file, fd, room, _PART)
+    result = retry_on_eintr(lib.mmw_read_file, fd, buffer, _PART)
     if result < 0:
         raise system_call_error(errno_of(-result), "read", path)
     return result
@@ -156,9 +156,9 @@ def _read_part(fd: int, room: "CData", path: str) -> int:
 
 def link_target(path: str) -> bytes | None:
     """Return the target of a symbolic link, at most 4096 bytes; None: no link. readlink(2)."""
-    room = ffi.new("char[]", _LONGEST_PATH)
-    length: int = lib.mmw_readlink(os.fsencode(path), room, _LONGEST_PATH)
-    return bytes(ffi.buffer(room, length)) if length >= 0 else None
+    buffer = ffi.new("char[]", _LONGEST_PATH)
+    length: int = lib.mmw_readlink(os.fsencode(path), buffer, _LONGEST_PATH)
+    return bytes(ffi.buffer(buffer, length)) if length >= 0 else None
 
 
 _LONGEST_PATH: Final = 4096

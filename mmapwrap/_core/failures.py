@@ -51,9 +51,9 @@ class Fault(NamedTuple):
     """A page that could not be read in or written to, as a C function reports it."""
 
     offset: int
-    """Of its first byte in its region."""
+    """The offset of its first byte in its region."""
     is_of_partner: bool
-    """Whether the region is the other one of a copy between two."""
+    """Whether the page is in the second of the two regions of a copy."""
 
 
 def fault_in(failure: int) -> Fault | None:

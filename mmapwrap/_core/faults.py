@@ -21,7 +21,7 @@ def fault_error(
     if start is None:
         offset = calls.fault_offset(handle)
         address = calls.fault_address(handle)
-        # The file may have grown since: then the kernel no longer tells why they were missing.
+        # If the file has grown since, the kernel no longer tells why the pages were missing.
         return MappingFaultError(
             offset, calls.fault_pages(handle), _after_guard(_reason(address, is_met=False))
         )
@@ -67,12 +67,12 @@ def _reason(address: int, *, is_met: bool = True) -> str | None:
     file = mapped_files.file_at(address) if address else None
     if file is None:
         return None
-    position = file.file_offset + address - file.start
+    file_offset = file.file_offset + address - file.start
     length, free = file.length_and_room()
     if length is None:
         return None
-    if length <= position:
-        return f"the file has {length} bytes now, and the page starts at byte {position} of it"
+    if length <= file_offset:
+        return f"the file has {length} bytes now, and the page starts at byte {file_offset} of it"
     if free == 0:
         return "no space is left on its device"
     return "its memory or disk has failed" if is_met else None
@@ -82,7 +82,7 @@ def missing_in(handle: calls.Handle, start: int, size: int, *, write: bool) -> i
     """Return the first page of a range that cannot be populated; None where all can."""
     page_size = calls.page_size_of(handle)
     origin = start - (calls.address(handle) + start) % page_size
-    # That may be before the region, where the region starts inside the page.
+    # The origin is before the region if the region starts inside a page.
 
     def is_missing(first: int, last: int) -> bool:
         begin = max(origin + first * page_size, start)

@@ -11,7 +11,7 @@ from mmapwrap.errors import SystemCallError, UnsupportedOperationError, system_c
 
 _PAGE: Final = constants.PAGE_SIZE
 _OUT_OF_REACH: Final = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-"""What fails one way of opening a file fails the other as well."""
+"""The errors of one way to open a file that would fail the other way too."""
 
 
 class MappedFile(NamedTuple):
@@ -56,7 +56,7 @@ class MappedFile(NamedTuple):
         raise UnsupportedOperationError("evict of a file that cannot be opened again")
 
     def length_and_room(self) -> tuple[int | None, int]:
-        """Return the file's length and its device's free blocks; (None, 0) if it cannot be opened."""
+        """Return the length of the file and the free blocks of its device; (None, 0) if unknown."""
         try:
             fd, owner = self.reopen()
         except (UnsupportedOperationError, SystemCallError):
@@ -125,7 +125,9 @@ def shared_files(start: int, end: int) -> list[MappedFile]:
     found = [mapping for mapping in _mappings() if mapping.start < end and start < mapping.end]
     for mapping in found:
         if not mapping.is_shared or not mapping.is_file:
-            raise UnsupportedOperationError("evict of what is no shared mapping of a file")
+            raise UnsupportedOperationError(
+                "evict of memory that is not a shared mapping of a file"
+            )
     return found
 
 

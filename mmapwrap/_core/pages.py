@@ -73,7 +73,7 @@ class Pages:
         self.page_sizes, self.is_closed = None, False
         self.layout = LayoutLock()
 
-    # --- Place and size ---------------------------------------------------------------------------
+    # --- Sizes ------------------------------------------------------------------------------------
 
     @property
     def size(self) -> int:
@@ -125,12 +125,12 @@ class Pages:
 
     def index_of(self, need: int, key: SupportsIndex) -> int:
         """Return the offset of a byte to access: a negative key counts from the end."""
-        position = self.integer(key, "index")
-        if position < 0:
-            position += self.size
-        if self.access.by_range is not None and 0 <= position < self.size:
-            self.access.require(need, position, position + 1)
-        return position
+        index = self.integer(key, "index")
+        if index < 0:
+            index += self.size
+        if self.access.by_range is not None and 0 <= index < self.size:
+            self.access.require(need, index, index + 1)
+        return index
 
     # --- Calls ------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Pages:
         except OverflowError:
             result = out_of_range(offset, count)
             if offset > self.size:
-                count = max(count, 0)  # there is no rest
+                count = max(count, 0)  # the range has no bytes
         if result < 0:
             raise self.error(-result, offset, count)
         return result
@@ -212,9 +212,9 @@ class Pages:
                 need = PROT_READ if refusal == Refusal.NOT_READABLE else PROT_WRITE
                 return self.access.error(need, offset, offset + count)
 
-    def index_error(self, failure: int, key: SupportsIndex, position: int) -> MmapError:
+    def index_error(self, failure: int, key: SupportsIndex, index: int) -> MmapError:
         """Return the error of a C function that failed to touch one byte."""
-        error = self.error(failure, position, 1)
+        error = self.error(failure, index, 1)
         if isinstance(error, InvalidRangeError):
             return InvalidIndexError(as_integer(key, "index"), 1, self.size)
         return error
@@ -299,7 +299,7 @@ class Pages:
         access = self.access.allowed(start, end) & (PROT_READ | PROT_WRITE)
         if not access & PROT_READ:
             raise self.access.error(PROT_READ, start, end)
-        # SAFETY: checked_range found the range inside the region, and the export holds the handle.
+        # SAFETY: `checked_range` found the range in the region, and the export keeps the handle.
         export = python_types.new_export(
             self.handle,
             calls.address(self.handle) + start,
@@ -313,4 +313,4 @@ class Pages:
 
 CLOSED_PAGES: Final = Pages(calls.NULL_HANDLE, 0, Sharing.PRIVATE)
 CLOSED_PAGES.is_closed = True
-"""What a closed region has instead of its pages: every C function refuses their handle."""
+"""The pages of every closed region: each C function refuses their handle."""

@@ -201,6 +201,6 @@ class Sharing(enum.IntEnum):
     """
 
     SHARED = MAP_SHARED
-    """Everybody who maps the same memory or file, and the file itself."""
+    """All mappings of the same memory or file, and the file itself."""
     PRIVATE = MAP_PRIVATE
     """This mapping alone: a page is copied when it is first written (copy-on-write)."""

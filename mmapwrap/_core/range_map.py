@@ -28,7 +28,7 @@ class RangeMap(Generic[T]):
 
     def assign(self, start: int, end: int, value: T) -> None:
         """Give the bytes from `start` to `end` this value."""
-        if end > self._size:  # noqa: PLR1730  # every access comes by: min() takes time
+        if end > self._size:  # noqa: PLR1730  # on the way of every access: min() is slower
             end = self._size
         if start >= end:
             return
@@ -64,10 +64,10 @@ class RangeMap(Generic[T]):
             try:
                 # Not a slice: while Python 3.11 copies one, a finalizer may shorten the list.
                 first, last, value = ranges[at]
-            except IndexError:  # it is shorter now
+            except IndexError:  # the list is shorter now
                 at = self._index(start)
                 continue
-            if not first <= start < last:  # it has changed
+            if not first <= start < last:  # the range has changed
                 at = self._index(start)
             elif last < end:
                 found.append((start, last, value))
@@ -77,12 +77,12 @@ class RangeMap(Generic[T]):
                 found.append((start, end, value))
                 return found
 
-    def _index(self, position: int) -> int:
+    def _index(self, offset: int) -> int:
         """Return the index of the range that holds a byte."""
         while True:
             try:
-                # Tuples, and not a key: comparing them creates nothing, so no finalizer comes in
-                # between.
-                return bisect_right(self._ranges, (position, _PAST_ALL)) - 1
+                # Tuples, and not a key: comparing them creates no object, so no finalizer runs
+                # during the bisection.
+                return bisect_right(self._ranges, (offset, _PAST_ALL)) - 1
             except IndexError:  # pragma: no cover  # the list became shorter: only without a GIL
                 continue

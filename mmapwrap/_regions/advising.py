@@ -238,10 +238,11 @@ class AdvisedRegion(RegionBase):
         mode: SyncMode = SyncMode.SYNC,
         invalidate: bool = False,
     ) -> None:
-        """Write changes of the range back to its file, and wait for the disk by default. msync(2).
+        """Write changes of the range back to its file, and wait for the disk by default.
 
-        Where most of a large range of a shared mapping has changed, and other threads run on other
-        processors, `drop_page_cache` of the range first saves interrupting those threads.
+        The call is msync(2). Where most of a large range of a shared mapping has changed, and other
+        threads run on other processors, `drop_page_cache` of the range first saves interrupting
+        those threads.
 
         Args:
             offset: The first byte of the range, which is widened to whole pages.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 _ANY_CONTIGUOUS: Final = 0x80
-"""PyBUF_ANY_CONTIGUOUS without the flags that it shares with others."""
+"""The bit of PyBUF_ANY_CONTIGUOUS that no other request has."""
 
 
 class RegionBase(python_types.Exporter):

@@ -145,17 +145,17 @@ class ContentRegion(RegionBase):
         """
         pages = self._pages
         if type(key) is int and key >= 0 and pages.access.by_range is None:
-            position = key
+            index = key
         elif isinstance(key, slice):
             return self._read_bytes(key)
         else:
-            position = pages.index_of(PROT_READ, key)
+            index = pages.index_of(PROT_READ, key)
         try:
-            byte = calls.read_byte(pages.handle, position)
+            byte = calls.read_byte(pages.handle, index)
         except OverflowError:
-            byte = failures.out_of_range(position)
+            byte = failures.out_of_range(index)
         if byte < 0:
-            raise pages.index_error(-byte, key, position)
+            raise pages.index_error(-byte, key, index)
         return byte
 
     @overload
@@ -190,19 +190,19 @@ class ContentRegion(RegionBase):
     def _write_byte(self, key: SupportsIndex, byte: int) -> None:
         """Set one byte; a negative key counts from the end."""
         pages = self._pages
-        position = pages.index_of(PROT_WRITE, key)
+        index = pages.index_of(PROT_WRITE, key)
         try:
-            result = calls.write_byte(pages.handle, position, byte)
+            result = calls.write_byte(pages.handle, index, byte)
         except OverflowError:
-            result = failures.out_of_range(position)
+            result = failures.out_of_range(index)
         if result < 0:
-            raise pages.index_error(-result, key, position)
+            raise pages.index_error(-result, key, index)
 
     def _read_bytes(self, key: slice) -> bytes:
         """Return a copy of the bytes of a slice."""
         pages = self._pages
         start, stop, step = key.indices(pages.size)
-        if pages.is_closed:  # by an `__index__` of the slice's
+        if pages.is_closed:  # an `__index__` of the slice has closed it
             raise ClosedMappingError
         if step == 1 and start <= stop:
             content, memory = buffers.new_bytes(stop - start)
@@ -237,5 +237,5 @@ class ContentRegion(RegionBase):
         pages = self._pages
         first, last = sorted((chosen[0], chosen[-1])) if chosen else (0, -1)
         pages.access.require_each(need, range(first, last + 1, abs(chosen.step)))
-        step = chosen.step if len(chosen) > 1 else 1  # of one byte it may be any number
+        step = chosen.step if len(chosen) > 1 else 1  # the step of one byte may be any number
         pages.run_on_range(function, first, last + 1 - first, (memory, step))

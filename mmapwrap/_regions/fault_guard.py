@@ -43,7 +43,7 @@ class FaultGuard:
         traceback: TracebackType | None,
     ) -> None:
         if not self._entered:
-            return  # never entered: there may be a guard of somebody else
+            return  # never entered: a guard in C, if there is one, is not of this block
         pages = self._pages
         result = calls.guard_leave(self._entered.pop())
         if result < 0 and not isinstance(exception, MappingFaultError):

@@ -49,7 +49,7 @@ def _error(pages: Pages, failure: int, start: int, size: int) -> MmapError:
 
 def _limit_in_the_way(size: int) -> int | None:
     """Return the bytes of RLIMIT_MEMLOCK if it forbids to lock that much more, else None."""
-    import resource  # noqa: PLC0415  # only for the error's sake
+    import resource  # noqa: PLC0415  # only to explain an error
 
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     status = dict(

@@ -30,7 +30,10 @@ class MappedRegion(
     __slots__ = ()
 
     def __init__(self) -> None:
-        raise TypeError("MappedRegion is what the kinds of regions share, and none itself")
+        raise TypeError(
+            "MappedRegion is the base of the regions: use a constructor of one, such as "
+            "MemoryMapping.anonymous(size)"
+        )
 
     def add_fd_mapping(
         self,

@@ -121,7 +121,7 @@ class ResidentRegion(RegionBase):
         flags, memory = buffers.new_bytes(total)
         pages.run_on_range(calls.residency, start, end - start, memory)
         found = Residency(first * page - lead_in, page, flags)
-        # To whom it does not tell, the kernel calls every page resident.
+        # A kernel that does not tell this user calls every page resident.
         if 0 < found.total == found.resident and pages.file_offset is not None:
             self._require_true_residency(pages, start, end)
         return found
@@ -137,7 +137,7 @@ class ResidentRegion(RegionBase):
         failure = call_failure(-tells) if tells < 0 else None
         if failure is not None and failure.errno not in (errno.EINVAL, errno.ENOMEM):
             raise failure
-        if failure is not None:  # a private mapping cannot be duplicated, nor without addresses
+        if failure is not None:  # the mapping is private, or no addresses are left
             tells = all(
                 mapped_files.tells_residency(file)
                 for file in mapped_files.files_between(base + start, base + end)

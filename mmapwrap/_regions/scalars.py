@@ -77,7 +77,7 @@ class Scalar(Generic[N]):
         self._as_value: Callable[[N], N] = as_value
         self._load: Callable[..., N] = load
         self._store: Final = store
-        self._failed: N = failed  # what a failed load returns
+        self._failed: N = failed  # the result of a failed load
         self._kind: type[N] = type(failed)
         self._decode: Callable[[bytes], N] = decode
 
@@ -100,7 +100,7 @@ class Scalar(Generic[N]):
             failure = -failures.out_of_range(offset)
             raise pages.error(failure, offset, self.size) from None
         if value == self._failed:
-            # Not by errno: a signal handler in between may have made a call of its own.
+            # errno does not tell: a signal handler may have made a system call since the load.
             pages.raise_failure(calls.check_scalar(pages.handle, offset, mode), offset, self.size)
             return self._read(pages, offset)
         return value
@@ -132,7 +132,7 @@ class Scalar(Generic[N]):
         try:
             result = self._store(pages.handle, offset, mode, value)
         except OverflowError:
-            self._as_value(value)  # raises where it is the value that C has no number for
+            self._as_value(value)  # raises if the value is the number that C cannot hold
             result = failures.out_of_range(offset)
         if result < 0:
             if result == -failures.Refusal.NO_SUCH_VALUE:
@@ -188,7 +188,7 @@ def _is_past_floats(value: object) -> bool:
 
 
 _PAST_FLOATS: Final = 2**1024 - 2**970
-"""Halfway between the largest float and the next that there would be."""
+"""Halfway between the largest float and 2**1024; this number and larger ones round to no float."""
 
 
 def _float(name: str, size: int, order: ByteOrder = sys.byteorder) -> Scalar[float]:
@@ -201,7 +201,9 @@ def _float(name: str, size: int, order: ByteOrder = sys.byteorder) -> Scalar[flo
             number = in_digits(value) if isinstance(value, int) else f"the {type(value).__name__}"
             raise InvalidArgumentError(f"{number} is too large for {name}")
         if getattr(value, "is_snan", bool)():
-            raise InvalidArgumentError(f"{value} is a signaling NaN, which no {name} is made of")
+            raise InvalidArgumentError(
+                f"{value} is a signaling NaN, which cannot be converted to {name}"
+            )
         return float(value)
 
     code: Literal["f", "d"] = "f" if size == 4 else "d"

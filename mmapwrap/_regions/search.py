@@ -99,7 +99,7 @@ class SearchableRegion(RegionBase):
             >>> 65 in mapping, b"AB" in mapping
             (True, False)
         """
-        # An array has an __index__ as well, for what it has one item of.
+        # An array has an `__index__` too, for an array of one item, but stands for its bytes.
         if hasattr(item, "__index__") and not getattr(item, "shape", ()):
             item = bytes((as_byte(cast("SupportsIndex", item)),))
         return self.find(cast("ReadableBuffer", item)) >= 0

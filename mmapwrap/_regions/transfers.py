@@ -45,12 +45,14 @@ def _transfer(
     failure again.
     """
     number = as_descriptor(fd)
-    position = _AT_POSITION if file_offset is None else as_file_offset(file_offset, "file_offset")
+    first_offset = (
+        _AT_POSITION if file_offset is None else as_file_offset(file_offset, "file_offset")
+    )
     done = 0
     while done < count:
-        where = position if position == _AT_POSITION else position + done
-        # All that is left in one call, so that what a pipe or a socket takes whole stays whole.
-        moved = function(pages.handle, start + done, count - done, (number, where))
+        offset = first_offset if first_offset == _AT_POSITION else first_offset + done
+        # One call for all remaining bytes, so that a message to a pipe or a socket stays whole.
+        moved = function(pages.handle, start + done, count - done, (number, offset))
         if moved < 0:
             failure = failures.call_failure(-moved)
             if failure is None:

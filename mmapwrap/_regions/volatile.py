@@ -66,7 +66,7 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
 
     _pages: Pages
     _range: tuple[int, int]
-    """The first byte in the region, and how many: one value, for another thread may change it."""
+    """The offset in the region and the size: one tuple, because another thread may change both."""
 
     # --- Place and size -------------------------------------------------------------------------
 
@@ -96,7 +96,7 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
             return False
         return self._on_both(start, size, other._pages, other_start, PROT_READ, calls.equals) == 1
 
-    # Content changes, and so would a hash.
+    # Equality is by content, which changes, so a hash would change too.
     __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
     # --- Parts ----------------------------------------------------------------------------------
@@ -206,8 +206,8 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
             >>> mapping.get_slice(16, 8).load(u16, 2)
             500
         """
-        place = self._offset_in_region(scalar, offset)
-        return scalar.load(self._pages, place, scalar.volatile_mode)
+        start = self._offset_in_region(scalar, offset)
+        return scalar.load(self._pages, start, scalar.volatile_mode)
 
     def store(self, scalar: Scalar[N], value: N, offset: SupportsIndex = 0) -> None:
         """Write a number by one store of its width. Errors: see `VolatileSlice`.
@@ -231,11 +231,11 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
             >>> mapping.read_obj(u16, 18)
             500
         """
-        place = self._offset_in_region(scalar, offset)
-        scalar.store(self._pages, scalar.plain(value), place, scalar.volatile_mode)
+        start = self._offset_in_region(scalar, offset)
+        scalar.store(self._pages, scalar.plain(value), start, scalar.volatile_mode)
 
     def _offset_in_region(self, scalar: Scalar[N], offset: SupportsIndex) -> int:
-        """Return the offset in the region of a number whose offset in the slice this is."""
+        """Return the offset in the region of a number at an offset in the slice."""
         if type(scalar) is not Scalar:
             raise not_a_scalar(scalar)
         if type(offset) is not int:
@@ -366,13 +366,13 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
         result = function(pages.handle, start, count, (other.handle, other_start))
         if result < 0:
             fault = failures.fault_in(-result)
-            # Where both ranges are of one region, C does not tell which of them it was.
+            # If both ranges are of one region, C does not tell which of them has the page.
             if fault is not None and (
                 fault.is_of_partner or not start <= fault.offset < start + count
             ):
                 raise other.error(-result, other_start, count)
             if isinstance(pages.error(-result, start, count), BadAddressError):
-                # The access to the other pages has been taken away meanwhile.
+                # Another thread may have taken the access to the other pages away.
                 other.access.require(need, *other.checked_range(other_start, count))
             raise pages.error(-result, start, count)
         return result
