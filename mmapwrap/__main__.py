@@ -62,7 +62,7 @@ def _run(arguments: Sequence[str], out: TextIO, err: TextIO) -> ExitStatus:
 
 
 def _output_type(out: TextIO) -> type[Output]:
-    """Choose rich for a terminal that can take back what was drawn, else plain lines."""
+    """Choose rich for a terminal that can redraw lines, else plain lines."""
     if out.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
         try:
             from mmapwrap._cli.drawing import RichOutput  # noqa: PLC0415, an extra

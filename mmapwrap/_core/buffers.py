@@ -89,7 +89,7 @@ def _ctypes_has_objects(kind: Any) -> bool:
     """Return whether a type of ctypes has a Python object in it; other types have none."""
     if hasattr(kind, "_length_"):  # an array
         return _ctypes_has_objects(kind._type_)
-    fields = [
+    fields: list[Any] = [
         field for each in getattr(kind, "__mro__", ()) for field in vars(each).get("_fields_", ())
     ]
     if fields:

@@ -1,7 +1,7 @@
 """The C functions on mapped pages: integers in, integers out, and no GIL while they run.
 
 Each takes the handle of the pages first. A function on a range takes offset and count next, checks
-them, and returns what it did or a failure (`failures.py`). `Pages.run_on_range` calls it.
+them, and returns a result or a failure (`failures.py`). `Pages.run_on_range` calls it.
 """
 
 import errno

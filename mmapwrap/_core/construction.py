@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 class NamedConstructors:
     """A final class whose objects come from named constructors; a call of the class is an error.
 
-    `class Thing(NamedConstructors, made_by="Thing.open(path)")`: the error says what to use.
+    `class Thing(NamedConstructors, made_by="Thing.open(path)")`: the error names the constructors.
     """
 
     __slots__ = ()

@@ -5,7 +5,7 @@ each slice and each call in flight hold that handle, so closing needs no lock, n
 under a view or a call, and no page is unmapped twice.
 
 Pages has a handle, an access map, live views, a layout lock and locked ranges. It checks a range
-and runs a C function on it; `changes.py` changes what the ranges allow and hold.
+and runs a C function on it; `changes.py` changes the access and the content of ranges.
 """
 
 import errno
