@@ -236,7 +236,7 @@ class NotPageAlignedError(MmapError, ValueError):
         page_size: The size in bytes of the pages that it must fit.
         lead_in: The bytes of the region's first page before the region: its pages are at multiples
             of the page size less this.
-        rule: The requirement, where it is not a multiple of the page size; None: just that.
+        rule: The rule that the value breaks; None: it must be a multiple of the page size.
     """
 
     __match_args__ = ("value", "page_size")

@@ -10,10 +10,12 @@ Imports go down only. From the ground up, each module imports from the floors be
    in, integers out.
 4. `range_map` keeps values by range; `arguments` checks the arguments of callers; `layout` is the
    lock of one region's layout; `access`, `views` and `locked_ranges` remember the access that
-   each range allows, the live exports and the locked pages. None of them makes a system call on pages.
+   each range allows, the live exports and the locked pages. None of them makes a system call on
+   pages.
 5. `mapped_files` finds the files behind a region again; `faults` finds out why a page is missing.
 6. `pages` owns the handle whose destructor unmaps; `changes` changes the access and the
-   content of its ranges; `creation` maps new pages; `construction` is the idiom of classes without a constructor.
+   content of its ranges; `creation` maps new pages; `construction` is the idiom of classes without
+   a constructor.
 
 Above this package: `_regions` (the operations on pages that callers have), `_adapters` (other
 libraries' types), then the products `mmapwrap._external`, `_arena`, `_mapping`, `_shared_memory`

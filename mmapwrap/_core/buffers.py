@@ -89,9 +89,8 @@ def _ctypes_has_objects(kind: Any) -> bool:
     """Return whether a type of ctypes has a Python object in it; other types have none."""
     if hasattr(kind, "_length_"):  # an array
         return _ctypes_has_objects(kind._type_)
-    fields: list[Any] = [
-        field for each in getattr(kind, "__mro__", ()) for field in vars(each).get("_fields_", ())
-    ]
+    bases: tuple[type, ...] = getattr(kind, "__mro__", ())
+    fields = [field for base in bases for field in vars(base).get("_fields_", ())]
     if fields:
         return any(_ctypes_has_objects(field[1]) for field in fields)
     return getattr(kind, "_type_", None) == "O"

@@ -35,6 +35,7 @@ def volatile_end(offset: int, count: int, size: int) -> int:
 
 
 def _out_of_bounds(addr: int, offset: int, count: int, size: int) -> VolatileOutOfBoundsError:
+    """Return the error of a range that is not inside `size` bytes."""
     error = VolatileOutOfBoundsError(addr)
     error.range = offset, count, size
     return error
