@@ -1,4 +1,4 @@
-"""Memory mappings on Linux: safe, typed, and out of everybody's way."""
+"""Memory mappings on Linux: typed, range-checked, and safe by default."""
 
 import sys
 import typing
@@ -8,9 +8,9 @@ if sys.implementation.name != "cpython":
     raise ImportError(f"mmapwrap works on CPython only, and this is {sys.implementation.name}")
 
 try:
-    from mmapwrap._core.constants import page_size  # the first that imports the compiled module
+    from mmapwrap._core.constants import page_size  # imports the compiled module
 except ImportError as error:
-    # In two words: a test takes every module that holds the whole name for one that imports it.
+    # The name in two parts: a test takes a module with the whole name for one that imports it.
     if (error.name or "").split("._") != ["mmapwrap", "core", "mman"]:
         raise
     raise ImportError(
@@ -111,7 +111,7 @@ if typing.TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> str:
-        """Read the version when it is asked for: the metadata takes longer than all else here."""
+        """Return the version. Reading it takes longer than importing the package, so it is lazy."""
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import version  # noqa: PLC0415

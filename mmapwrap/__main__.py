@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: what follows the program's name; `None` for the arguments of this process.
+        arguments: The words after the program's name; None: those of this process.
 
     Returns:
         The exit status.
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str], out: TextIO, err: TextIO) -> ExitStatus:
+    """Run the command of the arguments."""
     try:
         options = parse(arguments)
     except SystemExit as finished:
@@ -61,7 +62,7 @@ def _run(arguments: Sequence[str], out: TextIO, err: TextIO) -> ExitStatus:
 
 
 def _output_type(out: TextIO) -> type[Output]:
-    """Choose rich for a terminal that can take back what was drawn, else plain lines."""
+    """Choose rich for a terminal that can redraw lines, else plain lines."""
     if out.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
         try:
             from mmapwrap._cli.drawing import RichOutput  # noqa: PLC0415, an extra

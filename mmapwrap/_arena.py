@@ -1,4 +1,4 @@
-"""MemoryMappingArena: reserved addresses, into which memory and files are mapped and taken out."""
+"""MemoryMappingArena: reserved addresses, to which memory and files are added and removed."""
 
 import errno
 from functools import partial
@@ -35,13 +35,21 @@ _READ_WRITE: Final = Protection.read_write()
 
 @attrs.frozen
 class Segment:
-    """A range of an arena that holds something.
+    """A range of an arena that holds memory or a file.
 
     Args:
-        offset: Where it starts in the arena, in bytes.
-        size: Its bytes.
-        prot: What it allows.
-        fd_offset: Where in its file it starts, in bytes; None where it is anonymous.
+        offset: The first byte in the arena.
+        size: Bytes.
+        prot: The access that the range allows.
+        fd_offset: The offset in the file of the first byte; None if the memory is anonymous.
+
+    Example:
+        >>> from mmapwrap import MemoryMappingArena, page_size
+        >>> arena = MemoryMappingArena.new(4 * page_size())
+        >>> arena.add_anon(page_size(), page_size())
+        >>> [segment] = arena.segments()
+        >>> segment.offset == segment.size == page_size(), str(segment.prot), segment.fd_offset
+        (True, 'rw-', None)
     """
 
     offset: int
@@ -57,7 +65,7 @@ class _IntoArena(Protocol):
 
 
 class _Placement(NamedTuple):
-    """What is to be mapped into the arena: the arguments of mmap(2)."""
+    """A mapping that is to be placed in the arena: the arguments of mmap(2)."""
 
     bits: int
     flags: int
@@ -67,10 +75,10 @@ class _Placement(NamedTuple):
 
 
 class _Source:
-    """Where the content of a segment comes from.
+    """The origin of a segment's content.
 
-    Two segments of the same origin that were added one by one have two of these, so that they stay
-    two segments.
+    Segments are of one mapping if they have the same source. Two mappings of the same content have
+    two sources, so that they stay two segments.
     """
 
     __slots__ = ("origin",)
@@ -84,8 +92,18 @@ class _Source:
 class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMappingArena.new(size)"):
     """A range of addresses that holds memory and files at page offsets, and nothing elsewhere.
 
-    What holds nothing costs no memory and allows no access: a read there is a ProtectionError.
-    Adding over something replaces that part of it; a failed call leaves the arena as it was.
+    A part that holds nothing costs no memory and allows no access: a read there is a
+    ProtectionError. Adding over something replaces that part of it; a failed call leaves the arena
+    as it was.
+
+    Example:
+        >>> from mmapwrap import MemoryMappingArena, page_size
+        >>> with MemoryMappingArena.new(1 << 30) as arena:
+        ...     arena.add_anon(0, page_size())
+        ...     arena[0:5] = b"hello"
+        ...     arena[page_size()]
+        Traceback (most recent call last):
+        mmapwrap.errors.ProtectionError: read access is needed, but the range allows no access ...
     """
 
     __slots__ = ("_sources",)
@@ -94,14 +112,20 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
 
     @classmethod
     def new(cls, size: SupportsIndex) -> "MemoryMappingArena":
-        """Reserves addresses. mmap(2), PROT_NONE, MAP_PRIVATE, MAP_NORESERVE.
+        """Reserve addresses. mmap(2), PROT_NONE, MAP_PRIVATE, MAP_NORESERVE.
 
         Args:
             size: Bytes, rounded up to whole pages.
 
         Raises:
             InvalidArgumentError: The size is 0, negative or past 2**64.
-            OutOfMemoryError: No room for it in the address space (RLIMIT_AS counts it).
+            OutOfMemoryError: The address space has no room for it (RLIMIT_AS counts it).
+
+        Example:
+            >>> from mmapwrap import MemoryMappingArena
+            >>> arena = MemoryMappingArena.new(1 << 30)
+            >>> arena.size, arena.segments()
+            (1073741824, ())
         """
         pages = map_memory(size, Protection.none(), Sharing.PRIVATE)
         changes.become_arena(pages)
@@ -109,33 +133,51 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
 
     @classmethod
     def from_mapping(cls, mapping: _IntoArena) -> "MemoryMappingArena":
-        """Takes a mapping's pages over, without a copy; the mapping is closed.
+        """Take a mapping's pages over, without a copy; close the mapping.
 
-        Its views stay as they are. Its size is rounded up to whole pages.
+        Errors: see `MemoryMapping.into_arena`. Its views stay as they are. Its size is rounded up
+        to whole pages.
+
+        Args:
+            mapping: A MemoryMapping.
 
         Raises:
-            ClosedMappingError: The mapping is closed.
-            NotPageAlignedError: The mapping starts inside a page of its file.
+            TypeError: The argument is no MemoryMapping.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, MemoryMappingArena
+            >>> arena = MemoryMappingArena.from_mapping(MemoryMapping.anonymous(4096))
+            >>> len(arena.segments())
+            1
         """
         if (into_arena := getattr(mapping, "into_arena", None)) is None:
             raise TypeError(f"mapping must be a MemoryMapping, not {type(mapping).__name__}")
         arena: MemoryMappingArena = into_arena()
         return arena
 
-    # --- What it holds --------------------------------------------------------------------------
+    # --- Segments -------------------------------------------------------------------------------
 
     def segments(self) -> tuple[Segment, ...]:
-        """Returns what the arena holds, in the order of the addresses, without overlap.
+        """Return the segments of the arena, in the order of their offsets, without overlap.
 
         Raises:
             ClosedMappingError: The arena is closed.
-            RegionBusyError: Asked in the middle of a change of the arena, by a signal handler or a
-                finalizer.
+            RegionBusyError: A signal handler or a finalizer made the call inside a change of the
+                arena by the same thread.
+
+        Example:
+            >>> from mmapwrap import MemoryMappingArena, Protection, page_size
+            >>> arena = MemoryMappingArena.new(4 * page_size())
+            >>> arena.add_anon(0, page_size())
+            >>> arena.add_anon_protection(2 * page_size(), page_size(), Protection.read())
+            >>> [(s.offset // page_size(), str(s.prot)) for s in arena.segments()]
+            [(0, 'rw-'), (2, 'r--')]
         """
         pages = self._open_pages()
         return pages.consistently(self._segments, pages)
 
     def _segments(self, pages: Pages) -> tuple[Segment, ...]:
+        """Return the segments; run consistently."""
         return tuple(
             Segment(
                 start,
@@ -149,37 +191,95 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         )
 
     def add_anon(self, offset: SupportsIndex, size: SupportsIndex) -> None:
-        """Maps anonymous memory into the arena, read/write; see `add_anon_protection`."""
+        """Map anonymous memory into the arena, read/write. Errors: see `add_anon_protection`.
+
+        Args:
+            offset: The first byte in the arena, on a page.
+            size: Bytes, rounded up to whole pages.
+
+        Example:
+            >>> from mmapwrap import MemoryMappingArena, page_size
+            >>> arena = MemoryMappingArena.new(1 << 20)
+            >>> arena.add_anon(0, page_size())
+            >>> arena[0] = 1
+        """
         self._place(offset, size, _READ_WRITE)
 
     def add_anon_protection(
         self, offset: SupportsIndex, size: SupportsIndex, prot: Protection
     ) -> None:
-        """Maps anonymous memory into the arena: zeros, shared with children. mmap(2), MAP_FIXED.
+        """Map anonymous memory into the arena: zeros, shared with children. mmap(2), MAP_FIXED.
 
         Args:
-            offset: Where in the arena, on a page.
+            offset: The first byte in the arena, on a page.
             size: Bytes, rounded up to whole pages.
-            prot: What to allow.
+            prot: The access to allow.
 
         Raises:
             ClosedMappingError: The arena is closed.
             InvalidRangeError: The range is not inside the arena.
             InvalidArgumentError: The size is 0 or negative.
             NotPageAlignedError: The offset is not on a page.
-            ViewsExportedError: A live view shows some of what would be replaced.
+            ViewsExportedError: A live view shows some of the range that would be replaced.
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
+            RegionBusyError: A signal handler or a finalizer made the call inside another change of
+                the arena by the same thread.
+            TypeError: An argument has a wrong type.
+
+        Example:
+            >>> from mmapwrap import MemoryMappingArena, Protection, page_size
+            >>> arena = MemoryMappingArena.new(1 << 20)
+            >>> arena.add_anon_protection(0, page_size(), Protection.read())
+            >>> arena[0]
+            0
         """
         self._place(offset, size, prot)
 
     def add_fd(self, offset: SupportsIndex, size: SupportsIndex, fd: Descriptor) -> None:
-        """Maps a file from its start into the arena, read/write; see `add_fd_offset_protection`."""
+        """Map a file from its start into the arena, read/write.
+
+        Errors: see `add_fd_offset_protection`.
+
+        Args:
+            offset: The first byte in the arena, on a page.
+            size: Bytes, rounded up to whole pages; the file's length is not checked.
+            fd: A descriptor, or an object with one; it may be closed afterwards.
+
+        Example:
+            >>> import tempfile
+            >>> from mmapwrap import MemoryMappingArena
+            >>> arena = MemoryMappingArena.new(1 << 20)
+            >>> with tempfile.TemporaryFile(buffering=0) as file:
+            ...     size = file.write(b"hello")
+            ...     arena.add_fd(0, size, file)
+            >>> arena[:5]
+            b'hello'
+        """
         self._place(offset, size, _READ_WRITE, (fd, 0))
 
     def add_fd_offset(
         self, offset: SupportsIndex, size: SupportsIndex, fd: Descriptor, fd_offset: SupportsIndex
     ) -> None:
-        """Maps a range of a file into the arena, read/write; see `add_fd_offset_protection`."""
+        """Map a range of a file into the arena, read/write.
+
+        Errors: see `add_fd_offset_protection`.
+
+        Args:
+            offset: The first byte in the arena, on a page.
+            size: Bytes, rounded up to whole pages; the file's length is not checked.
+            fd: A descriptor, or an object with one; it may be closed afterwards.
+            fd_offset: Bytes into the file, on a page.
+
+        Example:
+            >>> import tempfile
+            >>> from mmapwrap import MemoryMappingArena, page_size
+            >>> arena = MemoryMappingArena.new(1 << 20)
+            >>> with tempfile.TemporaryFile() as file:
+            ...     size = file.truncate(4 * page_size())
+            ...     arena.add_fd_offset(0, page_size(), file, 3 * page_size())
+            >>> arena.segments()[0].fd_offset == 3 * page_size()
+            True
+        """
         self._place(offset, size, _READ_WRITE, (fd, fd_offset))
 
     def add_fd_offset_protection(
@@ -190,19 +290,29 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         fd_offset: SupportsIndex,
         prot: Protection,
     ) -> None:
-        """Maps a range of a file into the arena, shared. mmap(2), MAP_FIXED.
+        """Map a range of a file into the arena, shared. mmap(2), MAP_FIXED.
+
+        Errors: see `add_anon_protection` and `MemoryMapping`.
 
         Args:
-            offset: Where in the arena, on a page.
+            offset: The first byte in the arena, on a page.
             size: Bytes, rounded up to whole pages; the file's length is not checked.
-            fd: A descriptor or an object with one; it may be closed afterwards.
-            fd_offset: Where in the file, on a page.
-            prot: What to allow.
+            fd: A descriptor, or an object with one; it may be closed afterwards.
+            fd_offset: Bytes into the file, on a page.
+            prot: The access to allow.
 
         Raises:
-            The errors of `add_anon_protection`, and those of a MemoryMapping of the file.
+            NotPageAlignedError: The offset in the file is not on a page.
+            InvalidOffsetError: The offset in the file is negative or past 2**63 - 1.
             TooManyFilesError: RLIMIT_NOFILE is reached: the call takes a descriptor of its own.
-            InvalidOffsetError: The file offset is negative or past 2**63 - 1.
+
+        Example:
+            >>> from mmapwrap import MemoryMappingArena, Protection
+            >>> arena = MemoryMappingArena.new(1 << 20)
+            >>> with open("/proc/self/exe", "rb") as program:
+            ...     arena.add_fd_offset_protection(0, 4096, program, 0, Protection.read())
+            >>> arena[1:4]
+            b'ELF'
         """
         self._place(offset, size, prot, (fd, fd_offset))
 
@@ -214,30 +324,42 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         fd_offset: SupportsIndex,
         prot: Protection,
     ) -> None:
-        """Maps a range of a file into the arena; see `add_fd_offset_protection`."""
+        """Map a range of a file into the arena.
+
+        Arguments and errors: see `add_fd_offset_protection`.
+        """
         self._place(offset, size, prot, (fd, fd_offset))
 
     def protect(
         self, prot: Protection, offset: SupportsIndex = 0, count: SupportsIndex | None = None
     ) -> None:
-        """Changes what a range allows that holds something everywhere. mprotect(2).
+        """Change the access that a range allows; all of the range holds something. mprotect(2).
+
+        Errors: see `MappedRegion.protect`.
 
         Args:
-            prot: What to allow from now on.
+            prot: The access to allow from now on.
             offset: The first byte of the range, on a page.
             count: The bytes of the range; None: up to the arena's end.
 
         Raises:
             ProtectionError: Some of the range holds nothing, and so can allow nothing.
-            The errors of `MappedRegion.protect`.
+
+        Example:
+            >>> from mmapwrap import MemoryMappingArena, Protection, page_size
+            >>> arena = MemoryMappingArena.new(4 * page_size())
+            >>> arena.add_anon(0, 2 * page_size())
+            >>> arena.protect(Protection.read(), 0, page_size())
+            >>> [str(segment.prot) for segment in arena.segments()]
+            ['r--', 'rw-']
         """
         super().protect(prot, offset, count)
 
     def remove(self, offset: SupportsIndex, size: SupportsIndex) -> None:
-        """Takes out whatever the range holds: it is reserved again. mmap(2), MAP_FIXED.
+        """Remove the memory and files of a range, which is then reserved again. mmap(2), MAP_FIXED.
 
         Args:
-            offset: Where in the arena, on a page.
+            offset: The first byte in the arena, on a page.
             size: Bytes, rounded up to whole pages.
 
         Raises:
@@ -247,19 +369,35 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
             NotPageAlignedError: The offset is not on a page.
             ViewsExportedError: A live view shows some of the range.
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
+            RegionBusyError: A signal handler or a finalizer made the call inside another change of
+                the arena by the same thread.
+
+        Example:
+            >>> from mmapwrap import MemoryMappingArena, page_size
+            >>> arena = MemoryMappingArena.new(4 * page_size())
+            >>> arena.add_anon(0, 4 * page_size())
+            >>> arena.remove(0, 3 * page_size())
+            >>> [segment.offset // page_size() for segment in arena.segments()]
+            [3]
         """
         start, count = as_integer(offset, "offset"), as_size(size)
         pages = self._open_pages()
         pages.exclusively(self._remove, pages, start, count)
 
     def remove_mapping(self, offset: SupportsIndex, size: SupportsIndex) -> None:
-        """Takes out whatever the range holds; see `remove`."""
+        """Remove the memory and files of a range. Arguments and errors: see `remove`."""
         self.remove(offset, size)
 
-    # --- How: each but the last is called by `Pages.exclusively` ----------------------------------
+    # --- Changes, which run exclusively; the last starts one --------------------------------------
 
     def _range(self, pages: Pages, offset: int, size: int) -> tuple[int, int]:
-        """The whole pages of a range that may change: it is inside, and no view shows any of it."""
+        """Return the start and end of a range's whole pages, which a change may replace.
+
+        Raises:
+            NotPageAlignedError: The offset is not on a page.
+            InvalidRangeError: The range is not inside the arena.
+            ViewsExportedError: A live view shows some of the range.
+        """
         page_size = pages.page_size
         if offset >= 0 and offset % page_size:
             raise NotPageAlignedError(offset, page_size)
@@ -270,17 +408,20 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         return start, end
 
     def _protect(self, pages: Pages, prot: Protection, start: int, end: int) -> None:
+        """Change the protection of a range that holds something everywhere."""
         if prot.bits and any(source is None for _, _, source in self._sources.pieces(start, end)):
             hint = "some of it holds nothing: add memory or a file first"
             raise hinted(pages.access.error(prot.bits, start, end), hint)
         super()._protect(pages, prot, start, end)
 
     def _remove(self, pages: Pages, offset: int, size: int) -> None:
+        """Reserve a range again."""
         start, end = self._range(pages, offset, size)
         reserve = partial(calls.reserve, pages.handle, start, end - start)
         self._replace(pages, start, end, 0, None, reserve, pages.page_size)
 
     def _map_over(self, pages: Pages, offset: int, size: int, placement: _Placement) -> None:
+        """Map memory or a file over a range."""
         page_size = max(descriptors.file_page_size(placement.fd), pages.page_size)
         if placement.file_offset % page_size:
             raise NotPageAlignedError(placement.file_offset, page_size)
@@ -305,10 +446,19 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         act: "Callable[[], int]",
         page_size: int,
     ) -> None:
-        """Acts, and remembers what the range holds then.
+        """Act on a range and remember its new content.
 
-        Until that is known the range counts as one that holds nothing: for good where a signal
-        handler interrupts the change, and in a child that is forked in the middle of it.
+        Until the act has ended the range counts as one that holds nothing. That stays so if a
+        signal handler raises in the middle of the change, and in a child that is forked there.
+
+        Args:
+            pages: The arena's pages.
+            start: The range's first byte.
+            end: The byte after its last.
+            bits: The PROT_* bits that the range has after the act.
+            source: The origin of the range's new content; None: it holds nothing.
+            act: Runs a C function on the range.
+            page_size: The size of the range's new pages in bytes.
         """
         before = self._sources.pieces(start, end)
         self._sources.assign(start, end, None)
@@ -338,6 +488,7 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         prot: Protection,
         file: tuple[Descriptor, SupportsIndex] | None = None,
     ) -> None:
+        """Check the arguments of a placement, and place it exclusively."""
         bits = as_protection(prot).bits
         if file is None:
             placement = _Placement(bits, _ANONYMOUS_FLAGS, -1, 0)
@@ -353,12 +504,13 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
 
 
 def _arena_of(pages: Pages, source: _Source | None) -> MemoryMappingArena:
+    """Return an arena of pages whose content has this source."""
     arena = region_of(MemoryMappingArena, pages)
     arena._sources = RangeMap(pages.size, source)  # pyright: ignore[reportPrivateUsage]
     return arena
 
 
 def arena_holding(pages: Pages) -> MemoryMappingArena:
-    """Make an arena of pages that hold a mapping; exclusively."""
+    """Return an arena of pages that hold a mapping; run exclusively."""
     changes.become_arena(pages)
     return _arena_of(pages, _Source(pages.file_offset))

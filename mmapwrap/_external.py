@@ -1,4 +1,4 @@
-"""ExternalMapping: memory that something else owns."""
+"""ExternalMapping: memory that another library or a driver owns."""
 
 from typing import final
 
@@ -12,7 +12,15 @@ class ExternalMapping(
 ):
     """Memory that a driver, another library or a foreign allocator mapped and will unmap.
 
-    Made by `mmapwrap.unsafe.from_raw_parts`. It does all that a region does, and never unmaps.
+    `mmapwrap.unsafe.from_raw_parts` makes it. It has all methods of a region, and never unmaps.
+
+    Example:
+        >>> import ctypes
+        >>> from mmapwrap import unsafe
+        >>> owner = ctypes.create_string_buffer(b"hello")
+        >>> region = unsafe.from_raw_parts(ctypes.addressof(owner), 5, owner=owner)
+        >>> region[:]
+        b'hello'
     """
 
     __slots__ = ()

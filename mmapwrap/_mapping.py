@@ -1,4 +1,4 @@
-"""MemoryMapping: memory or a file, mapped."""
+"""MemoryMapping: mapped memory, or a mapped range of a file."""
 
 import errno
 import os
@@ -38,7 +38,7 @@ _FIXED: Final = constants.MAP_FIXED_NOREPLACE
 
 
 def _as_name(name: object) -> bytes:
-    """A name that the kernel takes for memory."""
+    """Return the bytes of a name that the kernel accepts for memory."""
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, not {type(name).__name__}")
     if not name.isascii() or not name.isprintable() or len(name) > 79 or set(name) & set("\\`$[]"):
@@ -49,6 +49,7 @@ def _as_name(name: object) -> bytes:
 
 
 def _name(pages: Pages, name: bytes) -> None:
+    """Name new pages; unmap them where the kernel refuses."""
     failure = failures.call_failure(-calls.name_pages(pages.handle, name))
     if failure is not None:  # pragma: no branch  # most kernels are built without names
         calls.unmap(pages.handle)
@@ -57,7 +58,7 @@ def _name(pages: Pages, name: bytes) -> None:
                 raise UnsupportedByKernelError("PR_SET_VMA_ANON_NAME") from failure
             raise failure
         finally:
-            del failure  # whose traceback has this frame: neither would go
+            del failure  # its traceback holds this frame, and the frame would hold it
 
 
 @final
@@ -67,9 +68,10 @@ class MemoryMapping(
     made_by="a constructor by name, such as MemoryMapping.from_file(path) or "
     "MemoryMapping.anonymous(size)",
 ):
-    """Memory or a range of a file, mapped; unmapped when nobody needs it. mmap(2).
+    """Mapped memory, or a mapped range of a file; unmapped when its last user goes. mmap(2).
 
-    Every mapping is left out of core dumps (MADV_DONTDUMP). None of them keeps a descriptor.
+    Every mapping is left out of core dumps (MADV_DONTDUMP). None of them keeps a descriptor of its
+    file.
 
     The constructors share these errors:
 
@@ -77,18 +79,25 @@ class MemoryMapping(
         InvalidArgumentError: The size is 0 or negative, or with the alignment goes past 2**64.
         InvalidAlignmentError: The alignment is not a power of two.
         InvalidOffsetError: The file offset is negative or past 2**63 - 1.
-        OffsetOverflowError: The range ends past what a file can have.
+        OffsetOverflowError: The range ends past the largest length of a file.
         OutOfMemoryError: Not enough address space or memory (RLIMIT_AS, overcommit), or the process
             has as many mappings as vm.max_map_count allows.
         BadDescriptorError: The descriptor is closed, never was one, or was opened with O_PATH.
         AccessDeniedError: The descriptor was not opened for reading (the writing end of a pipe, for
             example), or not for writing where a shared mapping is to be writable.
         OperationNotPermittedError: The file is sealed, or its file system mounted, against this.
-        NotMappableError: The descriptor of a socket or another file that cannot be mapped.
-        IsDirectoryError: The descriptor of a directory.
+        NotMappableError: The descriptor is of a socket or another file that cannot be mapped.
+        IsDirectoryError: The descriptor is of a directory.
         BadAddressError: `populate` met a page that the file does not have.
         ProtectionError: `populate`, and neither reading nor writing is allowed.
-        TypeError: An argument of a wrong type.
+        TypeError: An argument has a wrong type.
+
+    Example:
+        >>> from mmapwrap import MemoryMapping
+        >>> with MemoryMapping.anonymous(4096) as mapping:
+        ...     mapping[0:5] = b"hello"
+        ...     mapping.find(b"llo")
+        2
     """
 
     __slots__ = ()
@@ -97,10 +106,18 @@ class MemoryMapping(
 
     @classmethod
     def new(cls, size: SupportsIndex) -> "MemoryMapping":
-        """Maps anonymous memory: zeros, shared with children, read/write.
+        """Map anonymous memory: zeros, shared with children, read/write.
+
+        Errors: see `MemoryMapping`.
 
         Args:
             size: Bytes, any number from 1 on.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.new(100)
+            >>> mapping.size, str(mapping.prot), mapping.is_all_zero()
+            (100, 'rw-', True)
         """
         return region_of(cls, map_memory(size, _READ_WRITE))
 
@@ -108,22 +125,41 @@ class MemoryMapping(
     def new_protection(
         cls, size: SupportsIndex, align: SupportsIndex | None, prot: Protection
     ) -> "MemoryMapping":
-        """Maps anonymous shared memory with a protection, at an aligned address.
+        """Map anonymous shared memory with a protection, at an aligned address.
+
+        Errors: see `MemoryMapping`.
 
         Args:
             size: Bytes.
-            align: The address is a multiple of this power of two; None: of the page size.
-            prot: What to allow.
+            align: The power of two that divides the address, in bytes; None: the page size.
+            prot: The access to allow.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, Protection
+            >>> mapping = MemoryMapping.new_protection(4096, 1 << 20, Protection.read())
+            >>> mapping.as_ptr() % (1 << 20)
+            0
         """
         return region_of(cls, map_memory(size, prot, align=align))
 
     @classmethod
     def from_fd(cls, fd: Descriptor, size: SupportsIndex) -> "MemoryMapping":
-        """Maps a file from its start, shared, read/write; its length is not checked.
+        """Map a file from its start, shared, read/write; the file's length is not checked.
+
+        Errors: see `MemoryMapping`.
 
         Args:
-            fd: A descriptor or an object with one; it may be closed afterwards.
+            fd: A descriptor, or an object with one; it may be closed afterwards.
             size: Bytes.
+
+        Example:
+            >>> import tempfile
+            >>> from mmapwrap import MemoryMapping
+            >>> with tempfile.TemporaryFile() as file:
+            ...     size = file.truncate(4096)
+            ...     mapping = MemoryMapping.from_fd(file, 4096)
+            >>> mapping.size
+            4096
         """
         return region_of(cls, map_file(fd, size, 0, _READ_WRITE))
 
@@ -131,12 +167,23 @@ class MemoryMapping(
     def from_fd_offset(
         cls, fd: Descriptor, size: SupportsIndex, offset: SupportsIndex
     ) -> "MemoryMapping":
-        """Maps a range of a file, shared, read/write; the file's length is not checked.
+        """Map a range of a file, shared, read/write; the file's length is not checked.
+
+        Errors: see `MemoryMapping`.
 
         Args:
-            fd: A descriptor or an object with one.
+            fd: A descriptor, or an object with one; it may be closed afterwards.
             size: Bytes.
-            offset: Bytes into the file, not only whole pages.
+            offset: Bytes into the file, at any alignment.
+
+        Example:
+            >>> import tempfile
+            >>> from mmapwrap import MemoryMapping
+            >>> with tempfile.TemporaryFile(buffering=0) as file:
+            ...     size = file.write(b"0123456789")
+            ...     mapping = MemoryMapping.from_fd_offset(file, 4, 3)
+            >>> mapping[:]
+            b'3456'
         """
         return region_of(cls, map_file(fd, size, offset, _READ_WRITE))
 
@@ -144,13 +191,22 @@ class MemoryMapping(
     def from_fd_offset_protection(
         cls, fd: Descriptor, size: SupportsIndex, offset: SupportsIndex, prot: Protection
     ) -> "MemoryMapping":
-        """Maps a range of a file, shared, with a protection; the file's length is not checked.
+        """Map a range of a file, shared, with a protection; the file's length is not checked.
+
+        Errors: see `MemoryMapping`.
 
         Args:
-            fd: A descriptor or an object with one.
+            fd: A descriptor, or an object with one; it may be closed afterwards.
             size: Bytes.
-            offset: Bytes into the file, not only whole pages.
-            prot: What to allow.
+            offset: Bytes into the file, at any alignment.
+            prot: The access to allow.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, Protection
+            >>> with open("/proc/self/exe", "rb") as program:
+            ...     elf = MemoryMapping.from_fd_offset_protection(program, 3, 1, Protection.read())
+            >>> elf[:]
+            b'ELF'
         """
         return region_of(cls, map_file(fd, size, offset, prot))
 
@@ -164,15 +220,28 @@ class MemoryMapping(
         prot: Protection,
         populate: bool,
     ) -> "MemoryMapping":
-        """Maps a range of a file, shared, aligned, with a protection, and reads it in if asked.
+        """Map a range of a file, shared, aligned, with a protection; read it in if asked.
+
+        Errors: see `MemoryMapping`.
 
         Args:
-            fd: A descriptor or an object with one.
+            fd: A descriptor, or an object with one; it may be closed afterwards.
             size: Bytes.
-            offset: Bytes into the file, not only whole pages.
-            align: The address of the first page is a multiple of this power of two.
-            prot: What to allow.
-            populate: Read all pages in before returning; one that is not there is an error.
+            offset: Bytes into the file, at any alignment.
+            align: The power of two that divides the address of the first page, in bytes; None: the
+                page size.
+            prot: The access to allow.
+            populate: Read all pages in before returning; a page that the file does not have is an
+                error.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, Protection
+            >>> with open("/proc/self/exe", "rb") as program:
+            ...     mapping = MemoryMapping.from_fd_offset_protection_populate(
+            ...         program, 4096, 0, 1 << 20, Protection.read(), True
+            ...     )
+            >>> mapping.as_ptr() % (1 << 20)
+            0
         """
         return region_of(cls, map_file(fd, size, offset, prot, align=align, populate=populate))
 
@@ -180,18 +249,28 @@ class MemoryMapping(
     def new_protection_fixed(
         cls, addr: SupportsIndex, size: SupportsIndex, prot: Protection
     ) -> "MemoryMapping":
-        """Maps anonymous shared memory at this address, if it is free. MAP_FIXED_NOREPLACE.
+        """Map anonymous shared memory at this address, if it is free. MAP_FIXED_NOREPLACE.
+
+        Errors: see `MemoryMapping`.
 
         Args:
             addr: The address of the first byte, on a page.
             size: Bytes.
-            prot: What to allow.
+            prot: The access to allow.
 
         Raises:
-            AddressInUseError: Something is mapped there; `mmapwrap.unsafe` replaces it.
+            AddressInUseError: Some of the range is mapped; `mmapwrap.unsafe` replaces it.
             NotPageAlignedError: The address is not on a page.
             InvalidAddressError: The address is 0, negative, or the end past 2**64.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, Protection
+            >>> taken = MemoryMapping.anonymous(4096)
+            >>> MemoryMapping.new_protection_fixed(taken.as_ptr(), 4096, Protection.read())
+            Traceback (most recent call last):
+            mmapwrap.errors.AddressInUseError: [Errno 17] mmap: File exists; ...
         """
+        # SAFETY: `map_memory_at` checks the address, and MAP_FIXED_NOREPLACE replaces nothing.
         return region_of(cls, map_memory_at(addr, size, prot, _FIXED))
 
     @classmethod
@@ -203,20 +282,33 @@ class MemoryMapping(
         offset: SupportsIndex,
         prot: Protection,
     ) -> "MemoryMapping":
-        """Maps a range of a file at this address, shared, if it is free. MAP_FIXED_NOREPLACE.
+        """Map a range of a file at this address, shared, if it is free. MAP_FIXED_NOREPLACE.
+
+        Errors: see `MemoryMapping`.
 
         Args:
             addr: The address of the byte at `offset`: as far into a page as that is.
-            fd: A descriptor or an object with one.
+            fd: A descriptor, or an object with one; it may be closed afterwards.
             size: Bytes.
-            offset: Bytes into the file, not only whole pages.
-            prot: What to allow.
+            offset: Bytes into the file, at any alignment.
+            prot: The access to allow.
 
         Raises:
-            AddressInUseError: Something is mapped there; `mmapwrap.unsafe` replaces it.
+            AddressInUseError: Some of the range is mapped; `mmapwrap.unsafe` replaces it.
             NotPageAlignedError: The address and the offset are not equally far into a page.
             InvalidAddressError: The address is 0, negative, or the end past 2**64.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, Protection
+            >>> taken = MemoryMapping.anonymous(4096)
+            >>> with open("/proc/self/exe", "rb") as program:
+            ...     mapping = MemoryMapping.from_descriptor_offset_protection_fixed(
+            ...         taken.as_ptr(), program, 4096, 0, Protection.read()
+            ...     )
+            Traceback (most recent call last):
+            mmapwrap.errors.AddressInUseError: [Errno 17] mmap: File exists; ...
         """
+        # SAFETY: `map_file_at` checks the address, and MAP_FIXED_NOREPLACE replaces nothing.
         return region_of(cls, map_file_at(addr, fd, size, offset, prot, _FIXED))
 
     @classmethod
@@ -231,21 +323,30 @@ class MemoryMapping(
         reserve: bool = False,
         name: str | None = None,
     ) -> "MemoryMapping":
-        """Maps memory that no file is behind; it starts as zeros.
+        """Map anonymous memory, which starts as zeros.
+
+        Errors: see `MemoryMapping`.
 
         Args:
             size: Bytes.
-            prot: What to allow.
+            prot: The access to allow.
             sharing: SHARED: children share it. PRIVATE: they get a copy.
-            align: The address is a multiple of this power of two; None: of the page size.
-            populate: Allocate all pages before returning. Linux 5.14 reports what fails.
+            align: The power of two that divides the address, in bytes; None: the page size.
+            populate: Allocate all pages before returning. Linux 5.14 reports pages that it cannot
+                allocate.
             reserve: Count the size against the overcommit limit now (no MAP_NORESERVE).
-            name: What /proc/self/maps shows, 79 printable characters at most. PR_SET_VMA_ANON_NAME,
-                Linux 5.17, and 6.2 for shared memory.
+            name: The name in /proc/self/maps, 79 printable characters at most.
+                PR_SET_VMA_ANON_NAME, Linux 5.17, and 6.2 for shared memory.
 
         Raises:
             UnsupportedByKernelError: A name is given, and the kernel was built without names.
-            InvalidArgumentError: The name cannot be one.
+            InvalidArgumentError: The name is too long or has a character that the kernel refuses.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, Sharing
+            >>> mapping = MemoryMapping.anonymous(1 << 16, sharing=Sharing.PRIVATE, populate=True)
+            >>> mapping.residency().fraction
+            1.0
         """
         label = None if name is None else _as_name(name)
         flags = constants.MAP_ANONYMOUS | (0 if reserve else constants.MAP_NORESERVE)
@@ -266,16 +367,20 @@ class MemoryMapping(
         align: SupportsIndex | None = None,
         populate: bool = False,
     ) -> "MemoryMapping":
-        """Maps a file, or a range that it has.
+        """Map a file, or a range of it that the file has.
+
+        Errors: see `MemoryMapping`.
 
         Args:
             file: A path, an open file, or a descriptor.
             size: Bytes; None: the rest of the file.
-            offset: Bytes into the file, not only whole pages.
-            prot: What to allow; None: reading and writing, and only reading where an open file or
-                descriptor is read-only.
-            sharing: SHARED: writes change the file. PRIVATE: they do not, and nobody sees them.
-            align: The address of the first page is a multiple of this power of two.
+            offset: Bytes into the file, at any alignment.
+            prot: The access to allow; None: reading and writing, or only reading where an open file
+                or descriptor is read-only.
+            sharing: SHARED: writes change the file. PRIVATE: they do not, and no other mapping sees
+                them.
+            align: The power of two that divides the address of the first page, in bytes; None: the
+                page size.
             populate: Read all pages in before returning.
 
         Raises:
@@ -285,6 +390,16 @@ class MemoryMapping(
             SystemCallError: The file at the path cannot be opened: a socket (ENXIO), for example.
             InvalidArgumentError: `size` is None and the file has no length, such as a character
                 device. A block device has one.
+
+        Example:
+            >>> import tempfile
+            >>> from mmapwrap import MemoryMapping
+            >>> with tempfile.NamedTemporaryFile(buffering=0) as file:
+            ...     size = file.write(b"hello world")
+            ...     with MemoryMapping.from_file(file.name, offset=6) as mapping:
+            ...         mapping[:] = mapping[:].upper()
+            ...     file.seek(0), file.read()
+            (0, b'hello WORLD')
         """
         start = as_file_offset(offset)
         if type(file) is int or not isinstance(file, _PATH):
@@ -297,7 +412,7 @@ class MemoryMapping(
         if prot is None:
             prot = _READ_WRITE
         is_changed = as_protection(prot).writable and sharing is not Sharing.PRIVATE
-        # A wrong number is one before the file is opened.
+        # A wrong size is an error before the file is opened.
         length = None if size is None else as_size(size)
         fd, owner = descriptors.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
         try:
@@ -310,36 +425,62 @@ class MemoryMapping(
         finally:
             descriptors.close_file(owner)
 
-    # --- What was mapped --------------------------------------------------------------------------
+    # --- Properties -------------------------------------------------------------------------------
 
     @property
     def prot(self) -> Protection:
-        """What every byte of the mapping allows."""
+        """The access that every byte of the mapping allows.
+
+        Raises:
+            ClosedMappingError: The mapping is closed.
+        """
         pages = self._open_pages()
         return Protection.from_bits(pages.access.allowed(0, pages.size))
 
     @property
     def sharing(self) -> Sharing:
-        """Who sees what is written."""
+        """Who sees the writes to the mapping.
+
+        Raises:
+            ClosedMappingError: The mapping is closed.
+        """
         return self._open_pages().sharing
 
     @property
     def file_offset(self) -> int | None:
-        """Where in the file the mapping starts, in bytes; None where it is anonymous."""
+        """The offset in the file at which the mapping starts, in bytes; None if it is anonymous.
+
+        Raises:
+            ClosedMappingError: The mapping is closed.
+        """
         return self._open_pages().file_offset
 
     def into_arena(self) -> MemoryMappingArena:
-        """Turns the mapping into an arena that holds it, without a copy; the mapping is closed.
+        """Turn the mapping into an arena that holds it, without a copy; close the mapping.
 
         Its views stay as they are. Its size is rounded up to whole pages.
+
+        Returns:
+            The arena.
 
         Raises:
             ClosedMappingError: The mapping is closed.
             NotPageAlignedError: The mapping starts inside a page of its file.
+            RegionBusyError: A signal handler or a finalizer made the call inside a change of the
+                mapping by the same thread.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4096)
+            >>> mapping[0] = 65
+            >>> arena = mapping.into_arena()
+            >>> arena[0], len(arena.segments()), mapping.closed
+            (65, 1, True)
         """
         return self._open_pages().exclusively(self._become_arena)
 
     def _become_arena(self) -> MemoryMappingArena:
+        """Move the pages to a new arena; run exclusively."""
         arena = arena_holding(self._open_pages())
         self._pages = CLOSED_PAGES
         return arena

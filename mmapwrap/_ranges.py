@@ -9,10 +9,23 @@ from mmapwrap.errors import InvalidRangeError
 
 
 def range_end(offset: SupportsIndex, count: SupportsIndex, region_size: SupportsIndex) -> int:
-    """Returns `offset + count`, in bytes, of a range that a region of this size holds.
+    """Return `offset + count`, in bytes, of a range that a region of this size holds.
+
+    Args:
+        offset: The first byte of the range.
+        count: The bytes of the range.
+        region_size: The bytes of the region.
 
     Raises:
         InvalidRangeError: The range starts before the region or ends after it.
+
+    Example:
+        >>> from mmapwrap import range_end
+        >>> range_end(4, 6, region_size=10)
+        10
+        >>> range_end(4, 7, region_size=10)
+        Traceback (most recent call last):
+        mmapwrap.errors.InvalidRangeError: the range of 7 bytes at offset 4 ends at 11, but ...
     """
     start, length, size = index(offset), index(count), index(region_size)
     if start < 0 or length < 0 or start + length > size:
@@ -22,7 +35,7 @@ def range_end(offset: SupportsIndex, count: SupportsIndex, region_size: Supports
 
 @attrs.frozen
 class ByteRange:
-    """`count` bytes from `offset` on.
+    """A range of `count` bytes from `offset` on.
 
     Args:
         offset: The first byte, 0 or more.
@@ -30,6 +43,12 @@ class ByteRange:
 
     Raises:
         InvalidRangeError: A number is negative, or the end is past 2**64.
+
+    Example:
+        >>> from mmapwrap import ByteRange
+        >>> header = ByteRange(offset=0, count=16)
+        >>> header.end, header.overlaps(ByteRange(15, 4))
+        (16, True)
     """
 
     offset: int
@@ -44,19 +63,39 @@ class ByteRange:
         return self.offset + self.count
 
     def range_end(self, region_size: int) -> int:
-        """Returns the end of the range inside a region of `region_size` bytes.
+        """Return the end of the range inside a region of `region_size` bytes.
 
         Raises:
             InvalidRangeError: The region does not hold the range.
+
+        Example:
+            >>> from mmapwrap import ByteRange
+            >>> ByteRange(4, 6).range_end(10)
+            10
         """
         return range_end(self.offset, self.count, region_size)
 
     def overlaps(self, other: "ByteRange") -> bool:
-        """Whether some byte is in both."""
+        """Return whether some byte is in both ranges.
+
+        Example:
+            >>> from mmapwrap import ByteRange
+            >>> ByteRange(0, 4).overlaps(ByteRange(4, 4))
+            False
+        """
         return max(self.offset, other.offset) < min(self.end, other.end)
 
     def widened(self, page_size: int) -> "ByteRange":
-        """The whole pages that the range touches; none where it has no bytes."""
+        """Return the whole pages that the range touches; no bytes if it has none.
+
+        Args:
+            page_size: The bytes of a page.
+
+        Example:
+            >>> from mmapwrap import ByteRange
+            >>> ByteRange(5000, 10).widened(4096)
+            ByteRange(offset=4096, count=4096)
+        """
         if not self.count:
             return self
         offset = self.offset // page_size * page_size

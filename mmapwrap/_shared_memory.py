@@ -38,14 +38,14 @@ NO_SEALS: Final = MemfdSeals(0)
 
 
 class _Duplicate(Protocol):
-    """What `multiprocessing` passes of a descriptor."""
+    """A descriptor as `multiprocessing` passes it."""
 
     def detach(self) -> int: ...
 
 
 @final
 class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size) or from_fd(fd)"):
-    """Memory that processes share by passing its descriptor; it goes when the last holder goes.
+    """Memory that processes share by passing its descriptor; freed when its last holder is gone.
 
     It has no name in any file system, so nothing is left behind however a process ends. It passes
     through `multiprocessing` as an argument and through queues and pipes, and over a Unix socket
@@ -53,6 +53,14 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
     keeps the descriptor until it is unpickled, once, while the sender lives. A
     `multiprocessing.Queue` pickles in a thread of its own, so close the memory only when the
     receiver has it.
+
+    Example:
+        >>> from mmapwrap import SharedMemory
+        >>> with SharedMemory.new("example", 4096) as memory:
+        ...     first, second = memory.map(), memory.map()
+        >>> first[0:2] = b"hi"
+        >>> second[0:2]
+        b'hi'
     """
 
     __slots__ = ("__weakref__", "_descriptor", "_name", "_size")
@@ -63,24 +71,30 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
 
     @classmethod
     def new(cls, debug_name: str, size: SupportsIndex, *, allocate: bool = False) -> "SharedMemory":
-        """Makes memory of zeros. memfd_create(2), close-on-exec and sealable.
+        """Create memory of zeros. memfd_create(2), close-on-exec and sealable.
 
         Where the kernel can (Linux 6.3), it cannot be executed, and is sealed so (MemfdSeals.EXEC).
 
         Args:
-            debug_name: What /proc shows; at most 249 bytes in UTF-8, and not unique.
+            debug_name: The name that /proc shows: at most 249 bytes in UTF-8, and not unique.
             size: Bytes.
-            allocate: Take the memory now, so that a full machine is NoSpaceError here and no
-                SIGBUS later. fallocate(2). A memory limit of a control group is none of the
-                machine: the kernel ends a process that goes past it.
+            allocate: Take the memory now, by fallocate(2), so that a full machine is NoSpaceError
+                here and no SIGBUS later. The memory limit of a control group is not the machine's:
+                the kernel ends a process that exceeds it.
 
         Raises:
             InvalidArgumentError: The name is too long or holds a NUL, or the size is not between 1
                 and 2**63 - 1.
             NoSpaceError: `allocate`, and there is not that much memory.
-            NoSuchFileError: `allocate`, and no /proc that says how much there is.
+            NoSuchFileError: `allocate`, and there is no /proc to read the free memory from.
             TooManyFilesError: RLIMIT_NOFILE is reached.
             SystemCallError: The kernel refused: RLIMIT_FSIZE (EFBIG) for example.
+
+        Example:
+            >>> from mmapwrap import SharedMemory
+            >>> with SharedMemory.new("frames", 1 << 20, allocate=True) as memory:
+            ...     memory.name, memory.size
+            ('frames', 1048576)
         """
         name = _as_name(debug_name)
         if len(name) > _LONGEST_NAME or b"\0" in name:
@@ -90,7 +104,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         length = as_size(size)
         if length > constants.LARGEST_FILE_OFFSET:
             raise InvalidArgumentError(f"size {length} is past 2**63 - 1")
-        # fallocate(2) of a memfd knows no limit: it would go on until processes are killed.
+        # fallocate(2) of a memfd has no limit: it takes memory until the kernel kills processes.
         if allocate and length > _available_memory():
             raise system_call_error(errno.ENOSPC, "fallocate")
         descriptor = descriptors.create_memfd(name, length, allocate=bool(allocate))
@@ -104,20 +118,28 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         *,
         required_seals: MemfdSeals = NO_SEALS,
     ) -> "SharedMemory":
-        """Holds the memory of a descriptor, of which it makes one of its own. fcntl(2), fstat(2).
+        """Hold the memory of a descriptor, which is duplicated. fcntl(2), fstat(2).
 
         Args:
             fd: A descriptor of a memfd or a file, or an object with one; it stays the caller's.
-            size: Bytes to share; None: as many as there are.
-            required_seals: Seals that must be on it. SHRINK, for example: then the sender cannot
-                cut the memory away from under a mapping.
+            size: Bytes to share; None: the whole memory.
+            required_seals: Seals that the memory must have. With SHRINK, for example, the sender
+                cannot truncate the memory under a mapping.
 
         Raises:
-            PastEndOfFileError: There are fewer bytes than `size`, or none.
-            MissingSealsError: A required seal is not there, or this is no memfd.
+            PastEndOfFileError: The memory has fewer bytes than `size`, or none.
+            MissingSealsError: The memory has not all of these seals, or is no memfd.
             BadDescriptorError: The descriptor is not open.
-            NotMappableError: It is no regular file.
+            NotMappableError: The descriptor is not of a regular file.
             TooManyFilesError: RLIMIT_NOFILE is reached.
+
+        Example:
+            >>> from mmapwrap import MemfdSeals, SharedMemory
+            >>> sent = SharedMemory.new("example", 4096)
+            >>> sent.add_seals(MemfdSeals.SHRINK)
+            >>> received = SharedMemory.from_fd(sent, required_seals=MemfdSeals.SHRINK)
+            >>> received.size
+            4096
         """
         wanted = None if size is None else as_size(size)
         required = _as_seals(required_seals, "required_seals")
@@ -125,49 +147,85 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
 
     @classmethod
     def from_file(cls, file: Descriptor) -> "SharedMemory":
-        """Holds the memory of an open file: all of it, with the errors of `from_fd`.
+        """Hold the memory of an open file: all of it. Errors: see `from_fd`.
 
         The file's position is neither used nor moved.
+
+        Args:
+            file: An open file, or a descriptor.
+
+        Example:
+            >>> import tempfile
+            >>> from mmapwrap import SharedMemory
+            >>> with tempfile.TemporaryFile() as file:
+            ...     size = file.truncate(100)
+            ...     memory = SharedMemory.from_file(file)
+            >>> memory.size
+            100
         """
         return cls.from_fd(file)
 
     def try_clone(self) -> "SharedMemory":
-        """Returns another holder of the same memory, with a descriptor of its own.
+        """Return another holder of the same memory, with a descriptor of its own.
 
         Raises:
             ClosedMappingError: The memory is closed.
             TooManyFilesError: RLIMIT_NOFILE is reached.
+
+        Example:
+            >>> from mmapwrap import SharedMemory
+            >>> memory = SharedMemory.new("example", 4096)
+            >>> clone = memory.try_clone()
+            >>> memory.close()
+            >>> clone.map().size
+            4096
         """
         fd, _owner = self._open_descriptor()
         return _memory_of(descriptors.duplicate(fd), self._size, self._name)
 
-    # --- What it is -----------------------------------------------------------------------------
+    # --- Properties -----------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """Returns the descriptor, which stays this object's.
+        """Return the descriptor, which this object keeps and closes.
 
         Raises:
             ClosedMappingError: The memory is closed.
+
+        Example:
+            >>> import os
+            >>> from mmapwrap import SharedMemory
+            >>> memory = SharedMemory.new("example", 4096)
+            >>> os.fstat(memory.fileno()).st_size
+            4096
         """
         return self._open_descriptor()[0]
 
     @property
     def size(self) -> int:
-        """The bytes that are shared."""
+        """The shared bytes."""
         return self._size
 
     @property
     def name(self) -> str:
-        """The debug name that it was made with; empty where the kernel does not tell it."""
+        """The debug name of the memory; empty if the kernel does not tell it."""
         return self._name
 
     @property
     def closed(self) -> bool:
-        """Whether the memory was closed here."""
+        """Whether this object is closed; other holders may go on."""
         return self._descriptor is None
 
     def close(self) -> None:
-        """Lets go of the descriptor; mappings stay. Closing never fails and may be repeated."""
+        """Close the descriptor; mappings stay. Closing never fails and may be repeated.
+
+        Example:
+            >>> from mmapwrap import SharedMemory
+            >>> memory = SharedMemory.new("example", 4096)
+            >>> mapping = memory.map()
+            >>> memory.close()
+            >>> memory.closed, mapping.closed
+            (True, False)
+        """
         self._descriptor = None
 
     def __enter__(self) -> "Self":
@@ -187,14 +245,19 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         return f"<SharedMemory {self._name!r} of {self._size} bytes{state}>"
 
     def __reduce__(self) -> "tuple[Callable[..., SharedMemory], tuple[object, int, str, _Token]]":
-        """Passes the descriptor, as `multiprocessing` does with its own connections."""
-        from multiprocessing import reduction  # noqa: PLC0415  # only who passes it pays for it
+        """Pass the descriptor, as `multiprocessing` does with its own connections."""
+        from multiprocessing import reduction  # noqa: PLC0415  # an import only for passing memory on
 
         fd, _owner = self._open_descriptor()
-        token = os.getpid(), next(_passed)
+        token = os.getpid(), next(_pickle_numbers)
         return _received, (reduction.DupFd(fd), self._size, self._name, token)
 
     def _open_descriptor(self) -> descriptors.OwnedDescriptor:
+        """Return the descriptor and its owner.
+
+        Raises:
+            ClosedMappingError: The memory is closed.
+        """
         descriptor = self._descriptor
         if descriptor is None:
             raise ClosedMappingError
@@ -203,27 +266,41 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
     # --- Seals and mappings -----------------------------------------------------------------------
 
     def get_seals(self) -> MemfdSeals:
-        """Returns the seals. fcntl(F_GET_SEALS).
+        """Return the seals. fcntl(F_GET_SEALS).
 
         Raises:
             ClosedMappingError: The memory is closed.
-            InvalidSystemCallError: It is no memfd.
+            InvalidSystemCallError: The memory is no memfd.
+
+        Example:
+            >>> from mmapwrap import MemfdSeals, SharedMemory
+            >>> memory = SharedMemory.new("example", 4096)
+            >>> MemfdSeals.WRITE in memory.get_seals()
+            False
         """
         fd, _owner = self._open_descriptor()
         return MemfdSeals(descriptors.get_seals(fd))
 
     def add_seals(self, seals: MemfdSeals) -> None:
-        """Adds seals, for every holder and for ever. fcntl(F_ADD_SEALS).
+        """Add seals, for every holder and for ever. fcntl(F_ADD_SEALS).
 
         Args:
-            seals: The seals to add to those there are.
+            seals: The seals to add to those that the memory has.
 
         Raises:
             ClosedMappingError: The memory is closed.
-            OperationNotPermittedError: It is sealed against sealing (MemfdSeals.SEAL).
+            OperationNotPermittedError: The memory has the seal against seals (MemfdSeals.SEAL).
             RegionBusyError: WRITE, and a writable shared mapping exists.
-            InvalidSystemCallError: It is no memfd, or the kernel does not know a seal.
+            InvalidSystemCallError: The memory is no memfd, or the kernel does not know a seal.
             TypeError: `seals` is not of MemfdSeals.
+
+        Example:
+            >>> from mmapwrap import MemfdSeals, SharedMemory
+            >>> memory = SharedMemory.new("example", 4096)
+            >>> memory.add_seals(MemfdSeals.WRITE)
+            >>> memory.map()
+            Traceback (most recent call last):
+            mmapwrap.errors.OperationNotPermittedError: [Errno 1] mmap: Operation not permitted...
         """
         fd, _owner = self._open_descriptor()
         if not 0 <= _as_seals(seals) <= constants.LARGEST_INT:
@@ -237,17 +314,24 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         offset: SupportsIndex = 0,
         prot: Protection = _READ_WRITE,
     ) -> MemoryMapping:
-        """Maps the memory, shared; see `MemoryMapping.from_file`.
+        """Map the memory, shared. Errors: see `MemoryMapping`.
 
         Args:
             size: Bytes; None: the rest.
-            offset: Bytes into the memory, not only whole pages.
-            prot: What to allow.
+            offset: Bytes into the memory, at any alignment.
+            prot: The access to allow.
 
         Raises:
             ClosedMappingError: The memory is closed.
             PastEndOfFileError: The memory does not have these bytes.
-            OperationNotPermittedError: It is sealed against writing, and `prot` allows that.
+            OperationNotPermittedError: The memory has a seal against writing, and `prot` allows it.
+
+        Example:
+            >>> from mmapwrap import Protection, SharedMemory
+            >>> memory = SharedMemory.new("example", 4096)
+            >>> mapping = memory.map(100, offset=50, prot=Protection.read())
+            >>> mapping.size, mapping.file_offset
+            (100, 50)
         """
         start = as_file_offset(offset)
         length = max(self._size - start, 0) if size is None else as_size(size)
@@ -259,7 +343,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
 
 
 def _memory_of(descriptor: descriptors.OwnedDescriptor, size: int, name: str) -> SharedMemory:
-    """Make the object of a descriptor that has been checked."""
+    """Return the object of a descriptor that has been checked."""
     memory = object.__new__(SharedMemory)
     memory._descriptor, memory._size = descriptor, size  # pyright: ignore[reportPrivateUsage]
     memory._name = name  # pyright: ignore[reportPrivateUsage]
@@ -269,21 +353,22 @@ def _memory_of(descriptor: descriptors.OwnedDescriptor, size: int, name: str) ->
 def _checked_memory_of(
     descriptor: descriptors.OwnedDescriptor, size: int | None, required: MemfdSeals
 ) -> SharedMemory:
-    """Check a descriptor and take it over.
+    """Return the object of a descriptor after a check of it; close the descriptor if it fails.
 
-    The seals come first: a sender may change the length until it is sealed, and a length that is
-    sealed stays as it is.
+    The check of the seals comes before that of the length: a sender may change the length until it
+    is sealed, and a length that is sealed stays as it is.
     """
     fd, owner = descriptor
     try:
         length = _checked_length(fd, size, required)
     except BaseException:
-        descriptors.close_file(owner)  # now, not when the error goes, whose frames hold it
+        descriptors.close_file(owner)  # now: the frames of the error hold it longer
         raise
     return _memory_of(descriptor, length, _name_of(fd))
 
 
 def _checked_length(fd: int, size: int | None, required: MemfdSeals) -> int:
+    """Return the bytes to share of a descriptor with the required seals."""
     if not stat.S_ISREG(descriptors.file_status(fd).mode):
         raise hinted(
             system_call_error(errno.ENODEV, "mmap"), "only a memfd or a regular file can be shared"
@@ -298,25 +383,27 @@ def _checked_length(fd: int, size: int | None, required: MemfdSeals) -> int:
 
 
 _Token: TypeAlias = tuple[int, int]
-"""One passing of shared memory: the process that passes it, and a number that it counts."""
+"""The identity of one pickle: the process that made it, and a number that it counts up."""
 
-_passed: Final = count()
+_pickle_numbers: Final = count()
 _loaded: Final[deque[_Token]] = deque(maxlen=1024)
-"""The last passings that this process has loaded: their senders have closed the descriptor."""
+"""The last pickles that this process has loaded: their senders have closed the descriptor."""
 
 
 def _received(descriptor: "_Duplicate", size: int, name: str, token: _Token) -> SharedMemory:
+    """Return the memory of an unpickled descriptor."""
     if token in _loaded:
         raise InvalidArgumentError("this pickle of a SharedMemory was loaded before: pickle anew")
     _loaded.append(token)
     owned = descriptors.own_descriptor(descriptor.detach)
-    descriptors.close_on_exec(owned[0])  # as every descriptor that Python makes
+    descriptors.close_on_exec(owned[0])  # as Python creates every descriptor
     memory = _checked_memory_of(owned, size, NO_SEALS)
     memory._name = name  # pyright: ignore[reportPrivateUsage]
     return memory
 
 
 def _as_name(name: object) -> bytes:
+    """Return the bytes of a debug name."""
     if not isinstance(name, str):
         raise TypeError(f"debug_name must be a str, not {type(name).__name__}")
     try:
@@ -326,25 +413,32 @@ def _as_name(name: object) -> bytes:
 
 
 def _as_seals(seals: MemfdSeals, name: str = "seals") -> MemfdSeals:
+    """Return the seals, and refuse an integer of the same value."""
     if type(seals) is not MemfdSeals:
         raise TypeError(f"{name} must be MemfdSeals, not {shown(seals)}")
     return seals
 
 
 def _available_memory() -> int:
-    """The bytes that the kernel could still give away without ending a process."""
+    """Return the bytes that the kernel could still give away without ending a process."""
     fields = dict(line.split(b":", 1) for line in descriptors.lines_of("/proc/meminfo"))
     return sum(int(fields[name].split()[0]) for name in (b"MemAvailable", b"SwapFree")) * 1024
 
 
 def _require_seals(fd: int, required: MemfdSeals) -> None:
+    """Require that a descriptor's memory has these seals.
+
+    Raises:
+        MissingSealsError: Some of them are not there.
+    """
     actual = MemfdSeals(descriptors.get_seals_if_any(fd))
-    if int(required) & ~int(actual):  # also of bits that no seal has
+    if int(required) & ~int(actual):  # a bit that is no seal is missing too
         raise MissingSealsError(required, actual)
 
 
 def _name_of(fd: int) -> str:
+    """Return the debug name of a descriptor's memory; empty without /proc."""
     target = descriptors.link_target(f"/proc/self/fd/{fd}")
     if target is None:
-        return ""  # without /proc nobody knows the name, which is only for people
+        return ""  # without /proc; the name is only for people to read
     return os.fsdecode(target).removeprefix("/memfd:").removesuffix(" (deleted)")

@@ -68,20 +68,25 @@ _Filename: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def in_digits(number: int) -> str:
-    """A number as messages give it: Python may be told to make no more than 640 decimal digits."""
+    """Return a number as messages show it: a long one in hexadecimal digits.
+
+    Python may be told to make no more than 640 decimal digits.
+    """
     return str(number) if number.bit_length() <= 2048 else f"{number:#x}"
 
 
 def _counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not 1."""
     return f"{in_digits(number)} {noun}" if number == 1 else f"{in_digits(number)} {noun}s"
 
 
 def shown(value: object) -> str:
-    """What was given instead of something else, as messages give it."""
+    """Return a wrong argument as messages show it."""
     return in_digits(value) if type(value) is int else repr(value)
 
 
 def _accesses(protection: Protection) -> str:
+    """Return the names of the accesses that a protection allows."""
     accesses = {
         "read": protection.readable,
         "write": protection.writable,
@@ -93,7 +98,15 @@ def _accesses(protection: Protection) -> str:
 class MmapError(Exception):
     """The root of every error of this library; never raised itself.
 
-    Each is made of the values that `__match_args__` names, and is pickled and copied from them.
+    An error is made of the values that `__match_args__` names, and is pickled and copied from them.
+
+    Example:
+        >>> from mmapwrap import MemoryMapping, MmapError
+        >>> try:
+        ...     MemoryMapping.from_file("/missing")
+        ... except MmapError as error:
+        ...     print(error)
+        [Errno 2] open: No such file or directory: '/missing'
     """
 
     __match_args__: ClassVar[tuple[str, ...]] = ()
@@ -109,7 +122,7 @@ class MmapError(Exception):
 
 
 class InvalidAddressError(MmapError, ValueError):
-    """An address or a range that cannot be right, whatever is mapped."""
+    """An address or a range that no mapping can have."""
 
     def __init__(self, message: str = "the address or range cannot be right") -> None:
         super().__init__(message)
@@ -119,15 +132,17 @@ class InvalidRangeError(InvalidAddressError):
     """A range that is not inside its region: past the end, negative, or past 2**64.
 
     Attributes:
-        offset: where the range starts in the region, in bytes.
-        count: its length in bytes.
-        region_size: the size of the region in bytes.
+        offset: The start of the range in the region, in bytes.
+        count: Its length in bytes.
+        region_size: The size of the region in bytes.
     """
 
     __match_args__ = ("offset", "count", "region_size")
 
     def __init__(self, offset: int, count: int, region_size: int) -> None:
-        MmapError.__init__(self, offset, count, region_size)  # its base would take a message
+        MmapError.__init__(
+            self, offset, count, region_size
+        )  # InvalidAddressError would take a message
         self.offset, self.count, self.region_size = offset, count, region_size
 
     def __str__(self) -> str:
@@ -143,12 +158,12 @@ class InvalidRangeError(InvalidAddressError):
 
 
 class InvalidIndexError(InvalidRangeError, IndexError):
-    """An index at which the region has no byte; what ends a loop over a region.
+    """An index at which the region has no byte; it ends a loop over a region.
 
     Attributes:
-        offset: the index.
+        offset: The index.
         count: 1.
-        region_size: the size of the region in bytes.
+        region_size: The size of the region in bytes.
     """
 
     def __str__(self) -> str:
@@ -160,7 +175,7 @@ class InvalidAlignmentError(MmapError, ValueError):
     """An alignment that is not a power of two, or one given together with a fixed address.
 
     Attributes:
-        align: the alignment in bytes.
+        align: The alignment in bytes.
     """
 
     __match_args__ = ("align",)
@@ -180,7 +195,7 @@ class InvalidArgumentError(MmapError, ValueError):
     """An argument that cannot be right, for a reason that has no error of its own.
 
     Attributes:
-        message: which argument it was, and what is wrong with it.
+        message: The argument, and what is wrong with it.
     """
 
     __match_args__ = ("message",)
@@ -197,7 +212,7 @@ class InvalidOffsetError(MmapError, ValueError):
     """A file offset that is negative, or past the 2**63 - 1 that an `off_t` holds.
 
     Attributes:
-        offset: the offset in bytes.
+        offset: The offset in bytes.
     """
 
     __match_args__ = ("offset",)
@@ -217,11 +232,11 @@ class NotPageAlignedError(MmapError, ValueError):
     """An address, or a start or end of a range, that must be on a page and is not.
 
     Attributes:
-        value: the address or offset in bytes, as it was given.
-        page_size: the size in bytes of the pages that it must fit.
-        lead_in: how far inside a page the region starts, in bytes: its pages are at multiples of
-            the page size less this.
-        rule: what is required where that is not a multiple of the page size; None: just that.
+        value: The address or offset in bytes, as it was given.
+        page_size: The size in bytes of the pages that it must fit.
+        lead_in: The bytes of the region's first page before the region: its pages are at multiples
+            of the page size less this.
+        rule: The rule that the value breaks; None: it must be a multiple of the page size.
     """
 
     __match_args__ = ("value", "page_size")
@@ -253,18 +268,18 @@ class NotPageAlignedError(MmapError, ValueError):
 
 
 class PastEndOfFileError(MmapError, ValueError):
-    """A mapping of bytes that the file does not have: touching them would be SIGBUS.
+    """A mapping of bytes that the file does not have: an access to them would be SIGBUS.
 
     Attributes:
-        offset: where in the file the mapping was to start, in bytes.
-        count: its length in bytes; 0 where the rest of the file was asked for and there is none.
-        file_size: the size of the file in bytes.
+        offset: The start of the mapping in the file, in bytes.
+        count: Its length in bytes; 0 where the rest of the file was asked for and there is none.
+        file_size: The size of the file in bytes.
     """
 
     __match_args__ = ("offset", "count", "file_size")
 
     filename: _Filename | None = None
-    """The path that was given, or None where there was none."""
+    """The path that was given; None if the file was given by a descriptor."""
 
     def __init__(self, offset: int, count: int, file_size: int) -> None:
         super().__init__(offset, count, file_size)
@@ -295,16 +310,16 @@ class ProtectionError(MmapError, TypeError):
     """An access that the protection of the range does not allow, found before it is made.
 
     Attributes:
-        required: the protection that the access needs.
-        actual: the protection that all of the range has.
+        required: The protection that the access needs.
+        actual: The protection that all of the range has.
     """
 
     __match_args__ = ("required", "actual")
 
     range: tuple[int, int] | None = None
-    """The offset and the count of the range, in bytes, where it is a range of a region."""
+    """The offset and the count of the range, in bytes, if it is a range of a region."""
     hint: str | None = None
-    """What makes the range so, where that is not its protection."""
+    """Why the range allows no more, if the cause is not its protection."""
 
     def __init__(self, required: Protection, actual: Protection) -> None:
         super().__init__(required, actual)
@@ -325,8 +340,8 @@ class MissingSealsError(MmapError, ValueError):
     """Shared memory without the seals that its receiver requires.
 
     Attributes:
-        required: the seals that must be on it.
-        actual: the seals that are; none where it is no memfd.
+        required: The seals that the memory must have.
+        actual: The seals that it has; none if it is no memfd.
     """
 
     __match_args__ = ("required", "actual")
@@ -337,14 +352,14 @@ class MissingSealsError(MmapError, ValueError):
 
     def __str__(self) -> str:
         missing = type(self.required)(int(self.required) & ~int(self.actual))
-        return f"the memory is not sealed against what is required: {missing.name or hex(missing)}"
+        return f"the memory lacks seals that are required: {missing.name or hex(missing)}"
 
 
 class ViewsExportedError(MmapError, BufferError):
     """A change of the region that would take pages or access away from live views.
 
     Attributes:
-        views: how many live views stand in the way.
+        views: The number of live views that forbid the change.
     """
 
     __match_args__ = ("views",)
@@ -357,14 +372,14 @@ class ViewsExportedError(MmapError, BufferError):
         return f"{_counted(self.views, 'live view')} must be released first"
 
 
-# --- What is not supported ---------------------------------------------------------------------
+# --- Unsupported operations --------------------------------------------------------------------
 
 
 class UnsupportedOperationError(MmapError, NotImplementedError):
     """An operation that this kind of region does not have.
 
     Attributes:
-        operation: the name of the method, and of what it is not supported.
+        operation: The name of the method, and the kind of memory that does not support it.
     """
 
     __match_args__ = ("operation",)
@@ -395,7 +410,7 @@ class UnsupportedByKernelError(MmapError, NotImplementedError):
     """A feature that the running kernel, or this processor architecture, does not have.
 
     Attributes:
-        feature: the kernel's name of it, such as `MADV_COLLAPSE`.
+        feature: The kernel's name of it, such as `MADV_COLLAPSE`.
     """
 
     __match_args__ = ("feature",)
@@ -419,13 +434,13 @@ class VolatileOutOfBoundsError(VolatileMemoryError):
     """A volatile access that ends past the memory it is made in.
 
     Attributes:
-        addr: the end of the range that was asked for, in bytes.
+        addr: The end of the range that was asked for, in bytes.
     """
 
     __match_args__ = ("addr",)
 
     range: tuple[int, int, int] | None = None
-    """The offset, the count and the size of the memory, in bytes, where they are known."""
+    """The offset, the count and the size of the memory, in bytes, if they are known."""
 
     def __init__(self, addr: int) -> None:
         super().__init__(addr)
@@ -441,8 +456,8 @@ class VolatileOverflowError(VolatileMemoryError):
     """A volatile access whose end no address can express, because it is past 2**64.
 
     Attributes:
-        base: the address or offset that was added to, in bytes.
-        offset: what was added to it, in bytes.
+        base: The address or offset that was added to, in bytes.
+        offset: The number that was added to it, in bytes.
     """
 
     __match_args__ = ("base", "offset")
@@ -459,8 +474,8 @@ class VolatileMisalignedError(VolatileMemoryError):
     """A volatile load or store at an address where the processor cannot make it in one piece.
 
     Attributes:
-        addr: the address.
-        alignment: what it should be a multiple of, in bytes.
+        addr: The address.
+        alignment: The number that must divide it, in bytes.
     """
 
     __match_args__ = ("addr", "alignment")
@@ -470,7 +485,7 @@ class VolatileMisalignedError(VolatileMemoryError):
         self.addr, self.alignment = addr, alignment
 
     offset: int | None = None
-    """The offset in the region, in bytes, where it is known."""
+    """The offset in the region, in bytes, if it is known."""
 
     def __str__(self) -> str:
         if self.offset is None:
@@ -478,7 +493,7 @@ class VolatileMisalignedError(VolatileMemoryError):
         return f"the address of offset {self.offset} is not a multiple of {self.alignment}"
 
 
-# --- What the system reports -------------------------------------------------------------------
+# --- Failed system calls -----------------------------------------------------------------------
 
 
 class _ErrnoError(MmapError, OSError):
@@ -486,23 +501,24 @@ class _ErrnoError(MmapError, OSError):
 
     __match_args__ = ("errno",)
 
-    # OSError allows None, because it can be made without an errno; these cannot. Each class below
-    # that also is a builtin OSError inherits both declarations, which pyright then reports again.
+    # OSError allows None here, because it can be made without an errno; these classes cannot. Each
+    # class below that is also a builtin OSError inherits both declarations, and pyright reports it.
     errno: int  # pyright: ignore[reportIncompatibleVariableOverride]
     filename: _Filename | None
     hint: str | None = None
-    """Why the system said so, or what may work instead, where the library knows."""
+    """The cause or a remedy, if the library knows one."""
 
     def __init__(self, errno: int) -> None:
         super().__init__(errno, os.strerror(errno))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # OSError would rebuild from its own `args`, which are not what these classes are made of,
-        # and it keeps the file name outside of `__dict__`.
+        # OSError would rebuild the error from its `args`, which are not the arguments of these
+        # classes, and it keeps the file name outside of `__dict__`.
         arguments = tuple(getattr(self, name) for name in self.__match_args__)
         return type(self), arguments, {**self.__dict__, "filename": self.filename}
 
     def _report(self, failed: str) -> str:
+        """Return the message: the errno, the failed operation, the path and the hint."""
         report = f"[Errno {self.errno}] {failed}: {self.strerror}"
         if self.filename is not None:
             report += f": {self.filename!r}"
@@ -513,7 +529,7 @@ E = TypeVar("E", bound="_ErrnoError | ProtectionError")
 
 
 def hinted(error: E, hint: str | None) -> E:
-    """Return the error, which now says why, or what may work instead."""
+    """Return the error, with a hint: its cause, or a remedy."""
     error.hint = hint
     return error
 
@@ -524,10 +540,11 @@ class MappingFaultError(_ErrnoError):
     The file was truncated under the mapping, its device is full, or memory or a disk failed.
 
     Attributes:
-        errno: always EIO.
-        offset: where in the region the first such page starts, in bytes.
-        pages: 1 for a call that met such a page; after a guard, how many it replaced by zeros.
-        hint: which of the causes it was, where the kernel tells; None where it does not.
+        errno: Always EIO.
+        offset: The start of the first such page in the region, in bytes.
+        pages: 1 for a call that met such a page; after a guard, the number of pages that it
+            replaced by zeros.
+        hint: Which of the causes it was, if the kernel tells; else None.
     """
 
     __match_args__ = ("offset", "pages")
@@ -547,7 +564,7 @@ class ReadToMemoryError(_ErrnoError):
     """A transfer from a file into memory failed.
 
     Attributes:
-        errno: the errno of the transfer.
+        errno: The errno of the transfer.
     """
 
     def __str__(self) -> str:
@@ -558,7 +575,7 @@ class WriteFromMemoryError(_ErrnoError):
     """A transfer from memory into a file failed.
 
     Attributes:
-        errno: the errno of the transfer.
+        errno: The errno of the transfer.
     """
 
     def __str__(self) -> str:
@@ -568,12 +585,13 @@ class WriteFromMemoryError(_ErrnoError):
 class SystemCallError(_ErrnoError):
     """A system call failed, with an errno that has no class of its own.
 
-    `system_call_error` picks the class for an errno; this one made by hand stays what it is.
+    `system_call_error` picks the class for an errno; an object made by a call of this class has
+    this class, whatever the errno.
 
     Attributes:
-        errno: the errno of the call.
-        syscall: the name of the call, such as `mmap`.
-        filename: the path that was given to the call, or None where it had none.
+        errno: The errno of the call.
+        syscall: The name of the call, such as `mmap`.
+        filename: The path that was given to the call, or None if it had none.
     """
 
     __match_args__ = ("errno", "syscall")
@@ -604,7 +622,7 @@ class AddressInUseError(SystemCallError, FileExistsError):  # pyright: ignore[re
 
 
 class InvalidSystemCallError(SystemCallError, ValueError):
-    """EINVAL: the kernel refuses this combination of arguments, or for this kind of mapping."""
+    """EINVAL: the kernel refuses this combination of arguments, or this kind of mapping."""
 
 
 class OutOfMemoryError(SystemCallError, MemoryError):
@@ -616,7 +634,7 @@ class LockLimitError(SystemCallError, BlockingIOError):  # pyright: ignore[repor
 
 
 class NotMappableError(SystemCallError):
-    """ENODEV: what the descriptor refers to, such as a directory or a pipe, cannot be mapped."""
+    """ENODEV: the file of the descriptor, such as a socket or a pipe, cannot be mapped."""
 
 
 class TooManyFilesError(SystemCallError):
@@ -624,7 +642,7 @@ class TooManyFilesError(SystemCallError):
 
 
 class OffsetOverflowError(SystemCallError, OverflowError):
-    """EOVERFLOW: the file offset and the size together are past what an `off_t` holds."""
+    """EOVERFLOW: the file offset plus the size is larger than an `off_t` can hold."""
 
 
 class NoSpaceError(SystemCallError):
@@ -634,8 +652,9 @@ class NoSpaceError(SystemCallError):
 class RegionBusyError(SystemCallError):
     """EBUSY: the range is in a state, such as locked, that forbids the call for now.
 
-    The library says it too, of a change or a view of a region's layout inside such a call of the
-    same region: a signal handler or a finalizer came in its middle. Try again after it.
+    The library raises it too, where a signal handler or a finalizer asks for a change or a view of
+    a region in the middle of a change of the same region by the same thread. Try again after that
+    change.
     """
 
 
@@ -648,7 +667,7 @@ class InputOutputError(SystemCallError):
 
 
 class TextFileBusyError(SystemCallError):
-    """ETXTBSY: the file is a program that is running, or one that is open for writing."""
+    """ETXTBSY: the file is a program that runs, or one that is open for writing."""
 
 
 class NoSuchFileError(SystemCallError, FileNotFoundError):  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -656,11 +675,11 @@ class NoSuchFileError(SystemCallError, FileNotFoundError):  # pyright: ignore[re
 
 
 class IsDirectoryError(SystemCallError, IsADirectoryError):  # pyright: ignore[reportIncompatibleVariableOverride]
-    """EISDIR: the path is a directory, where a file is needed."""
+    """EISDIR: the path is that of a directory, and a file is needed."""
 
 
 class NotDirectoryError(SystemCallError, NotADirectoryError):  # pyright: ignore[reportIncompatibleVariableOverride]
-    """ENOTDIR: a part of the path that should be a directory is none."""
+    """ENOTDIR: a part of the path is a file and not a directory."""
 
 
 _CLASS_OF_ERRNO: Final[Mapping[int, type[SystemCallError]]] = MappingProxyType(
@@ -691,14 +710,20 @@ _CLASS_OF_ERRNO: Final[Mapping[int, type[SystemCallError]]] = MappingProxyType(
 def system_call_error(
     errno: int, syscall: str, filename: _Filename | None = None
 ) -> SystemCallError:
-    """Make the error of a failed system call, of the class that its errno has.
+    """Return the error of a failed system call, of the class that its errno has.
 
     Args:
-        errno: the errno, read right after the call.
-        syscall: the name of the call, such as `mmap`.
-        filename: the path that was given to the call, if any.
+        errno: The errno, read right after the call.
+        syscall: The name of the call, such as `mmap`.
+        filename: The path that was given to the call, if any.
 
     Returns:
         The error, not raised: of the class named for the errno, or a plain `SystemCallError`.
+
+    Example:
+        >>> import errno
+        >>> from mmapwrap.errors import system_call_error
+        >>> system_call_error(errno.ENOSPC, "fallocate")
+        NoSpaceError(errno=28, syscall='fallocate')
     """
     return _CLASS_OF_ERRNO.get(errno, SystemCallError)(errno, syscall, filename)

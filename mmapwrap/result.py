@@ -17,77 +17,129 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _U = TypeVar("_U")
 _T_co = TypeVar("_T_co", covariant=True)
-# Bounded, because `unwrap` raises what it holds, and nothing else than an error of this library
-# should be kept as a value: a KeyboardInterrupt or a bug belongs to the caller at once.
+# Bounded, because `unwrap` raises the error, and only an error of this library should be kept as a
+# value: a KeyboardInterrupt or a bug must reach the caller at once.
 _E_co = TypeVar("_E_co", bound=MmapError, covariant=True)
 
 
 @frozen
 class Ok(Generic[_T_co]):
-    """What a call returned.
+    """The value that a call returned.
 
     Attributes:
-        value: the value.
+        value: The value.
+
+    Example:
+        >>> from mmapwrap import Ok
+        >>> match Ok(3):
+        ...     case Ok(value):
+        ...         print(value)
+        3
     """
 
     value: _T_co
 
     def is_ok(self) -> bool:
-        """Tell that this is a value: True."""
+        """Return True: this is a value."""
         return True
 
     def is_err(self) -> bool:
-        """Tell that this is no error: False."""
+        """Return False: this is no error."""
         return False
 
     def unwrap(self) -> _T_co:
-        """Return the value."""
+        """Return the value.
+
+        Example:
+            >>> from mmapwrap import Ok
+            >>> Ok(3).unwrap()
+            3
+        """
         return self.value
 
     def unwrap_or(self, _default: object, /) -> _T_co:
-        """Return the value; the default is for an `Err`."""
+        """Return the value; the default is for an `Err`.
+
+        Example:
+            >>> from mmapwrap import Ok
+            >>> Ok(3).unwrap_or(0)
+            3
+        """
         return self.value
 
     def map(self, function: Callable[[_T_co], _U], /) -> Ok[_U]:
-        """Return `Ok` of what the function makes of the value; what it raises is not caught."""
+        """Return `Ok` of the function's result for the value.
+
+        An exception of the function propagates.
+
+        Example:
+            >>> from mmapwrap import Ok
+            >>> Ok(3).map(str)
+            Ok(value='3')
+        """
         return Ok(function(self.value))
 
 
 @frozen
 class Err(Generic[_E_co]):
-    """What a call raised.
+    """The error that a call raised.
 
-    The error keeps its traceback, hence the frames of the call and what they hold, such as a view.
-    Two are equal only where they hold the very same error.
+    The error keeps its traceback, hence the frames of the call and their objects, such as a view.
+    Two are equal only if they hold the very same error.
 
     Attributes:
-        error: the error.
+        error: The error.
+
+    Example:
+        >>> from mmapwrap import Err, MemoryMapping, NoSuchFileError, attempt
+        >>> match attempt(MemoryMapping.from_file, "/missing"):
+        ...     case Err(NoSuchFileError() as error):
+        ...         print(error.filename)
+        /missing
     """
 
     error: _E_co
 
     def is_ok(self) -> bool:
-        """Tell that this is no value: False."""
+        """Return False: this is no value."""
         return False
 
     def is_err(self) -> bool:
-        """Tell that this is an error: True."""
+        """Return True: this is an error."""
         return True
 
     def unwrap(self) -> Never:
         """Raise the error.
 
         Raises:
-            MmapError: the error that this holds.
+            MmapError: The error that this holds.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, attempt
+            >>> attempt(MemoryMapping.anonymous, 0).unwrap()
+            Traceback (most recent call last):
+            mmapwrap.errors.InvalidArgumentError: size 0 is not between 1 and 2**64 - 1
         """
         raise self.error
 
     def unwrap_or(self, default: _U, /) -> _U:
-        """Return the default, as there is no value."""
+        """Return the default, as there is no value.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, attempt
+            >>> attempt(MemoryMapping.anonymous, 0).unwrap_or("none")
+            'none'
+        """
         return default
 
     def map(self, _function: Callable[[Never], object], /) -> Err[_E_co]:
-        """Return this error unchanged; the function is not called."""
+        """Return this error unchanged, without a call of the function.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, attempt
+            >>> attempt(MemoryMapping.anonymous, 0).map(len).is_err()
+            True
+        """
         return self
 
 
@@ -98,13 +150,20 @@ def attempt(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) 
     """Call a function and return its outcome as a value.
 
     Args:
-        function: what to call.
-        *args: passed on to it.
-        **kwargs: passed on to it.
+        function: The function to call.
+        *args: Its arguments.
+        **kwargs: Its keyword arguments.
 
     Returns:
-        `Ok` of what it returned, or `Err` of the `MmapError` that it raised. Any other exception
-        passes through.
+        `Ok` of the function's result, or `Err` of the `MmapError` that it raised. Any other
+        exception propagates.
+
+    Example:
+        >>> from mmapwrap import MemoryMapping, attempt
+        >>> attempt(MemoryMapping.anonymous, 4096).map(len)
+        Ok(value=4096)
+        >>> attempt(MemoryMapping.anonymous, 0).is_err()
+        True
     """
     try:
         return Ok(function(*args, **kwargs))

@@ -1,1 +1,1 @@
-"""Other libraries' types, imported when a caller needs them."""
+"""Types of other libraries, imported when a caller needs them."""

@@ -1,4 +1,4 @@
-"""Arrays of NumPy over a region's pages."""
+"""NumPy arrays over a region's pages."""
 
 from typing import Any
 
@@ -21,6 +21,6 @@ def array_of(pages: Pages, dtype: Any, *, copy: bool | None) -> Any:
     if copy is False:
         raise ValueError("a region is bytes: another dtype needs a copy")
     content = bytearray(pages.size)
-    room = buffers.bytes_to_fill(content)
-    pages.run_on_range(calls.read, 0, len(content), room, PROT_READ)
+    memory = buffers.bytes_to_fill(content)
+    pages.run_on_range(calls.read, 0, len(content), memory, PROT_READ)
     return np.frombuffer(content, np.uint8).astype(wanted, copy=False)

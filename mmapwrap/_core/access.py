@@ -1,4 +1,4 @@
-"""AccessMap: what each range of a region allows. No system call happens here."""
+"""AccessMap: the access that each range of a region allows. It makes no system call."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from mmapwrap._core.range_map import RangeMap
 from mmapwrap.errors import ProtectionError
 
 GUARDED: Final = 1 << 16
-"""Beside the PROT_* bits of a range: guard pages lie there, which allow nothing."""
+"""A bit beside the PROT_* bits of a range: guard pages lie there, which allow no access."""
 
 
 class AccessMap:
@@ -22,7 +22,7 @@ class AccessMap:
     __slots__ = ("bits", "by_range")
 
     bits: int
-    """The PROT_* bits of every byte; of no meaning when the bits differ by range."""
+    """The PROT_* bits of every byte; without meaning if the bits differ by range."""
     by_range: RangeMap[int] | None
     """The PROT_* bits by range, and GUARDED; None where they are the same everywhere."""
 
@@ -52,21 +52,21 @@ class AccessMap:
         """Require that every byte of the range has the bits of `need`.
 
         Raises:
-            ProtectionError: Some of it has not.
+            ProtectionError: Some byte lacks one of them.
         """
         if need & ~self.allowed(start, end):
             raise self.error(need, start, end)
 
-    def require_each(self, need: int, positions: range) -> None:
+    def require_each(self, need: int, indices: range) -> None:
         """Require that each of these bytes, in rising order, has the bits of `need`.
 
         Raises:
-            ProtectionError: One of them has not.
+            ProtectionError: One of the bytes lacks a bit.
         """
-        if self.by_range is None or not positions:
-            return  # C knows
-        first, step = positions.start, positions.step
-        for start, end, bits in self.ranges(first, positions[-1] + 1):
+        if self.by_range is None or not indices:
+            return  # C checks each access
+        first, step = indices.start, indices.step
+        for start, end, bits in self.ranges(first, indices[-1] + 1):
             following = first + -(-(start - first) // step) * step
             if following < end and need & ~bits:
                 raise self.error(need, following, following + 1)
@@ -81,13 +81,13 @@ class AccessMap:
     # --- Changes, which run exclusively -----------------------------------------------------------
 
     def split(self, size: int) -> RangeMap[int]:
-        """Return the bits by range of a region of this size; from now on they are kept so."""
+        """Return the bits by range of a region of this size; keep them by range from now on."""
         if self.by_range is None:
             self.by_range = RangeMap(size, self.bits)
         return self.by_range
 
     def narrow(self, size: int, start: int, end: int, bits: int) -> list[tuple[int, int, int]]:
-        """Take away what `bits` does not allow; return the ranges as they were."""
+        """Take away the access that `bits` does not allow; return the ranges as they were."""
         ranges = self.split(size)
         before = ranges.pieces(start, end)
         for first, last, old in before:
@@ -96,5 +96,5 @@ class AccessMap:
         return before
 
     def set_none(self, size: int, start: int, end: int) -> None:
-        """Remember that a range allows nothing, whatever the kernel says."""
+        """Remember that a range allows no access, whatever the kernel still allows."""
         self.split(size).assign(start, end, 0)

@@ -1,6 +1,6 @@
-"""What the kernel can be told about pages: the MADV_* advice, and how msync(2) waits.
+"""Advice to the kernel about pages: the MADV_* numbers, and how msync(2) waits.
 
-Advice that changes what the pages hold, or whether they can be touched, is a type of its own.
+Advice that changes the pages' content, or the access to them, is a type of its own.
 """
 
 import enum
@@ -10,33 +10,45 @@ from mmapwrap._core._mman import lib
 
 class _KernelAdvice(enum.IntEnum):
     def is_supported(self) -> bool:
-        """Whether the running kernel knows this advice.
+        """Return whether the running kernel knows this advice.
 
         madvise(2) of no bytes succeeds exactly then. A kernel that knows an advice may still refuse
         it for some kinds of memory.
+
+        Example:
+            >>> from mmapwrap import Advice
+            >>> Advice.WILLNEED.is_supported()
+            True
         """
         return lib.mmw_advice_is_known(self) != 0
 
 
 class Advice(_KernelAdvice):
-    """Advice that changes neither content nor access (MADV_* of madvise(2))."""
+    """Advice that changes neither content nor access (MADV_* of madvise(2)).
+
+    Example:
+        >>> from mmapwrap import Advice, MemoryMapping
+        >>> mapping = MemoryMapping.anonymous(1 << 20)
+        >>> if Advice.COLD.is_supported():
+        ...     mapping.advise(Advice.COLD)
+    """
 
     NORMAL = lib.MADV_NORMAL
-    """No particular order of access: takes RANDOM and SEQUENTIAL back."""
+    """Access in no particular order: undo RANDOM and SEQUENTIAL."""
     RANDOM = lib.MADV_RANDOM
-    """Access in no order: reading ahead is no use."""
+    """Access in random order: do not read ahead."""
     SEQUENTIAL = lib.MADV_SEQUENTIAL
-    """Access from front to back: read far ahead, drop soon after."""
+    """Access from front to back: read far ahead, drop pages soon after."""
     WILLNEED = lib.MADV_WILLNEED
     """Access soon: start to read now."""
     DONTFORK = lib.MADV_DONTFORK
-    """Children do not get these pages; the region is closed in them."""
+    """Keep the pages out of child processes, in which the region is closed."""
     DOFORK = lib.MADV_DOFORK
-    """Takes DONTFORK back."""
+    """Undo DONTFORK."""
     MERGEABLE = lib.MADV_MERGEABLE
-    """Equal pages may be merged (KSM)."""
+    """Merge equal pages where the kernel finds them (KSM)."""
     UNMERGEABLE = lib.MADV_UNMERGEABLE
-    """Takes MERGEABLE back and unmerges."""
+    """Undo MERGEABLE: copy merged pages."""
     HUGEPAGE = lib.MADV_HUGEPAGE
     """Use transparent huge pages where possible."""
     NOHUGEPAGE = lib.MADV_NOHUGEPAGE
@@ -46,13 +58,13 @@ class Advice(_KernelAdvice):
     DODUMP = lib.MADV_DODUMP
     """Put the pages into core dumps."""
     WIPEONFORK = lib.MADV_WIPEONFORK
-    """Children get zeros; private anonymous memory only. Linux 4.14."""
+    """Give child processes zeros; private anonymous memory only. Linux 4.14."""
     KEEPONFORK = lib.MADV_KEEPONFORK
-    """Takes WIPEONFORK back. Linux 4.14."""
+    """Undo WIPEONFORK. Linux 4.14."""
     COLD = lib.MADV_COLD
-    """Not needed soon: reclaim these pages first. Linux 5.4."""
+    """No access soon: reclaim these pages first. Linux 5.4."""
     PAGEOUT = lib.MADV_PAGEOUT
-    """Not needed soon: reclaim these pages now. Linux 5.4."""
+    """No access soon: reclaim these pages now. Linux 5.4."""
     POPULATE_READ = lib.MADV_POPULATE_READ
     """Fault the pages in for reading; failures are reported. Linux 5.14."""
     POPULATE_WRITE = lib.MADV_POPULATE_WRITE
@@ -62,26 +74,41 @@ class Advice(_KernelAdvice):
 
 
 class DestructiveAdvice(_KernelAdvice):
-    """Advice that changes or drops content, or takes access away (MADV_* of madvise(2))."""
+    """Advice that changes or drops content, or takes access away (MADV_* of madvise(2)).
+
+    Example:
+        >>> from mmapwrap import DestructiveAdvice, MemoryMapping
+        >>> mapping = MemoryMapping.anonymous(4096)
+        >>> mapping[0] = 1
+        >>> mapping.advise_destructive(DestructiveAdvice.REMOVE)
+        >>> mapping[0]
+        0
+    """
 
     DONTNEED = lib.MADV_DONTNEED
     """Drop the pages: private ones read as the file, or as zeros, afterwards."""
     FREE = lib.MADV_FREE
-    """The kernel may drop private anonymous pages until they are written again. Linux 4.5."""
+    """Let the kernel drop private anonymous pages until they are written again. Linux 4.5."""
     REMOVE = lib.MADV_REMOVE
-    """Drop the pages and what is behind them: a hole in the file or shared memory."""
+    """Drop the pages and the file or shared memory behind them: a hole, which reads as zeros."""
     DONTNEED_LOCKED = lib.MADV_DONTNEED_LOCKED
-    """DONTNEED that takes locked pages too. Linux 5.18."""
+    """Drop the pages as DONTNEED does, locked pages too. Linux 5.18."""
     GUARD_INSTALL = lib.MADV_GUARD_INSTALL
     """Drop the pages and forbid all access to them. Linux 6.13."""
     GUARD_REMOVE = lib.MADV_GUARD_REMOVE
-    """Takes GUARD_INSTALL back: the pages read as zeros. Linux 6.13."""
+    """Undo GUARD_INSTALL: the pages read as zeros. Linux 6.13."""
 
 
 class SyncMode(enum.IntEnum):
-    """Whether msync(2) waits."""
+    """Whether msync(2) waits.
+
+    Example:
+        >>> from mmapwrap import MemoryMapping, SyncMode
+        >>> mapping = MemoryMapping.anonymous(4096)
+        >>> mapping.msync(mode=SyncMode.ASYNC)
+    """
 
     SYNC = lib.MS_SYNC
     """Write back and wait until it is done."""
     ASYNC = lib.MS_ASYNC
-    """Ask for writing back soon; Linux does so anyway, and this does nothing more."""
+    """Ask for writing back soon. Linux does that without being asked, so this has no effect."""

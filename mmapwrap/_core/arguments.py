@@ -1,4 +1,4 @@
-"""What callers may pass: each check is named by what it makes of the argument."""
+"""Checks of callers' arguments: each is named by the value that it returns."""
 
 import errno
 from operator import index
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class HasFileno(Protocol):
-    """Anything with a descriptor: a file, a socket, a SharedMemory."""
+    """An object with a descriptor: a file, a socket, a SharedMemory."""
 
     def fileno(self) -> int: ...
 
@@ -34,7 +34,7 @@ WritableBuffer: TypeAlias = "Buffer"
 
 
 def as_integer(value: SupportsIndex, name: str) -> int:
-    """The integer of an int or of an object with `__index__`, which may run a caller's code."""
+    """Return the integer of an int or of an object's `__index__`, which may run a caller's code."""
     if type(value) is int:
         return value
     if not hasattr(value, "__index__"):
@@ -56,6 +56,7 @@ def as_descriptor(fd: Descriptor, wanted: str = "fd must be") -> int:
 
 
 def _as_number(fd: object, wanted: str) -> int:
+    """Return the integer of an object that has no `fileno`."""
     if not hasattr(fd, "__index__"):
         raise TypeError(
             f"{wanted} a descriptor or an object with fileno(), not {type(fd).__name__}"
@@ -64,7 +65,7 @@ def _as_number(fd: object, wanted: str) -> int:
 
 
 def as_size(size: SupportsIndex) -> int:
-    """A number of bytes that a mapping can have: at least one."""
+    """Return a number of bytes that a mapping can have: at least one."""
     number = size if type(size) is int else as_integer(size, "size")
     if not 0 < number < constants.ADDRESS_SPACE:
         raise InvalidArgumentError(f"size {in_digits(number)} is not between 1 and 2**64 - 1")
@@ -72,7 +73,7 @@ def as_size(size: SupportsIndex) -> int:
 
 
 def as_alignment(align: SupportsIndex) -> int:
-    """A power of two."""
+    """Return a power of two."""
     number = as_integer(align, "align")
     if number <= 0 or number & (number - 1):
         raise InvalidAlignmentError(number)
@@ -82,7 +83,7 @@ def as_alignment(align: SupportsIndex) -> int:
 
 
 def as_file_offset(offset: SupportsIndex, name: str = "offset") -> int:
-    """An offset that an off_t holds."""
+    """Return an offset that an off_t holds."""
     number = offset if type(offset) is int else as_integer(offset, name)
     if not 0 <= number <= constants.LARGEST_FILE_OFFSET:
         raise InvalidOffsetError(number)
@@ -90,7 +91,7 @@ def as_file_offset(offset: SupportsIndex, name: str = "offset") -> int:
 
 
 def as_address(address: SupportsIndex, size: int) -> int:
-    """The address of as many bytes as there can be from there on."""
+    """Return an address that has this many bytes after it."""
     number = as_integer(address, "addr")
     if not 0 < number < constants.ADDRESS_SPACE or number + size > constants.ADDRESS_SPACE:
         raise InvalidAddressError(
@@ -102,7 +103,14 @@ def as_address(address: SupportsIndex, size: int) -> int:
 def as_fixed_address(
     address: SupportsIndex, size: int, file_offset: int = 0, page_size: int = constants.PAGE_SIZE
 ) -> int:
-    """An address at which the byte at this offset of a file with such pages can be mapped."""
+    """Return an address at which a byte of a file can be mapped.
+
+    Args:
+        address: The address.
+        size: The bytes to map there.
+        file_offset: The byte's offset in the file; 0 for anonymous memory.
+        page_size: The bytes of a page of the file.
+    """
     number = as_address(address, size)
     if (number - file_offset) % page_size:
         rule = (
@@ -116,21 +124,21 @@ def as_fixed_address(
 
 
 def as_protection(prot: Protection) -> Protection:
-    """A Protection, and not the integer that it stands for."""
+    """Return a Protection, and refuse an integer of the same value."""
     if type(prot) is not Protection:
         raise TypeError(f"prot must be a Protection, not {type(prot).__name__}")
     return prot
 
 
 def as_sharing(sharing: Sharing) -> Sharing:
-    """A Sharing, and not the integer that it stands for."""
+    """Return a Sharing, and refuse an integer of the same value."""
     if type(sharing) is not Sharing:
         raise TypeError(f"sharing must be a Sharing, not {type(sharing).__name__}")
     return sharing
 
 
 def as_byte(value: SupportsIndex, name: str = "value") -> int:
-    """An integer that a byte holds."""
+    """Return an integer that a byte holds."""
     number = as_integer(value, name)
     if not 0 <= number <= 0xFF:
         raise InvalidArgumentError(f"{in_digits(number)} is not between 0 and 255, as a byte is")

@@ -1,4 +1,4 @@
-"""Buffers of callers, whose bytes the C functions read and write, and new bytes."""
+"""Buffers of callers, whose bytes the C functions read and write, and new bytes objects."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,8 +17,8 @@ def bytes_in(buffer: "Buffer", name: str = "data") -> "CData":
     """Return a buffer's bytes for a C function to read.
 
     Raises:
-        TypeError: It is no buffer, or not contiguous.
-        InvalidArgumentError: It holds Python objects.
+        TypeError: The object is no buffer, or not contiguous.
+        InvalidArgumentError: The buffer holds Python objects.
     """
     if type(buffer) is not bytes:
         buffer = _as_plain(buffer, name, is_filled=False)
@@ -29,12 +29,12 @@ def bytes_to_fill(buffer: "Buffer", name: str = "buffer") -> "CData":
     """Return a buffer's bytes for a C function to write.
 
     Raises:
-        TypeError: It is no buffer, read-only, or not contiguous.
-        InvalidArgumentError: It holds Python objects.
+        TypeError: The object is no buffer, read-only, or not contiguous.
+        InvalidArgumentError: The buffer holds Python objects.
     """
     if type(buffer) is not bytearray:
         buffer = _as_plain(buffer, name, is_filled=True)
-    return _from_buffer(_BYTES, buffer, True)  # noqa: FBT003  # faster than by its name
+    return _from_buffer(_BYTES, buffer, True)  # noqa: FBT003  # faster than as a keyword
 
 
 _from_buffer: Final = ffi.from_buffer
@@ -73,9 +73,9 @@ def _as_plain(buffer: "Buffer", name: str, *, is_filled: bool) -> "Buffer":
 def _has_objects(view: memoryview) -> bool:
     """Return whether a buffer has a Python object in it.
 
-    Its format has an `O` then, outside of the names of fields. Exporters of ctypes and NumPy are
-    asked as well, because a union has no format, and the name of a field may look like the end of
-    one.
+    Its format has an `O` then, outside of the names of fields. The function also asks exporters of
+    ctypes and NumPy, because a union has no format, and the name of a field may look like the end
+    of one.
     """
     exporter: Any = view.obj
     if _ctypes_has_objects(type(exporter)):
@@ -87,24 +87,26 @@ def _has_objects(view: memoryview) -> bool:
 
 
 def _ctypes_has_objects(kind: Any) -> bool:
-    """Return whether a type of ctypes has a Python object in it; other types have not."""
+    """Return whether a type of ctypes has a Python object in it; other types have none."""
     if hasattr(kind, "_length_"):  # an array
         return _ctypes_has_objects(kind._type_)
-    fields = [
-        field for each in getattr(kind, "__mro__", ()) for field in vars(each).get("_fields_", ())
-    ]
+    bases: tuple[type, ...] = getattr(kind, "__mro__", ())
+    fields = [field for base in bases for field in vars(base).get("_fields_", ())]
     if fields:
         return any(_ctypes_has_objects(field[1]) for field in fields)
     return getattr(kind, "_type_", None) == "O"
 
 
 def new_bytes(count: int) -> "tuple[bytes, CData]":
-    """New bytes, and the memory of them for a helper to fill before anybody else sees them."""
+    """Return a new bytes object, and its memory for a C function to fill.
+
+    No other code has the object yet, so that its change is not seen.
+    """
     if count < _LONG_TO_CLEAR:
         content = bytes(count)
     else:
         made: list[bytes] = []
-        # SAFETY: the list lives as long as the call, and no other thread knows of it.
+        # SAFETY: the local list outlives the call, and no other thread has a reference to it.
         raise_if_failed(lib.mmw_new_bytes(id(made), count))
         (content,) = made
     return content, _from_buffer(_BYTES, content)

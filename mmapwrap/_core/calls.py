@@ -1,7 +1,7 @@
 """The C functions on mapped pages: integers in, integers out, and no GIL while they run.
 
 Each takes the handle of the pages first. A function on a range takes offset and count next, checks
-them, and returns what it did or a failure (`failures.py`). `Pages.run_on_range` calls it.
+them, and returns a result or a failure (`failures.py`). `Pages.run_on_range` calls it.
 """
 
 import errno
@@ -133,10 +133,10 @@ def map_pages(
     options: int,
     path: "descriptors.Path | None" = None,
 ) -> Handle:
-    """Map pages, mmap(2), in one crossing; the handle's destructor unmaps them.
+    """Map pages, mmap(2), by one C function; the handle's destructor unmaps them.
 
     Args:
-        address: Where; 0: the kernel chooses.
+        address: The address of the first byte; 0: the kernel chooses.
         size: Bytes; 0 with MapOption.IN_FILE: the rest of the file.
         align: The power of two that divides the address of the first page.
         prot: The PROT_* bits.
@@ -144,9 +144,11 @@ def map_pages(
         fd: The file's descriptor; -1: anonymous.
         file_offset: Bytes into the file.
         options: The bits of MapOption.
-        path: The file's path, for errors to name.
+        path: The file's path, which errors name.
     """
     handle = _gc(_new(), _release)
+    # SAFETY: `as_fixed_address` has checked an address that is not 0. Only MAP_FIXED in the flags
+    # replaces mappings, and only `mmapwrap.unsafe`, whose caller answers for the range, passes it.
     result = _map(handle, address, size, align, prot, flags, fd, file_offset, options)
     if result < 0:
         error = partial(_mapping_error, -result, address, size, align, prot, flags, fd, file_offset)
@@ -155,6 +157,7 @@ def map_pages(
 
 
 def _with_path(error: MmapError, path: "descriptors.Path | None") -> MmapError:
+    """Return the error, which now names the file's path."""
     if path is not None and isinstance(error, (SystemCallError, PastEndOfFileError)):
         error.filename = os.fspath(path)
     return error
@@ -170,6 +173,7 @@ def _mapping_error(
     fd: int,
     file_offset: int,
 ) -> MmapError:
+    """Return the error of a failed `map_pages`."""
     if error := call_failure(failure):
         if fd >= 0:
             error = _file_error(error, prot, flags, fd)
@@ -181,7 +185,7 @@ def _mapping_error(
             errno.EOVERFLOW: f"{size} bytes at offset {file_offset}",
         }
         return error if error.hint is not None else hinted(error, numbers.get(error.errno))
-    if failure == Refusal.PAST_END:  # of the length that the file has now; it may have had less
+    if failure == Refusal.PAST_END:  # the error has the length of now, which may be larger
         return PastEndOfFileError(file_offset, size, descriptors.file_status(fd).size)
     if failure == Refusal.NO_SIZE:
         return _no_length(descriptors.file_status(fd).mode)
@@ -189,6 +193,7 @@ def _mapping_error(
 
 
 def _file_error(error: SystemCallError, prot: int, flags: int, fd: int) -> SystemCallError:
+    """Return the error of a file that cannot be mapped, with its cause."""
     if error.errno == errno.ENODEV and stat.S_ISDIR(descriptors.file_status(fd).mode):
         return system_call_error(errno.EISDIR, "mmap")
     if error.errno == errno.EACCES:
@@ -207,6 +212,7 @@ def _file_error(error: SystemCallError, prot: int, flags: int, fd: int) -> Syste
 
 
 def _no_length(mode: int) -> MmapError:
+    """Return the error of a file without a length, of which "the rest" was to be mapped."""
     if stat.S_ISDIR(mode):
         return system_call_error(errno.EISDIR, "mmap")
     if stat.S_ISCHR(mode):
@@ -219,22 +225,36 @@ def _no_length(mode: int) -> MmapError:
 def try_to_map(size: int, flags: int, fd: int) -> "CData | None":
     """Map a file's start without any access; return None where the kernel refuses."""
     handle = _gc(_new(), _release)
+    # SAFETY: address 0, so the kernel chooses one that is free.
     result = _map(handle, 0, size, constants.PAGE_SIZE, 0, flags, fd, 0, 0)
     return handle if result >= 0 else None
 
 
 def unmap(handle: Handle) -> None:
-    """Unmap pages now, munmap(2): pages that no caller has seen."""
+    """Unmap pages now, munmap(2): pages that were not given to any caller."""
     ffi.release(handle)
 
 
 def borrow_pages(address: int, size: int, prot: int, owner: object) -> Handle:
-    """Return a handle of memory that its owner unmaps; the handle keeps the owner."""
+    """Return a handle of memory that its owner unmaps; the handle keeps the owner.
+
+    Args:
+        address: The address of the first byte.
+        size: Bytes.
+        prot: The PROT_* bits that the memory has.
+        owner: The object to keep.
+
+    Safety:
+        The caller has checked that the memory is mapped while the owner lives.
+    """
     handle = _gc(_new(), partial(_release_borrowed, owner))
+    # SAFETY: `as_address` has checked that the range ends before 2**64. The caller of
+    # `unsafe.from_raw_parts` answers for the memory, and the handle keeps its owner.
     raise_if_failed(lib.mmw_borrow(handle, address, size, prot))
     return handle
 
 
 def _release_borrowed(owner: object, pages: Handle) -> None:
+    """Release the handle, then its owner."""
     _release(pages)
-    del owner  # not before
+    del owner  # after the release

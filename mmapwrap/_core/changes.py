@@ -1,13 +1,14 @@
-"""Changes of a region's layout: what its ranges allow and hold.
+"""Changes of a region's layout: the access that its ranges allow, and their content.
 
 Each function but `change_access` runs by `Pages.exclusively`, on a range that was checked. Each has
 the same order of steps, so that the access map never remembers more access than the kernel allows,
-wherever an exception of a signal handler or a fork cuts the change short:
+wherever an exception of a signal handler or a fork interrupts the change:
 
-1. Refuse what would break a live view.
-2. Narrow the access map to what is allowed before and after.
+1. Refuse a change that would break a live view.
+2. Narrow the access map to the access that is allowed both before and after.
 3. Act: one C function.
-4. Widen the map to what is allowed now; after a failure restore what the kernel still allows.
+4. Widen the map to the access that is allowed now; after a failure restore the access that the
+   kernel still allows.
 """
 
 import errno
@@ -35,7 +36,7 @@ def change_access(
         end: The byte after its last.
         bits: The PROT_* bits that the range has after the act.
         act: Runs a C function on the range.
-        kept: The bits of the map that stay whatever the act does: GUARDED or none.
+        kept: The bits of the map that the act does not change: GUARDED or none.
     """
     size = pages.size
     before = pages.access.narrow(size, start, end, bits)
@@ -74,7 +75,7 @@ def protect(pages: Pages, bits: int, start: int, end: int) -> None:
         _protect_all(pages, bits)
         return
     act = partial(calls.protect, pages.handle, start, end - start, (bits, PROT_ANY))
-    # Guard pages allow nothing, whatever the protection below them is.
+    # Guard pages allow no access, whatever the protection below them is.
     result = change_access(pages, start, end, bits, act, kept=GUARDED)
     pages.raise_failure(result, start, end - start)
 
@@ -105,10 +106,10 @@ def install_guards(pages: Pages, start: int, end: int) -> None:
         ranges.assign(first, last, old | GUARDED)
     result = _advise(pages, start, end, lib.MADV_GUARD_INSTALL)
     if result < 0:
-        is_tried = call_failure(-result) is not None
+        was_called = call_failure(-result) is not None
         for first, last, old in before:
-            # The kernel may have installed some. A range that cannot be cleared stays remembered.
-            if not old & GUARDED and (not is_tried or _is_cleared(pages, first, last)):
+            # The kernel may have installed some. A range that cannot be cleared keeps the bit.
+            if not old & GUARDED and (not was_called or _is_cleared(pages, first, last)):
                 ranges.assign(first, last, old)
     pages.raise_failure(result, start, end - start)
 
@@ -124,6 +125,7 @@ def remove_guards(pages: Pages, start: int, end: int) -> None:
 
 
 def _advise(pages: Pages, start: int, end: int, advice: int) -> int:
+    """Give destructive advice on a range; return the C function's result."""
     return calls.advise_destructive(pages.handle, start, end - start, advice)
 
 
@@ -142,9 +144,9 @@ def _is_cleared(pages: Pages, start: int, end: int) -> bool:
 
 
 def remove(pages: Pages, start: int, end: int) -> None:
-    """Give the memory of a range back, where it may be written. madvise(MADV_REMOVE).
+    """Free the memory of a range that may be written. madvise(MADV_REMOVE).
 
-    The kernel does not ask for that access, and C knows only what holds everywhere.
+    The kernel does not check that access, and C knows only an access that is the same everywhere.
     """
     pages.require_whole_pages(start, end)
     if start < end:
@@ -162,10 +164,10 @@ def note_new_mapping(pages: Pages, start: int, end: int, page_size: int) -> None
 
 
 def become_arena(pages: Pages) -> None:
-    """End where the last page does, and keep the protection by range.
+    """Extend the region to the end of its last page, and keep the protection by range.
 
-    From its first step on Python checks each access by range. In the last step, which is one for
-    all threads, C forgets the protection and takes the new size. An interruption before that leaves
+    From its first step on Python checks each access by range. In the last step, which other threads
+    see as one, C forgets the protection and takes the new size. An interruption before that leaves
     a mapping that works.
     """
     if pages.lead_in:
@@ -193,5 +195,5 @@ def recover(pages: Pages) -> None:
         calls.protect(pages.handle, 0, pages.size, (access.bits, access.bits))
         return
     for start, end, bits in access.by_range.pieces(0, pages.size):
-        # The pages allow what they did when they were lost, also below guard pages.
+        # The pages get the protection of the access map, also below guard pages.
         calls.protect(pages.handle, start, end - start, (bits & PROT_ANY, PROT_ANY))

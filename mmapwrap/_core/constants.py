@@ -29,7 +29,7 @@ LARGEST_INT: Final = 2**31 - 1
 
 
 class MapOption(enum.IntFlag):
-    """What `mmw_map` does beside mmap(2)."""
+    """The work of `mmw_map` beside mmap(2)."""
 
     POPULATE = lib.MMW_POPULATE
     """Read every page in."""
@@ -38,7 +38,7 @@ class MapOption(enum.IntFlag):
 
 
 class ScalarMode(enum.IntFlag):
-    """How a number is accessed, beside its width."""
+    """The way in which a number is accessed, beside its width."""
 
     VOLATILE = lib.MMW_VOLATILE
     """One access of its width."""

@@ -4,9 +4,9 @@ from typing import Any, ClassVar
 
 
 class NamedConstructors:
-    """A final class whose objects come from named constructors; to call the class is an error.
+    """A final class whose objects come from named constructors; a call of the class is an error.
 
-    `class Thing(NamedConstructors, made_by="Thing.open(path)")`: the error says what to use.
+    `class Thing(NamedConstructors, made_by="Thing.open(path)")`: the error names the constructors.
     """
 
     __slots__ = ()
@@ -22,4 +22,5 @@ class NamedConstructors:
         raise TypeError(f"use {self._made_by}")
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError(f"{type(self).__name__} cannot be copied or pickled: it is its memory")
+        name = type(self).__name__
+        raise TypeError(f"{name} cannot be copied or pickled: it stands for memory of this process")

@@ -1,4 +1,4 @@
-"""What is mapped anew: where what a caller asks for is checked and becomes pages."""
+"""New mappings: checks of their arguments, and the calls that make the pages."""
 
 from typing import Final, SupportsIndex
 
@@ -32,15 +32,32 @@ def map_memory(
     populate: bool = False,
     flags: int = _UNRESERVED_MEMORY,
 ) -> Pages:
-    """Maps memory that no file is behind; the flags say so."""
+    """Map anonymous memory.
+
+    Args:
+        size: Bytes.
+        prot: The access to allow.
+        sharing: Who sees the writes.
+        align: The power of two that divides the address, in bytes; None: the page size.
+        populate: Allocate all pages.
+        flags: The MAP_* bits beside the sharing, MAP_ANONYMOUS among them.
+    """
     return _map(as_size(size), prot, sharing, -1, 0, flags, align, populate)
 
 
 def map_memory_at(addr: SupportsIndex, size: SupportsIndex, prot: Protection, flag: int) -> Pages:
-    """Maps anonymous shared memory at an address; the flag is one of MAP_FIXED's kind."""
+    """Map anonymous shared memory at an address.
+
+    Args:
+        addr: The address of the first byte, on a page.
+        size: Bytes.
+        prot: The access to allow.
+        flag: MAP_FIXED_NOREPLACE, or MAP_FIXED, whose caller answers for the range.
+    """
     length = as_size(size)
     flags = flag | _UNRESERVED_MEMORY
     address = as_fixed_address(addr, length)
+    # SAFETY: `as_fixed_address` has checked the address; without MAP_FIXED nothing is replaced.
     return _map(length, prot, Sharing.SHARED, -1, 0, flags, address=address)
 
 
@@ -54,7 +71,7 @@ def map_file(
     align: SupportsIndex | None = None,
     populate: bool = False,
 ) -> Pages:
-    """Maps a range of a file, whose length is not checked."""
+    """Map a range of a file, whose length is not checked."""
     number, start = as_descriptor(fd), as_file_offset(offset)
     return _map(as_size(size), prot, sharing, number, start, 0, align, populate)
 
@@ -70,9 +87,17 @@ def map_file_range(
     populate: bool = False,
     path: Path | None = None,
 ) -> Pages:
-    """Maps a range that the file has, if it is one that has a length; None: the rest of it.
+    """Map a range of a file that the file has; a device without a length has any.
 
-    The path is what errors name.
+    Args:
+        fd: The file's descriptor.
+        size: Bytes; None: the rest of the file.
+        start: Bytes into the file.
+        prot: The access to allow.
+        sharing: Who sees the writes.
+        align: The power of two that divides the address of the first page, in bytes.
+        populate: Read all pages in.
+        path: The file's path, which errors name.
     """
     length = 0 if size is None else as_size(size)
     return _map(
@@ -97,11 +122,21 @@ def map_file_at(
     prot: Protection,
     flag: int,
 ) -> Pages:
-    """Maps a range of a file, shared, at an address; the flag is one of MAP_FIXED's kind."""
+    """Map a range of a file, shared, at an address.
+
+    Args:
+        addr: The address of the byte at `offset`: as far into a page as that is.
+        fd: A descriptor, or an object with one.
+        size: Bytes.
+        offset: Bytes into the file.
+        prot: The access to allow.
+        flag: MAP_FIXED_NOREPLACE, or MAP_FIXED, whose caller answers for the range.
+    """
     length, start = as_size(size), as_file_offset(offset)
     number = as_descriptor(fd)
     address = as_fixed_address(addr, length, start, descriptors.file_page_size(number))
     flags = flag | constants.MAP_NORESERVE
+    # SAFETY: `as_fixed_address` has checked the address; without MAP_FIXED nothing is replaced.
     return _map(length, prot, Sharing.SHARED, number, start, flags, address=address)
 
 
@@ -113,11 +148,12 @@ def _map(
     file_offset: int,
     flags: int,
     align: SupportsIndex | None = None,
-    populate: bool = False,  # noqa: FBT001, FBT002  # every mapping comes by: keywords take time
+    populate: bool = False,  # noqa: FBT001, FBT002  # on the way of every mapping: keywords are slower
     address: int = 0,
     options: int = 0,
     path: Path | None = None,
 ) -> Pages:
+    """Check the other arguments, and map the pages."""
     bits = as_protection(prot).bits
     if populate and not bits & (PROT_READ | PROT_WRITE):
         raise ProtectionError(Protection.read(), prot)

@@ -1,4 +1,4 @@
-"""Descriptors and files: opened, duplicated and sealed, and what the kernel tells of them."""
+"""Descriptors and files: opening, duplicating and sealing them, and their status in the kernel."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 OwnedDescriptor: TypeAlias = "tuple[int, CData]"
-"""A descriptor, and its owner, whose destructor closes it: no call in flight sees it reused."""
+"""A descriptor and its owner. Its destructor closes it, so no call in flight sees it reused."""
 
 file_page_size: Final = lib.mmw_file_page_size
 """The bytes of a page of a file: those of a huge page on hugetlbfs."""
@@ -26,14 +26,15 @@ _fcntl: Final = lib.mmw_fcntl
 
 
 def _new_owner() -> "CData":
+    """Return an owner without a descriptor; a C function gives it one."""
     return ffi.gc(lib.mmw_new_descriptor(), lib.mmw_close_descriptor)
 
 
-# --- Making them ----------------------------------------------------------------------------------
+# --- New descriptors ------------------------------------------------------------------------------
 
 
 def create_memfd(name: bytes, size: int, *, allocate: bool) -> OwnedDescriptor:
-    """Make a memfd: memfd_create(2), ftruncate(2) and, to have the memory now, fallocate(2)."""
+    """Create a memfd: memfd_create(2), ftruncate(2) and, to have the memory now, fallocate(2)."""
     owner = _new_owner()
     return raise_if_failed(retry_on_eintr(lib.mmw_create_memfd, owner, name, size, allocate)), owner
 
@@ -45,7 +46,11 @@ def duplicate(fd: int) -> OwnedDescriptor:
 
 
 def own_descriptor(release: "Callable[[], int]") -> OwnedDescriptor:
-    """Take a descriptor over from another owner, who releases it now."""
+    """Take a descriptor over from another owner.
+
+    Args:
+        release: Ends the other ownership, and returns the descriptor.
+    """
     owner = _new_owner()
     return raise_if_failed(lib.mmw_own(owner, release())), owner
 
@@ -74,7 +79,7 @@ def try_to_open(path: Path, flags: int) -> OwnedDescriptor:
 
 
 def close_file(owner: "CData") -> None:
-    """Close a descriptor now, close(2); where that fails, it is closed all the same."""
+    """Close a descriptor now, close(2); a failed close has closed it all the same."""
     raise_if_failed(lib.mmw_close(owner))
 
 
@@ -92,7 +97,7 @@ def get_seals(fd: int) -> int:
 
 
 def get_seals_if_any(fd: int) -> int:
-    """Return the seals of a memfd, and none of any other file. fcntl(F_GET_SEALS)."""
+    """Return the seals of a memfd, or none for any other file. fcntl(F_GET_SEALS)."""
     return max(_fcntl(fd, lib.F_GET_SEALS, 0), 0)
 
 
@@ -106,11 +111,11 @@ def access_mode(fd: int) -> int:
     return raise_if_failed(_fcntl(fd, lib.F_GETFL, 0)) & os.O_ACCMODE
 
 
-# --- What the kernel tells of files ---------------------------------------------------------------
+# --- The status and content of files --------------------------------------------------------------
 
 
 class FileStatus(NamedTuple):
-    """What fstat(2) says of a file; the length of a block device is that of the device."""
+    """The answer of fstat(2) for a file; the length of a block device is that of the device."""
 
     size: int
     device: int
@@ -119,7 +124,7 @@ class FileStatus(NamedTuple):
 
 
 def file_status(fd: int) -> FileStatus:
-    """Return what fstat(2) says."""
+    """Return the file's status. fstat(2)."""
     status = ffi.new("mmw_file_status *")
     raise_if_failed(lib.mmw_fstat(fd, status))
     return FileStatus(status.size, status.device, status.inode, status.mode)
@@ -130,9 +135,9 @@ def lines_of(path: str) -> Iterator[bytes]:
     fd, owner = open_file(path, os.O_RDONLY)
     rest = b""
     try:
-        room = ffi.new("char[]", _PART)
-        while count := _read_part(fd, room, path):
-            *lines, rest = (rest + bytes(ffi.buffer(room, count))).split(b"\n")
+        buffer = ffi.new("char[]", _PART)
+        while count := _read_part(fd, buffer, path):
+            *lines, rest = (rest + bytes(ffi.buffer(buffer, count))).split(b"\n")
             yield from lines
     finally:
         close_file(owner)
@@ -141,8 +146,9 @@ def lines_of(path: str) -> Iterator[bytes]:
 _PART: Final = 1 << 13
 
 
-def _read_part(fd: int, room: "CData", path: str) -> int:
-    result = retry_on_eintr(lib.mmw_read_file, fd, room, _PART)
+def _read_part(fd: int, buffer: "CData", path: str) -> int:
+    """Read the next bytes of a file into a buffer; return their number."""
+    result = retry_on_eintr(lib.mmw_read_file, fd, buffer, _PART)
     if result < 0:
         raise system_call_error(errno_of(-result), "read", path)
     return result
@@ -150,9 +156,9 @@ def _read_part(fd: int, room: "CData", path: str) -> int:
 
 def link_target(path: str) -> bytes | None:
     """Return the target of a symbolic link, at most 4096 bytes; None: no link. readlink(2)."""
-    room = ffi.new("char[]", _LONGEST_PATH)
-    length: int = lib.mmw_readlink(os.fsencode(path), room, _LONGEST_PATH)
-    return bytes(ffi.buffer(room, length)) if length >= 0 else None
+    buffer = ffi.new("char[]", _LONGEST_PATH)
+    length: int = lib.mmw_readlink(os.fsencode(path), buffer, _LONGEST_PATH)
+    return bytes(ffi.buffer(buffer, length)) if length >= 0 else None
 
 
 _LONGEST_PATH: Final = 4096

@@ -1,6 +1,6 @@
 """The one translator of failures: from the negative result of a C function to a named error.
 
-A C function returns what it did, or a negative number: a refusal of the library, a failed system
+A C function returns its result, or a negative number: a refusal of the library, a failed system
 call with its errno, or a page that could not be read in. `csrc/declarations.h` explains the bits.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Refusal(enum.IntEnum):
-    """Why a C function refuses without asking the kernel: `enum mmw_refusal`."""
+    """The reasons why a C function refuses without asking the kernel: `enum mmw_refusal`."""
 
     CLOSED = lib.MMW_CLOSED
     FAULTED = lib.MMW_FAULTED
@@ -51,9 +51,9 @@ class Fault(NamedTuple):
     """A page that could not be read in or written to, as a C function reports it."""
 
     offset: int
-    """Of its first byte in its region."""
+    """The offset of its first byte in its region."""
     is_of_partner: bool
-    """Whether the region is the other one of a copy between two."""
+    """Whether the page is in the second of the two regions of a copy."""
 
 
 def fault_in(failure: int) -> Fault | None:
@@ -79,7 +79,7 @@ def raise_if_failed(result: int) -> int:
     """Return a result that is no failed system call.
 
     Raises:
-        SystemCallError: It is one; an error of that errno's class.
+        SystemCallError: The system call failed; the error is of its errno's class.
     """
     if result < 0 and (error := call_failure(-result)):
         try:
@@ -100,8 +100,8 @@ def retry_on_eintr(function: "Callable[..., int]", *arguments: object) -> int:
 def out_of_range(*numbers: int) -> int:
     """Return the refusal of numbers that C's unsigned integers cannot hold.
 
-    To be called where cffi has raised an OverflowError. Where C holds all the numbers, a signal
-    handler has raised that error, and it goes on to the caller.
+    The caller handles an OverflowError of cffi. Where C can hold all the numbers, a signal handler
+    has raised that error, and it propagates.
     """
     if all(0 <= number < ADDRESS_SPACE for number in numbers):
         raise  # noqa: PLE0704  # the OverflowError that is being handled

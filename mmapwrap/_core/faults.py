@@ -1,4 +1,4 @@
-"""Why a page could not be read in or written to, as far as the kernel tells."""
+"""The causes of missing pages, as far as the kernel tells them."""
 
 import errno
 
@@ -9,14 +9,19 @@ from mmapwrap.errors import MappingFaultError
 def fault_error(
     handle: calls.Handle, start: int | None = None, count: int = 0, fault: int = 0
 ) -> MappingFaultError:
-    """The error of a call on a range that met a missing page at offset `fault`.
+    """Return the error of a call on a range that met a missing page.
 
-    Without them: of a region in which a guard has replaced pages by zeros.
+    Args:
+        handle: The pages.
+        start: The range's first byte; None: the call was refused, because a guard has replaced
+            pages of the region by zeros.
+        count: The bytes of the range.
+        fault: The offset of the missing page.
     """
     if start is None:
         offset = calls.fault_offset(handle)
         address = calls.fault_address(handle)
-        # The file may have grown since: then the kernel no longer tells why they were missing.
+        # If the file has grown since, the kernel no longer tells why the pages were missing.
         return MappingFaultError(
             offset, calls.fault_pages(handle), _after_guard(_reason(address, is_met=False))
         )
@@ -26,54 +31,58 @@ def fault_error(
 
 
 def first_missing(handle: calls.Handle, start: int, fault: int) -> int:
-    """The first page that cannot be read in of those from an offset to one that cannot.
+    """Return the first page that cannot be read in, from an offset to a page that cannot.
 
     A copy need not run from front to back. Where a file has ended, all pages behind its end are
-    missing, so the first is found by bisection.
+    missing, so bisection finds the first.
     """
     page_size = calls.page_size_of(handle)
-    head = calls.address(handle) % page_size
-    low, high = (head + start) // page_size, (head + fault) // page_size
+    lead_in = calls.address(handle) % page_size
+    low, high = (lead_in + start) // page_size, (lead_in + fault) // page_size
     while low < high:
         middle = (low + high) // 2
-        offset = max(middle * page_size - head, 0)
+        offset = max(middle * page_size - lead_in, 0)
         result = calls.read_byte(handle, offset)
         if result < 0 and failures.fault_in(-result):
             high = middle
         else:
             low = middle + 1
-    return max(high * page_size - head, 0)
+    return max(high * page_size - lead_in, 0)
 
 
 def _after_guard(reason: str | None) -> str:
+    """Return the hint for a region in which a guard has replaced pages."""
     remedy = "a fault guard has put zeros there until recover() maps the pages anew"
     return remedy if reason is None else f"{reason}; {remedy}"
 
 
 def _reason(address: int, *, is_met: bool = True) -> str | None:
-    """What happened to the page at an address; None where nobody can tell.
+    """Return the cause of a missing page, or None where the kernel does not tell.
 
-    `is_met`: the page is missing now. One that a guard has replaced may be there again.
+    Args:
+        address: The page's address.
+        is_met: Whether the page is missing now; a page that a guard has replaced may be there
+            again.
     """
     file = mapped_files.file_at(address) if address else None
     if file is None:
         return None
-    position = file.file_offset + address - file.start
+    file_offset = file.file_offset + address - file.start
     length, free = file.length_and_room()
     if length is None:
         return None
-    if length <= position:
-        return f"the file has {length} bytes now, and the page starts at byte {position} of it"
+    if length <= file_offset:
+        return f"the file has {length} bytes now, and the page starts at byte {file_offset} of it"
     if free == 0:
         return "no space is left on its device"
     return "its memory or disk has failed" if is_met else None
 
 
 def missing_in(handle: calls.Handle, start: int, size: int, *, write: bool) -> int | None:
-    """The first page of a range that cannot be populated; None where all can."""
+    """Return the first page of a range that cannot be populated; None where all can."""
     page_size = calls.page_size_of(handle)
     origin = start - (calls.address(handle) + start) % page_size
-    # That may be before the region, where the region starts inside the page.
+    # The origin is before the region if the region starts inside a page.
 
     def is_missing(first: int, last: int) -> bool:
         begin = max(origin + first * page_size, start)

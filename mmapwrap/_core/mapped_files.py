@@ -1,4 +1,4 @@
-"""Finding the files behind a region again: a mapping keeps no descriptor of its file."""
+"""The files behind a region, found again: a mapping keeps no descriptor of its file."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from mmapwrap.errors import SystemCallError, UnsupportedOperationError, system_c
 
 _PAGE: Final = constants.PAGE_SIZE
 _OUT_OF_REACH: Final = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-"""What fails one way of opening a file fails the other as well."""
+"""The errors of one way to open a file that would fail the other way too."""
 
 
 class MappedFile(NamedTuple):
@@ -31,11 +31,11 @@ class MappedFile(NamedTuple):
         return self.path.startswith(b"/") and self.path != b"/dev/zero (deleted)"
 
     def reopen(self) -> descriptors.OwnedDescriptor:
-        r"""Return a new read-only descriptor of the file, and what owns it.
+        r"""Return a new read-only descriptor of the file, and its owner.
 
-        The kernel opens the very file through /proc/self/map_files for those who may ask it; for
-        others the path that it was mapped by is opened, if the same file is still there. The list
-        writes a newline of a path as \012, which may also stand in it literally.
+        The kernel opens the very file through /proc/self/map_files for a privileged user. For
+        others the path by which it was mapped is opened, if the same file is still there. The list
+        writes a newline in a path as \012, which may also be in it literally.
 
         Raises:
             UnsupportedOperationError: The file can be opened neither way.
@@ -56,7 +56,7 @@ class MappedFile(NamedTuple):
         raise UnsupportedOperationError("evict of a file that cannot be opened again")
 
     def length_and_room(self) -> tuple[int | None, int]:
-        """The file's length and the free blocks of its device; None where it is out of reach."""
+        """Return the length of the file and the free blocks of its device; (None, 0) if unknown."""
         try:
             fd, owner = self.reopen()
         except (UnsupportedOperationError, SystemCallError):
@@ -68,7 +68,10 @@ class MappedFile(NamedTuple):
 
 
 def _identity_of(fd: int) -> tuple[bytes, int] | None:
-    """The device and the inode that the list has of a file; fstat(2) may tell another device."""
+    """Return the device and the inode of a file as the list has them.
+
+    fstat(2) may tell another device, so the file is mapped for a moment.
+    """
     page = descriptors.file_page_size(fd)
     flags = constants.MAP_PRIVATE | constants.MAP_NORESERVE
     result = calls.try_to_map(page, flags, fd)
@@ -77,7 +80,7 @@ def _identity_of(fd: int) -> tuple[bytes, int] | None:
 
 
 def file_at(address: int) -> MappedFile | None:
-    """The file that is mapped at an address, None where there is none or no list."""
+    """Return the file that is mapped at an address; None if there is none, or no list."""
     try:
         found = [mapping for mapping in _mappings() if mapping.start <= address < mapping.end]
     except SystemCallError:
@@ -89,10 +92,10 @@ _FAR: Final = 1 << 40
 
 
 def tells_residency(file: MappedFile) -> bool:
-    """Whether the kernel tells this user which pages of a file are resident.
+    """Return whether the kernel tells this user which pages of a file are resident.
 
-    It calls every page resident otherwise, also one far behind the end. Of a file that cannot be
-    opened again, which is one of the user's own that has no name, it tells.
+    Otherwise it calls every page resident, also one far behind the end. It tells the residency of a
+    file that cannot be opened again, because that is the user's own file without a name.
     """
     try:
         fd, owner = file.reopen()
@@ -109,12 +112,12 @@ def tells_residency(file: MappedFile) -> bool:
 
 
 def files_between(start: int, end: int) -> list[MappedFile]:
-    """The mappings of files between two addresses."""
+    """Return the mappings of files between two addresses."""
     return [file for file in _mappings() if file.start < end and start < file.end and file.is_file]
 
 
 def shared_files(start: int, end: int) -> list[MappedFile]:
-    """Returns the mappings between two addresses, which are all shared and of files.
+    """Return the mappings between two addresses, which are all shared and of files.
 
     Raises:
         UnsupportedOperationError: One of them is private, or anonymous.
@@ -122,11 +125,14 @@ def shared_files(start: int, end: int) -> list[MappedFile]:
     found = [mapping for mapping in _mappings() if mapping.start < end and start < mapping.end]
     for mapping in found:
         if not mapping.is_shared or not mapping.is_file:
-            raise UnsupportedOperationError("evict of what is no shared mapping of a file")
+            raise UnsupportedOperationError(
+                "evict of memory that is not a shared mapping of a file"
+            )
     return found
 
 
 def _mappings() -> Iterator[MappedFile]:
+    """Yield the mappings of the kernel's list."""
     for line in descriptors.lines_of("/proc/self/maps"):
         addresses, flags, offset, device, inode, *path = line.split(None, 5)
         start, end = (int(edge, 16) for edge in addresses.split(b"-"))

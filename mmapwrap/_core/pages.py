@@ -1,11 +1,11 @@
 """Pages: the owner of mapped pages, and the way to every call on a range of them.
 
 The pages belong to a cffi handle whose destructor unmaps them. The region, each exported buffer,
-each slice and each call in flight hold that handle, so closing needs no lock, no page goes away
-under a view or a call, and nothing is unmapped twice.
+each slice and each call in flight hold that handle, so closing needs no lock, no page is unmapped
+under a view or a call, and no page is unmapped twice.
 
 Pages has a handle, an access map, live views, a layout lock and locked ranges. It checks a range
-and runs a C function on it; `changes.py` changes what the ranges allow and hold.
+and runs a C function on it; `changes.py` changes the access and the content of ranges.
 """
 
 import errno
@@ -38,13 +38,13 @@ Ts = TypeVarTuple("Ts")
 
 
 class Pages:
-    """Mapped pages: their handle, what each range of them allows, and their live views.
+    """Mapped pages: their handle, the access that each range of them allows, and their live views.
 
     Args:
         handle: The owner of the pages.
         bits: The PROT_* bits that all pages have.
-        sharing: Who sees what is written.
-        file_offset: Where in its file the first byte is; None: anonymous.
+        sharing: Who sees the writes.
+        file_offset: The offset in the file of the first byte; None: anonymous.
     """
 
     __slots__ = (
@@ -73,11 +73,11 @@ class Pages:
         self.page_sizes, self.is_closed = None, False
         self.layout = LayoutLock()
 
-    # --- Place and size ---------------------------------------------------------------------------
+    # --- Sizes ------------------------------------------------------------------------------------
 
     @property
     def size(self) -> int:
-        """The bytes of the region, which C alone knows: they change in one moment."""
+        """The bytes of the region. C alone knows them, so that all threads see one change."""
         return calls.size(self.handle)
 
     @property
@@ -96,7 +96,7 @@ class Pages:
         """Return the integer of a caller's object, whose `__index__` may close the region.
 
         Raises:
-            ClosedMappingError: It has closed the region.
+            ClosedMappingError: The `__index__` has closed the region.
         """
         number = as_integer(value, name)
         if self.is_closed:
@@ -124,13 +124,13 @@ class Pages:
         return start
 
     def index_of(self, need: int, key: SupportsIndex) -> int:
-        """Return the offset of a byte that is to be touched: a negative key counts from the end."""
-        position = self.integer(key, "index")
-        if position < 0:
-            position += self.size
-        if self.access.by_range is not None and 0 <= position < self.size:
-            self.access.require(need, position, position + 1)
-        return position
+        """Return the offset of a byte to access: a negative key counts from the end."""
+        index = self.integer(key, "index")
+        if index < 0:
+            index += self.size
+        if self.access.by_range is not None and 0 <= index < self.size:
+            self.access.require(need, index, index + 1)
+        return index
 
     # --- Calls ------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class Pages:
             function: One of `calls.py` that takes a range.
             offset: The first byte.
             count: The bytes; None: up to the region's end.
-            argument: What the function takes beside the range.
+            argument: The function's argument beside the range.
             need: The PROT_* bits that a function which touches the range needs.
         """
         if type(offset) is not int:
@@ -167,7 +167,7 @@ class Pages:
         except OverflowError:
             result = out_of_range(offset, count)
             if offset > self.size:
-                count = max(count, 0)  # there is no rest
+                count = max(count, 0)  # the range has no bytes
         if result < 0:
             raise self.error(-result, offset, count)
         return result
@@ -191,6 +191,7 @@ class Pages:
         return self._refusal(failure, offset, count)
 
     def _refusal(self, refusal: int, offset: int, count: int) -> MmapError:
+        """Return the error of a refusal."""
         match refusal:
             case Refusal.OUT_OF_RANGE:
                 return InvalidRangeError(offset, count, self.size)
@@ -211,9 +212,9 @@ class Pages:
                 need = PROT_READ if refusal == Refusal.NOT_READABLE else PROT_WRITE
                 return self.access.error(need, offset, offset + count)
 
-    def index_error(self, failure: int, key: SupportsIndex, position: int) -> MmapError:
+    def index_error(self, failure: int, key: SupportsIndex, index: int) -> MmapError:
         """Return the error of a C function that failed to touch one byte."""
-        error = self.error(failure, position, 1)
+        error = self.error(failure, index, 1)
         if isinstance(error, InvalidRangeError):
             return InvalidIndexError(as_integer(key, "index"), 1, self.size)
         return error
@@ -236,7 +237,7 @@ class Pages:
     def require_whole_pages(self, start: int, end: int) -> None:
         """Require that a checked range cuts no page in two.
 
-        The region's own start and end will do, though they lie inside a page.
+        The region's own start and end are allowed, also inside a page.
 
         Raises:
             NotPageAlignedError: An edge of the range lies inside a page.
@@ -251,7 +252,7 @@ class Pages:
                 raise NotPageAlignedError(edge, page_size, base % page_size)
 
     def widened(self, offset: SupportsIndex, count: SupportsIndex | None) -> tuple[int, int]:
-        """Return a range and its bytes, with all of each huge page that it touches in an arena.
+        """Return a range's start and bytes, widened to each huge page that it touches in an arena.
 
         Where all pages are of one size C widens the range.
         """
@@ -266,16 +267,19 @@ class Pages:
     # --- The layout, and exports of it ------------------------------------------------------------
 
     def exclusively(self, change: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Call a function that changes the layout while no other thread does.
+        """Call a function that changes the layout, while no other thread changes it.
 
         Raises:
-            RegionBusyError: This very thread is in the middle of such a call: a signal handler or
-                a finalizer came in between.
+            RegionBusyError: The same thread is in the middle of such a call, and a signal handler
+                or a finalizer has made this one.
         """
         return self.layout.exclusively(change, *arguments)
 
     def consistently(self, ask: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Call a function that reads the layout; once more, exclusively, where it has changed."""
+        """Call a function that reads the layout; if the layout changes meanwhile, call it again.
+
+        The second call runs exclusively.
+        """
         return self.layout.consistently(ask, *arguments)
 
     def view(self, offset: SupportsIndex, count: SupportsIndex | None) -> memoryview:
@@ -285,16 +289,17 @@ class Pages:
     def export(self, offset: SupportsIndex, count: SupportsIndex | None) -> "python_types.Export":
         """Return the buffer of a range, which keeps the pages and counts as a live view.
 
-        A change of the layout refuses to break the views that it finds. An export that began
-        before the change and ended inside it is made once more.
+        A change of the layout refuses to break the live views. An export that began before the
+        change and ended inside it is made again.
         """
         return self.consistently(self._export, *self.checked_range(offset, count))
 
     def _export(self, start: int, end: int) -> "python_types.Export":
+        """Return the buffer of a checked range; run consistently."""
         access = self.access.allowed(start, end) & (PROT_READ | PROT_WRITE)
         if not access & PROT_READ:
             raise self.access.error(PROT_READ, start, end)
-        # SAFETY: checked_range found the range inside the region, and the export holds the handle.
+        # SAFETY: `checked_range` found the range in the region, and the export keeps the handle.
         export = python_types.new_export(
             self.handle,
             calls.address(self.handle) + start,
@@ -308,4 +313,4 @@ class Pages:
 
 CLOSED_PAGES: Final = Pages(calls.NULL_HANDLE, 0, Sharing.PRIVATE)
 CLOSED_PAGES.is_closed = True
-"""What a closed region has instead of its pages: every C function refuses their handle."""
+"""The pages of every closed region: each C function refuses their handle."""

@@ -1,4 +1,4 @@
-"""What may be done with pages: the PROT_* bits as a value, and who sees the writes."""
+"""Protection and Sharing: the PROT_* bits as a value, and who sees the writes to a mapping."""
 
 import enum
 from functools import cached_property
@@ -18,14 +18,20 @@ from mmapwrap._core.constants import (
 
 @attrs.frozen(repr=False)
 class Protection:
-    """Which accesses a mapping allows; the PROT_* bits of mmap(2) and mprotect(2).
+    """The accesses that a mapping allows; the PROT_* bits of mmap(2) and mprotect(2).
 
-    The default allows nothing: pages that are reserved and cannot be touched.
+    The default allows no access: the pages are reserved and cannot be touched.
 
     Args:
         readable: PROT_READ.
         writable: PROT_WRITE.
         executable: PROT_EXEC.
+
+    Example:
+        >>> from mmapwrap import Protection
+        >>> prot = Protection.read() | Protection(executable=True)
+        >>> str(prot), int(prot), prot == Protection.read_execute()
+        ('r-x', 5, True)
     """
 
     readable: bool = False
@@ -43,44 +49,110 @@ class Protection:
 
     @staticmethod
     def none() -> "Protection":
-        """No access (PROT_NONE)."""
+        """Return the protection that allows no access (PROT_NONE).
+
+        Example:
+            >>> from mmapwrap import Protection
+            >>> Protection.none()
+            <Protection --->
+        """
         return _BY_BITS[0]
 
     @staticmethod
     def read() -> "Protection":
-        """Reading only."""
+        """Return the protection that allows reading only.
+
+        Example:
+            >>> from mmapwrap import Protection
+            >>> Protection.read()
+            <Protection r-->
+        """
         return _BY_BITS[PROT_READ]
 
     @staticmethod
     def write() -> "Protection":
-        """Writing only. x86 lets such pages be read too; this library does not."""
+        """Return the protection that allows writing only.
+
+        x86 lets such pages be read too; this library does not.
+
+        Example:
+            >>> from mmapwrap import Protection
+            >>> Protection.write()
+            <Protection -w->
+        """
         return _BY_BITS[PROT_WRITE]
 
     @staticmethod
     def read_write() -> "Protection":
-        """Reading and writing."""
+        """Return the protection that allows reading and writing.
+
+        Example:
+            >>> from mmapwrap import Protection
+            >>> Protection.read_write()
+            <Protection rw->
+        """
         return _BY_BITS[PROT_READ | PROT_WRITE]
 
     @staticmethod
     def read_execute() -> "Protection":
-        """Reading and executing."""
+        """Return the protection that allows reading and executing.
+
+        Example:
+            >>> from mmapwrap import Protection
+            >>> Protection.read_execute()
+            <Protection r-x>
+        """
         return _BY_BITS[PROT_READ | PROT_EXEC]
 
     @staticmethod
     def from_bits(bits: int) -> "Protection":
-        """The protection with these PROT_* bits; bits that are none of the three do not count."""
+        """Return the protection with these PROT_* bits; other bits are ignored.
+
+        Args:
+            bits: PROT_READ, PROT_WRITE and PROT_EXEC, as the `mmap` module has the first two.
+
+        Example:
+            >>> import mmap
+            >>> from mmapwrap import Protection
+            >>> Protection.from_bits(mmap.PROT_READ | mmap.PROT_WRITE)
+            <Protection rw->
+        """
         return _BY_BITS[bits & PROT_ANY]
 
     def set_read(self) -> "Protection":
-        """A copy that can also be read."""
+        """Return a copy that allows reading too.
+
+        Example:
+            >>> from mmapwrap import Protection
+            >>> Protection.write().set_read()
+            <Protection rw->
+        """
         return attrs.evolve(self, readable=True)
 
     def set_write(self) -> "Protection":
-        """A copy that can also be written."""
+        """Return a copy that allows writing too.
+
+        Example:
+            >>> from mmapwrap import Protection
+            >>> Protection.read().set_write()
+            <Protection rw->
+        """
         return attrs.evolve(self, writable=True)
 
     def allows(self, other: "Protection") -> bool:
-        """Whether everything that `other` allows is allowed here too."""
+        """Return whether this protection allows every access that `other` allows.
+
+        Args:
+            other: The protection to compare with.
+
+        Raises:
+            TypeError: `other` is no Protection.
+
+        Example:
+            >>> from mmapwrap import Protection
+            >>> Protection.read_write().allows(Protection.read())
+            True
+        """
         if type(other) is not Protection:
             raise TypeError(f"a Protection is needed, not {type(other).__name__}")
         return not other.bits & ~self.bits
@@ -94,7 +166,7 @@ class Protection:
         return self.bits
 
     def __str__(self) -> str:
-        """As /proc/self/maps writes it, such as `rw-`."""
+        """Return the accesses as /proc/self/maps writes them, such as `rw-`."""
         return (
             ("r" if self.readable else "-")
             + ("w" if self.writable else "-")
@@ -115,9 +187,20 @@ _BY_BITS: Final = {
 
 
 class Sharing(enum.IntEnum):
-    """Who sees what is written to a mapping."""
+    """Who sees the writes to a mapping.
+
+    Example:
+        >>> import tempfile
+        >>> from mmapwrap import MemoryMapping, Sharing
+        >>> with tempfile.TemporaryFile(buffering=0) as file:
+        ...     size = file.write(b"data")
+        ...     copy = MemoryMapping.from_file(file, sharing=Sharing.PRIVATE)
+        ...     copy[0] = 68
+        ...     copy[:], MemoryMapping.from_file(file)[:]
+        (b'Data', b'data')
+    """
 
     SHARED = MAP_SHARED
-    """Everybody who maps the same memory or file, and the file itself."""
+    """All mappings of the same memory or file, and the file itself."""
     PRIVATE = MAP_PRIVATE
     """This mapping alone: a page is copied when it is first written (copy-on-write)."""

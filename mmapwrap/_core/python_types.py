@@ -1,4 +1,4 @@
-"""The types and functions that are written in C for Python: the exporters and the sequence lock."""
+"""The types and functions that are written in C for Python: exporters, and the sequence lock."""
 
 from typing import TYPE_CHECKING
 
@@ -7,8 +7,9 @@ from mmapwrap._core.failures import raise_if_failed
 
 
 def _made_in_c() -> list[object]:
+    """Return the types and functions that `mmw_python_types` makes, in its order."""
     types: list[object] = []
-    # SAFETY: the list lives as long as the call, and no other thread knows of it.
+    # SAFETY: the local list outlives the call, and no other thread has a reference to it.
     raise_if_failed(lib.mmw_python_types(id(types)))
     return types
 

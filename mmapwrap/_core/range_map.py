@@ -13,8 +13,8 @@ class RangeMap(Generic[T]):
 
     The ranges are kept in order and found by bisection; neighbours of equal value are one range. A
     change is one assignment to a slice of the list. The owner of the map has a lock under which
-    changes take turns; other threads, signal handlers and finalizers may read at any time, and get
-    each range as it is when they come to it.
+    only one change runs; other threads, signal handlers and finalizers may read at any time, and
+    read each range as it is at that moment.
     """
 
     __slots__ = ("_ranges", "_size")
@@ -28,7 +28,7 @@ class RangeMap(Generic[T]):
 
     def assign(self, start: int, end: int, value: T) -> None:
         """Give the bytes from `start` to `end` this value."""
-        if end > self._size:  # noqa: PLR1730  # every access comes by: min() takes time
+        if end > self._size:  # noqa: PLR1730  # on the way of every access: min() is slower
             end = self._size
         if start >= end:
             return
@@ -64,10 +64,10 @@ class RangeMap(Generic[T]):
             try:
                 # Not a slice: while Python 3.11 copies one, a finalizer may shorten the list.
                 first, last, value = ranges[at]
-            except IndexError:  # it is shorter now
+            except IndexError:  # the list is shorter now
                 at = self._index(start)
                 continue
-            if not first <= start < last:  # it has changed
+            if not first <= start < last:  # the range has changed
                 at = self._index(start)
             elif last < end:
                 found.append((start, last, value))
@@ -77,11 +77,12 @@ class RangeMap(Generic[T]):
                 found.append((start, end, value))
                 return found
 
-    def _index(self, position: int) -> int:
+    def _index(self, offset: int) -> int:
+        """Return the index of the range that holds a byte."""
         while True:
             try:
-                # Tuples, and not a key: comparing them creates nothing, so no finalizer comes in
-                # between.
-                return bisect_right(self._ranges, (position, _PAST_ALL)) - 1
+                # Tuples, and not a key: comparing them creates no object, so no finalizer runs
+                # during the bisection.
+                return bisect_right(self._ranges, (offset, _PAST_ALL)) - 1
             except IndexError:  # pragma: no cover  # the list became shorter: only without a GIL
                 continue

@@ -1,4 +1,4 @@
-"""LiveViews: the exports of a region that live, and the changes that they forbid."""
+"""LiveViews: the live exports of a region, and the changes that they forbid."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ class View(NamedTuple):
 
 
 class LiveViews(dict[int, View]):
-    """The live exports of a region by their addresses; an export takes itself out as it goes."""
+    """The live exports of a region by their addresses; an export removes itself when it ends."""
 
     __slots__ = ()
 
@@ -22,7 +22,7 @@ class LiveViews(dict[int, View]):
         """Require that no view of the range gives more access than `bits`.
 
         Raises:
-            ViewsExportedError: A view does.
+            ViewsExportedError: A view gives more.
         """
         if not self:
             return

@@ -1,8 +1,9 @@
-"""What the kernel is told and asked about a region's pages.
+"""Advice to the kernel about a region's pages, their protection, and their locks.
 
-The kernel works on whole pages. What changes no content takes any range and is widened to the pages
-that the range touches. What drops content or changes access is never widened: its range starts on
-a page, and ends on one or at the region's end. A range of no bytes is checked, and then left alone.
+The kernel works on whole pages. A call that changes no content takes any range and widens it to the
+pages that the range touches. A call that drops content or changes access never widens: its range
+starts on a page, and ends on one or at the region's end. A range of no bytes is checked, and the
+call then does nothing.
 """
 
 from collections.abc import Callable
@@ -25,29 +26,29 @@ Ts = TypeVarTuple("Ts")
 
 
 class AdvisedRegion(RegionBase):
-    """A region whose pages the kernel is told how to keep."""
+    """Tell the kernel how to keep a region's pages."""
 
     __slots__ = ()
 
-    def _on_touched(
+    def _run_on_touched_pages(
         self,
-        helper: Callable[..., int],
+        function: Callable[..., int],
         offset: SupportsIndex,
         count: SupportsIndex | None,
         argument: int,
     ) -> None:
-        """Run a helper that widens its range to the pages that it touches."""
+        """Run a C function that widens its range to the pages that it touches."""
         pages = self._pages
         if pages.page_sizes is not None:  # an arena, which may hold huge pages
             offset, count = pages.widened(offset, count)
-        pages.run_on_range(helper, offset, count, argument)
+        pages.run_on_range(function, offset, count, argument)
 
     # --- Advice ---------------------------------------------------------------------------------
 
     def advise(
         self, advice: Advice, offset: SupportsIndex = 0, count: SupportsIndex | None = None
     ) -> None:
-        """Tells the kernel how the range is used. madvise(2).
+        """Tell the kernel how the range is used. madvise(2).
 
         Args:
             advice: Advice that changes no content.
@@ -59,14 +60,20 @@ class AdvisedRegion(RegionBase):
             InvalidRangeError: The range is not inside the region.
             InvalidSystemCallError: The kernel does not know the advice, or not for such memory.
             BadAddressError: POPULATE_READ or POPULATE_WRITE met a page that cannot be read in.
-            LockLimitError: EAGAIN, which madvise says where the process has as many mappings as
-                vm.max_map_count allows, and a part of one would become one more.
+            LockLimitError: The process has as many mappings as vm.max_map_count allows, and a part
+                of one would become one more; madvise reports that as EAGAIN.
             SystemCallError: The kernel refused for another reason.
             TypeError: The advice is not an `Advice`.
+
+        Example:
+            >>> from mmapwrap import Advice, MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(1 << 20)
+            >>> mapping.advise(Advice.SEQUENTIAL)
+            >>> mapping.advise(Advice.DONTFORK, 0, 4096)
         """
         if type(advice) is not Advice:
             raise TypeError(f"advice must be an Advice, not {shown(advice)}")
-        self._on_touched(calls.advise, offset, count, advice)
+        self._run_on_touched_pages(calls.advise, offset, count, advice)
 
     def advise_destructive(
         self,
@@ -74,12 +81,12 @@ class AdvisedRegion(RegionBase):
         offset: SupportsIndex = 0,
         count: SupportsIndex | None = None,
     ) -> None:
-        """Gives advice that drops content or takes access away. madvise(2).
+        """Give advice that drops content or takes access away. madvise(2).
 
         REMOVE is `remove_range`. After GUARD_INSTALL the range allows no access until GUARD_REMOVE.
 
         Args:
-            advice: What to do to the range.
+            advice: The kernel's action on the range.
             offset: The first byte of the range, on a page.
             count: The bytes of the range; None: up to the region's end.
 
@@ -88,9 +95,18 @@ class AdvisedRegion(RegionBase):
             InvalidRangeError: The range is not inside the region.
             NotPageAlignedError: The range is not of whole pages.
             ViewsExportedError: GUARD_INSTALL under a live view.
+            ProtectionError: REMOVE of a range that cannot be written.
             InvalidSystemCallError: The kernel does not know the advice, or not for such memory.
             SystemCallError: The kernel refused for another reason.
             TypeError: The advice is not a `DestructiveAdvice`.
+
+        Example:
+            >>> from mmapwrap import DestructiveAdvice, MemoryMapping, Sharing
+            >>> mapping = MemoryMapping.anonymous(4096, sharing=Sharing.PRIVATE)
+            >>> mapping[0] = 65
+            >>> mapping.advise_destructive(DestructiveAdvice.DONTNEED)
+            >>> mapping[0]
+            0
         """
         if type(advice) is not DestructiveAdvice:
             raise TypeError(f"advice must be a DestructiveAdvice, not {shown(advice)}")
@@ -107,25 +123,35 @@ class AdvisedRegion(RegionBase):
             pages.run_on_range(calls.advise_destructive, start, end - start, advice)
 
     def use_dontfork(self) -> None:
-        """Keeps the region out of children: in them it is closed. madvise(MADV_DONTFORK).
+        """Keep the region out of child processes, in which it is closed. madvise(MADV_DONTFORK).
 
         Raises:
             ClosedMappingError: The region is closed.
             SystemCallError: The kernel refused.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4096)
+            >>> mapping.use_dontfork()
         """
         self._pages.run_on_range(calls.advise, 0, None, Advice.DONTFORK)
 
     def use_hugepages(self) -> None:
-        """Lets transparent huge pages back the region. madvise(MADV_HUGEPAGE).
+        """Let transparent huge pages back the region. madvise(MADV_HUGEPAGE).
 
         Raises:
             ClosedMappingError: The region is closed.
             InvalidSystemCallError: The kernel has no transparent huge pages.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, attempt
+            >>> mapping = MemoryMapping.anonymous(4 << 20, align=2 << 20)
+            >>> result = attempt(mapping.use_hugepages)  # an Err where the kernel has none
         """
         self._pages.run_on_range(calls.advise, 0, None, Advice.HUGEPAGE)
 
     def async_prefetch(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
-        """Starts to read the range in, and does not wait. madvise(MADV_WILLNEED).
+        """Start to read the range in, without waiting. madvise(MADV_WILLNEED).
 
         Args:
             mem_offset: The first byte of the range, which is widened to whole pages.
@@ -135,16 +161,23 @@ class AdvisedRegion(RegionBase):
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
             SystemCallError: The kernel refused.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> with open("/proc/self/exe", "rb") as program:
+            ...     mapping = MemoryMapping.from_file(program)
+            >>> mapping.async_prefetch(0, 4096)
         """
-        self._on_touched(calls.advise, mem_offset, count, Advice.WILLNEED)
+        self._run_on_touched_pages(calls.advise, mem_offset, count, Advice.WILLNEED)
 
     # --- Content that goes ------------------------------------------------------------------------
 
     def drop_page_cache(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
-        """Lets go of the range's pages in this process. madvise(MADV_DONTNEED).
+        """Drop the range's pages from this process. madvise(MADV_DONTNEED).
 
-        Shared pages lose nothing: the next access finds them in the page cache, which this call
-        leaves alone (`evict` does not). Private pages lose what was written to them.
+        Shared pages lose no content: the next access finds them in the page cache, which this call
+        leaves alone; `evict` takes them out of it. Private pages lose the bytes that were written
+        to them.
 
         Args:
             mem_offset: The first byte of the range, on a page.
@@ -155,11 +188,19 @@ class AdvisedRegion(RegionBase):
             InvalidRangeError: The range is not inside the region.
             NotPageAlignedError: The range is not of whole pages.
             InvalidSystemCallError: Some of the range is locked.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4096)  # shared
+            >>> mapping[0] = 65
+            >>> mapping.drop_page_cache(0, 4096)
+            >>> mapping[0]
+            65
         """
         self.advise_destructive(DestructiveAdvice.DONTNEED, mem_offset, count)
 
     def remove_range(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
-        """Gives the range's memory and file blocks back: it reads as zeros. madvise(MADV_REMOVE).
+        """Free the range's memory and file blocks; it then reads as zeros. madvise(MADV_REMOVE).
 
         Where the region ends inside a page of a file, the bytes up to there are zeroed, and the
         file's bytes after them stay.
@@ -176,6 +217,14 @@ class AdvisedRegion(RegionBase):
             AccessDeniedError: The region is a private mapping of a file.
             InvalidSystemCallError: Some of the range is locked, or it is private and anonymous.
             SystemCallError: The file system cannot make holes, or failed.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4096)
+            >>> mapping[0] = 65
+            >>> mapping.remove_range(0, 4096)
+            >>> mapping[0]
+            0
         """
         pages = self._pages
         self._change(pages, changes.remove, pages, *pages.checked_range(mem_offset, count))
@@ -189,37 +238,52 @@ class AdvisedRegion(RegionBase):
         mode: SyncMode = SyncMode.SYNC,
         invalidate: bool = False,
     ) -> None:
-        """Writes changes of the range back to its file, and by default waits.
+        """Write changes of the range back to its file, and wait for the disk by default.
 
-        msync(2). Where most of a large range of a shared mapping has changed, and other threads
-        run on other processors, `drop_page_cache` of the range first saves interrupting those.
+        The call is msync(2). Where most of a large range of a shared mapping has changed, and other
+        threads run on other processors, `drop_page_cache` of the range first saves interrupting
+        those threads.
 
         Args:
             offset: The first byte of the range, which is widened to whole pages.
             count: The bytes of the range; None: up to the region's end.
             mode: Whether to wait for the disk.
-            invalidate: MS_INVALIDATE; fails where pages are locked.
+            invalidate: Add MS_INVALIDATE, which fails where pages are locked.
 
         Raises:
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
+            MappingFaultError: A fault guard has replaced pages of the region by zeros.
             InputOutputError: The disk failed.
             NoSpaceError: The file system is full.
-            RegionBusyError: `invalidate` and some of the range is locked.
+            RegionBusyError: `invalidate`, and some of the range is locked.
             TypeError: The mode is not a `SyncMode`.
+
+        Example:
+            >>> import tempfile
+            >>> from mmapwrap import MemoryMapping
+            >>> with tempfile.TemporaryFile() as file:
+            ...     size = file.truncate(4096)
+            ...     mapping = MemoryMapping.from_file(file)
+            ...     mapping[:4] = b"data"
+            ...     mapping.msync()
+            ...     file.read(4)
+            b'data'
         """
         if type(mode) is not SyncMode:
             raise TypeError(f"mode must be a SyncMode, not {shown(mode)}")
         flags = mode | constants.MS_INVALIDATE if invalidate else mode
-        self._on_touched(calls.msync, offset, count, flags)
+        self._run_on_touched_pages(calls.msync, offset, count, flags)
 
     def protect(
         self, prot: Protection, offset: SupportsIndex = 0, count: SupportsIndex | None = None
     ) -> None:
-        """Changes what the range allows; every later access is checked against it. mprotect(2).
+        """Change the access that the range allows, which every later access is checked against.
+
+        mprotect(2).
 
         Args:
-            prot: What to allow from now on.
+            prot: The access to allow from now on.
             offset: The first byte of the range: on a page, or the region's first.
             count: The bytes of the range; None: up to the region's end.
 
@@ -227,33 +291,45 @@ class AdvisedRegion(RegionBase):
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
             NotPageAlignedError: The range is not of whole pages.
-            ViewsExportedError: A live view of the range gives access that would go.
+            ViewsExportedError: A live view of the range gives access that the change takes away.
             AccessDeniedError: The file was not opened for that access.
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
+            RegionBusyError: A signal handler or a finalizer made the call inside another change of
+                the region by the same thread.
             TypeError: `prot` is not a `Protection`.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, Protection
+            >>> mapping = MemoryMapping.anonymous(4096)
+            >>> mapping.protect(Protection.read())
+            >>> mapping[0] = 1
+            Traceback (most recent call last):
+            mmapwrap.errors.ProtectionError: write access is needed, but the range allows ...
         """
         pages, wanted = self._pages, as_protection(prot)
         self._change(pages, self._protect, pages, wanted, *pages.checked_range(offset, count))
 
     def _protect(self, pages: Pages, prot: Protection, start: int, end: int) -> None:
+        """Change the protection of a checked range; `MemoryMappingArena` refuses some changes."""
         changes.protect(pages, prot.bits, start, end)
 
     def _change(self, pages: Pages, change: Callable[[*Ts], None], *arguments: *Ts) -> None:
         """Run a change of the layout while no other thread changes it.
 
         Raises:
-            ClosedMappingError: The region was closed, or became an arena, before its turn came.
+            ClosedMappingError: The region was closed, or became an arena, before the change could
+                begin.
         """
 
-        def change_what_is_open() -> None:
+        def change_if_open() -> None:
             if self._pages is not pages:
                 raise ClosedMappingError
             change(*arguments)
 
-        pages.exclusively(change_what_is_open)
+        pages.exclusively(change_if_open)
 
     def lock(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
-        """Reads the range in and keeps it in memory. mlock(2).
+        """Read the range in and keep it in memory. mlock(2).
 
         Args:
             offset: The first byte of the range, which is widened to whole pages.
@@ -262,37 +338,48 @@ class AdvisedRegion(RegionBase):
         Raises:
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
-            OutOfMemoryError: RLIMIT_MEMLOCK is reached, or some of the range cannot be read in.
+            OutOfMemoryError: RLIMIT_MEMLOCK is reached, or some of the range allows no reading.
+            MappingFaultError: Some of the range could not be read in.
             OperationNotPermittedError: RLIMIT_MEMLOCK is 0.
             LockLimitError: Some of the range could not be locked.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> secret = MemoryMapping.anonymous(4096)
+            >>> secret.lock()  # the key is never written to swap
+            >>> secret.unlock(0, 4096)
         """
         self._lock(offset, count, 0)
 
     def lock_on_fault(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
-        """Keeps each page of the range in memory once it is there. MLOCK_ONFAULT, Linux 4.4.
+        """Keep each page of the range in memory from its first access on. mlock2(2), Linux 4.4.
 
-        mlock2(2).
+        Errors: see `lock`.
 
         Args:
             mem_offset: The first byte of the range, which is widened to whole pages.
             count: The bytes of the range.
 
-        Raises:
-            The errors of `lock`.
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4096)
+            >>> mapping.lock_on_fault(0, 4096)
+            >>> mapping.unlock_all()
         """
         self._lock(mem_offset, count, constants.MLOCK_ONFAULT)
 
     def lock_all(self) -> None:
-        """Locks the whole region, as `lock` does, with its errors."""
+        """Lock the whole region. Errors: see `lock`."""
         self._lock(0, None, 0)
 
     def _lock(self, offset: SupportsIndex, count: SupportsIndex | None, flags: int) -> None:
+        """Lock a range, with the flags of mlock2(2)."""
         pages = self._pages
         start, size = pages.widened(offset, count)
         locking.lock(pages, start, size, flags)
 
     def unlock(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
-        """Takes the locks of the range back, however often it was locked. munlock(2).
+        """Unlock the range, however often it was locked. munlock(2).
 
         Args:
             mem_offset: The first byte of the range, which is widened to whole pages.
@@ -302,31 +389,47 @@ class AdvisedRegion(RegionBase):
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4096)
+            >>> mapping.lock()
+            >>> mapping.unlock(0, 4096)
         """
         pages = self._pages
         locking.unlock(pages, *pages.widened(mem_offset, count))
 
     def unlock_all(self) -> None:
-        """Unlocks the whole region, as `unlock` does, with its errors."""
+        """Unlock the whole region. Errors: see `unlock`."""
         pages = self._pages
         locking.unlock(pages, *pages.widened(0, None))
 
     # --- CPU caches -----------------------------------------------------------------------------
 
     def flush_region(self, offset: SupportsIndex, len: SupportsIndex) -> None:  # noqa: A002
-        """Writes the CPU's cache lines of the range back to memory and drops them.
+        """Write the CPU's cache lines of the range back to memory and drop them.
 
-        x86-64: clflush, mfence; aarch64: `dc civac`, dsb. The range is widened to whole lines.
+        x86-64: clflush, mfence; aarch64: `dc civac`, dsb.
+
+        Args:
+            offset: The first byte of the range, which is widened to whole cache lines.
+            len: The bytes of the range.
 
         Raises:
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
             ProtectionError: Some of the range cannot be read.
             MappingFaultError: Some of the range could not be read in.
-            UnsupportedByKernelError: The library does not know how on this processor.
+            UnsupportedByKernelError: The library has no instructions for this processor.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4096)
+            >>> mapping[0:4] = b"data"
+            >>> mapping.flush_region(0, 4)
         """
         self._pages.run_on_range(calls.flush_lines, offset, len, None, PROT_READ)
 
     def flush_all(self) -> None:
-        """Flushes the whole region, as `flush_region` does, with its errors."""
+        """Flush the CPU's cache lines of the whole region. Errors: see `flush_region`."""
         self._pages.run_on_range(calls.flush_lines, 0, None, None, PROT_READ)

@@ -1,4 +1,4 @@
-"""What a region is before anything is done with it: a place, a size, a lifetime, and views."""
+"""RegionBase: the place, size, lifetime and views of a region, which its other parts build on."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex, TypeVar
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 _ANY_CONTIGUOUS: Final = 0x80
-"""PyBUF_ANY_CONTIGUOUS without the flags that it shares with others."""
+"""The bit of PyBUF_ANY_CONTIGUOUS that no other request has."""
 
 
 class RegionBase(python_types.Exporter):
-    """A region's pages while it is open, and what looks at them."""
+    """Hold a region's pages while it is open, and the buffers that were exported from them."""
 
     __slots__ = ("__weakref__", "_kept", "_pages", "_views")
 
@@ -32,19 +32,36 @@ class RegionBase(python_types.Exporter):
     # --- Place and size -------------------------------------------------------------------------
 
     def _open_pages(self) -> Pages:
+        """Return the pages of an open region.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+        """
         pages = self._pages
         if not calls.is_open(pages.handle):
             raise ClosedMappingError
         return pages
 
     def as_ptr(self) -> int:
-        """Returns the address of the region's first byte.
+        """Return the address of the region's first byte.
+
+        Returns:
+            The address as an integer, for ctypes or a system call.
 
         Raises:
             ClosedMappingError: The region is closed.
 
         Safety:
-            The number keeps nothing alive: what is done with it is the caller's to get right.
+            The number keeps no page alive. The caller keeps the region open while it uses the
+            address, and stays inside the region.
+
+        Example:
+            >>> import ctypes
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4096)
+            >>> mapping[:5] = b"hello"
+            >>> ctypes.string_at(mapping.as_ptr(), 5)
+            b'hello'
         """
         return calls.address(self._open_pages().handle)
 
@@ -61,16 +78,28 @@ class RegionBase(python_types.Exporter):
         return self._open_pages().size
 
     def range_end(self, offset: SupportsIndex, count: SupportsIndex) -> int:
-        """Returns `offset + count` where the region holds that range.
+        """Return `offset + count` if the region holds that range.
 
         Args:
             offset: The first byte of the range.
             count: The bytes of the range.
 
+        Returns:
+            The offset of the first byte after the range, in bytes.
+
         Raises:
-            InvalidRangeError: The range is not inside the region; negative numbers and ends past
-                2**64 are not.
+            InvalidRangeError: The range is not inside the region: it is negative, ends past the
+                region, or ends past 2**64.
             ClosedMappingError: The region is closed.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(10)
+            >>> mapping.range_end(6, 4)
+            10
+            >>> mapping.range_end(6, 5)
+            Traceback (most recent call last):
+            mmapwrap.errors.InvalidRangeError: the range of 5 bytes at offset 6 ends at 11, ...
         """
         start, length = as_integer(offset, "offset"), as_integer(count, "count")
         return range_end(start, length, self.size)
@@ -79,22 +108,30 @@ class RegionBase(python_types.Exporter):
 
     @property
     def closed(self) -> bool:
-        """Whether the region was closed, or stayed behind in a parent process (`use_dontfork`)."""
+        """Whether the region is closed here: by `close`, or by a fork after `use_dontfork`."""
         return not calls.is_open(self._pages.handle)
 
     @property
     def live_views(self) -> int:
-        """How many exported views keep the pages alive, also after `close()`.
+        """The number of exported views that keep the pages alive, also after `close`.
 
-        What is derived from a view (its slices, an array made of it) counts as that view.
+        A slice of a view, and an array that was made of it, count as that view.
         """
         return len(self._views)
 
     def close(self) -> None:
-        """Ends the region: every later use is a ClosedMappingError.
+        """Close the region: every later use is a ClosedMappingError.
 
-        The pages are unmapped (munmap(2)) at once, or with the last view, slice or call in another
-        thread that still uses them. Closing never fails and may be repeated.
+        The pages are unmapped, munmap(2), at once, or when the last view, slice or call in another
+        thread that still uses them ends. Closing never fails and may be repeated.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4096)
+            >>> mapping.close()
+            >>> mapping.size
+            Traceback (most recent call last):
+            mmapwrap.errors.ClosedMappingError: the region or shared memory is closed
         """
         pages, self._pages = self._pages, CLOSED_PAGES
         pages.is_closed = True
@@ -118,24 +155,37 @@ class RegionBase(python_types.Exporter):
         return f"<{name} of {self.size} bytes at {self.as_ptr():#x}>"
 
     def fault_guard(self) -> FaultGuard:
-        """Makes a block in which views of the region cannot kill the process.
+        """Return a `with` block in which a missing page does not kill the process.
 
-        Inside `with region.fault_guard():`, pages that cannot be read in (the file was truncated,
-        its disk failed) read as zeros, in every thread. The block then ends with a
-        MappingFaultError, and so does every later use of the region until `recover`.
+        Inside the block, pages that cannot be read in (the file was truncated, its disk failed)
+        read as zeros, in every thread. The block then ends with a MappingFaultError, and every
+        later use of the region is that error too, until `recover`.
 
-        The block raises:
-            ClosedMappingError: The region is closed.
-            MappingFaultError: Pages could not be read in, in the block or before it.
+        Raises:
+            ClosedMappingError: The region is closed; raised where the block begins.
+            MappingFaultError: Pages could not be read in, in the block or before it; raised where
+                the block begins or ends.
+
+        Example:
+            >>> import tempfile
+            >>> from mmapwrap import MemoryMapping
+            >>> with tempfile.TemporaryFile() as file:
+            ...     size = file.truncate(4096)
+            ...     mapping = MemoryMapping.from_file(file)
+            ...     size = file.truncate(0)
+            >>> with mapping.fault_guard():
+            ...     first = mapping.view()[0]
+            Traceback (most recent call last):
+            mmapwrap.errors.MappingFaultError: [Errno 5] 1 page at offset 0 could not be ...
         """
         return FaultGuard(self._pages)
 
     def recover(self) -> None:
         """Map the file's pages anew that a guard has replaced by zeros. mremap(2), Linux 5.13.
 
-        The region can be used again, and shows what the file has now; what was written to the
-        zeros is lost. Where the file is still too short, the next access is a MappingFaultError.
-        A region in which no page was replaced stays as it is.
+        The region can be used again, and shows the file's content of now; bytes that were written
+        to the zeros are lost. Where the file is still too short, the next access is a
+        MappingFaultError. A region in which no page was replaced stays as it is.
 
         Raises:
             ClosedMappingError: The region is closed.
@@ -143,6 +193,22 @@ class RegionBase(python_types.Exporter):
                 than Linux 5.13 or the process was at its limit of mappings. Map the file anew.
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows, or no
                 addresses left (RLIMIT_AS) in which the pages can be for a moment.
+
+        Example:
+            >>> import tempfile
+            >>> from mmapwrap import MappingFaultError, MemoryMapping
+            >>> with tempfile.TemporaryFile() as file:
+            ...     size = file.truncate(4096)
+            ...     mapping = MemoryMapping.from_file(file)
+            ...     size = file.truncate(0)
+            ...     try:
+            ...         with mapping.fault_guard():
+            ...             first = mapping.view()[0]
+            ...     except MappingFaultError:
+            ...         size = file.truncate(4096)
+            ...         mapping.recover()
+            >>> mapping.is_all_zero()
+            True
         """
         pages = self._open_pages()
         pages.exclusively(changes.recover, pages)
@@ -150,25 +216,36 @@ class RegionBase(python_types.Exporter):
     # --- Views ----------------------------------------------------------------------------------
 
     def view(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> memoryview:
-        """Returns the range itself, not a copy: one-dimensional, format 'B'.
+        """Return a view of a range: the memory itself, not a copy.
 
-        The view is read-only unless all of the range is writable. It keeps the pages alive, also
-        past `close()`. While it lives, nothing that would make it crash is done to the region:
-        see ViewsExportedError.
+        The view is one-dimensional, of format 'B', and read-only unless all of the range is
+        writable. It keeps the pages alive, also past `close`. While it lives, a change that would
+        take pages or access away from it is a ViewsExportedError.
 
         Args:
             offset: The first byte of the range.
             count: The bytes of the range; None: up to the region's end.
 
+        Returns:
+            The view. `release` it, or delete it, to end it.
+
         Raises:
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
             ProtectionError: Some of the range cannot be read.
-            MappingFaultError: Pages of the region could not be read in before.
+            MappingFaultError: A fault guard has replaced pages of the region by zeros.
 
         Safety:
-            A view shows the memory as the kernel does: where the file was cut short, touching it
-            is SIGBUS.
+            A view shows the memory as the kernel does: where the file was truncated, an access to
+            the view is SIGBUS, except inside `fault_guard`.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4096)
+            >>> with mapping.view(0, 8) as view:
+            ...     view[:2] = b"hi"
+            >>> mapping[:2]
+            b'hi'
         """
         return self._pages.view(offset, count)
 
@@ -177,7 +254,7 @@ class RegionBase(python_types.Exporter):
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
     def _export(self, flags: int) -> "python_types.Export":
-        """The buffer that `csrc/exporter.c` gives to whoever asks the region for one.
+        """Return the buffer that `csrc/exporter.c` gives to a consumer of the buffer protocol.
 
         `numpy.ndarray(buffer=region)`, which asks for any contiguous buffer, releases it at once
         and keeps the region instead, so the region keeps the export.
@@ -193,10 +270,21 @@ class RegionBase(python_types.Exporter):
 
     # NumPy passes both by position or by name.
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:  # noqa: FBT001
-        """The region as a NumPy array of bytes; no copy but where `dtype` or `copy` asks for it.
+        r"""Return the region as a NumPy array of bytes; copy only if `dtype` or `copy` asks for it.
+
+        Errors: see `view`.
 
         Raises:
-            The errors of `view`; a copy also MappingFaultError where pages cannot be read in.
+            MappingFaultError: The array is a copy, and some of the region could not be read in.
+            ValueError: `copy` is False, and the dtype needs a copy.
+
+        Example:
+            >>> import numpy
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4)
+            >>> numpy.asarray(mapping)[1] = 7
+            >>> mapping[:]
+            b'\x00\x07\x00\x00'
         """
         from mmapwrap._adapters import arrays  # noqa: PLC0415  # it imports NumPy
 
@@ -208,7 +296,7 @@ _new: Final = object.__new__
 
 
 def region_of(kind: type[R], pages: Pages) -> R:
-    """Makes a region of mapped pages; the kinds have no constructor that does."""
+    """Return a region of mapped pages. The kinds of regions have no constructor that does."""
     region = _new(kind)
     region._pages = pages  # pyright: ignore[reportPrivateUsage]
     region._views = pages.views  # pyright: ignore[reportPrivateUsage]

@@ -1,6 +1,6 @@
 """Bytes in and out of a region, by copying.
 
-Every copy is guarded: a page that cannot be read in, because the file was cut short or its disk
+Every copy is guarded: a page that cannot be read in, because the file was truncated or its disk
 failed, is a MappingFaultError and not the end of the process.
 """
 
@@ -24,12 +24,12 @@ _ITERATED_AT_ONCE: Final = 4096
 
 
 class ContentRegion(RegionBase):
-    """A region that is read and written."""
+    """Read and write the bytes of a region."""
 
     __slots__ = ()
 
     def read_slice(self, buffer: WritableBuffer, offset: SupportsIndex) -> int:
-        """Copies from the region into a buffer, as many bytes as both have.
+        """Copy from the region into a buffer, as many bytes as both have.
 
         Args:
             buffer: A writable, contiguous buffer of any item type, such as a bytearray.
@@ -43,14 +43,25 @@ class ContentRegion(RegionBase):
             InvalidRangeError: The offset is negative, or past the region's end.
             ProtectionError: Some of the range cannot be read.
             MappingFaultError: Some of the range could not be read in.
-            BadAddressError: The buffer's own memory is not there.
-            TypeError: The buffer is read-only, or none.
+            BadAddressError: The buffer's own memory is not mapped.
+            InvalidArgumentError: The buffer holds Python objects.
+            TypeError: The argument is no buffer, or a read-only one.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping[6:8] = b"hi"
+            >>> buffer = bytearray(4)
+            >>> mapping.read_slice(buffer, 6)
+            2
+            >>> bytes(buffer[:2])
+            b'hi'
         """
         into = buffers.bytes_to_fill(buffer)
         return self._copy(PROT_READ, calls.read, into, offset)
 
     def write_slice(self, data: ReadableBuffer, offset: SupportsIndex) -> int:
-        """Copies from a buffer into the region, as many bytes as both have.
+        """Copy from a buffer into the region, as many bytes as both have.
 
         Args:
             data: A contiguous buffer of any item type, such as bytes.
@@ -64,36 +75,50 @@ class ContentRegion(RegionBase):
             InvalidRangeError: The offset is negative, or past the region's end.
             ProtectionError: Some of the range cannot be written.
             MappingFaultError: Some of the range could not be read in.
-            BadAddressError: The buffer's own memory is not there.
-            TypeError: The data is in no contiguous buffer.
+            BadAddressError: The buffer's own memory is not mapped.
+            InvalidArgumentError: The buffer holds Python objects.
+            TypeError: The data is no contiguous buffer.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping.write_slice(b"hello", 6)
+            2
+            >>> mapping[6:8]
+            b'he'
         """
         return self._copy(PROT_WRITE, calls.write, buffers.bytes_in(data), offset)
 
     def _copy(
         self,
         need: int,
-        helper: "Callable[..., int]",
+        function: "Callable[..., int]",
         buffer: "CData",
         offset: SupportsIndex,
     ) -> int:
+        """Run a copying C function on as many bytes as the buffer and the region have."""
         start = offset if type(offset) is int else as_integer(offset, "offset")
         pages = self._pages
         count, rest = len(buffer), pages.size - start
         if count > rest:
             count = max(rest, 0)
-        return pages.run_on_range(helper, start, count, buffer, need)
+        return pages.run_on_range(function, start, count, buffer, need)
 
     # --- As a sequence of bytes -----------------------------------------------------------------
 
     def __bytes__(self) -> bytes:
-        """A copy of the whole region; the errors are those of `read_slice`."""
+        """Return a copy of the whole region. Errors: see `read_slice`."""
         return self._read_bytes(slice(None))
 
     def __iter__(self) -> Iterator[int]:
-        """The bytes as ints, copied 4096 at a time; the errors are those of `region[i]`."""
+        """Return an iterator of the bytes as ints. Errors: see `read_slice`.
+
+        The iterator copies 4096 bytes at a time.
+        """
         return chain.from_iterable(self._parts())
 
     def _parts(self) -> Iterator[bytes]:
+        """Yield copies of the region's bytes, in order, until it ends."""
         start = 0
         while part := self[start : start + _ITERATED_AT_ONCE]:
             yield part
@@ -104,24 +129,33 @@ class ContentRegion(RegionBase):
     @overload
     def __getitem__(self, key: slice, /) -> bytes: ...
     def __getitem__(self, key: SupportsIndex | slice, /) -> int | bytes:
-        """One byte as an int, or a copy of a slice as bytes; the errors are those of `read_slice`.
+        """Return one byte as an int, or a copy of a slice as bytes.
+
+        Errors: see `read_slice`.
 
         Raises:
             InvalidIndexError: The region has no byte at this index; also an IndexError.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4)
+            >>> mapping[0:2] = b"hi"
+            >>> mapping[0], mapping[-1], mapping[:2]
+            (104, 0, b'hi')
         """
         pages = self._pages
         if type(key) is int and key >= 0 and pages.access.by_range is None:
-            position = key
+            index = key
         elif isinstance(key, slice):
             return self._read_bytes(key)
         else:
-            position = pages.index_of(PROT_READ, key)
+            index = pages.index_of(PROT_READ, key)
         try:
-            byte = calls.read_byte(pages.handle, position)
+            byte = calls.read_byte(pages.handle, index)
         except OverflowError:
-            byte = failures.out_of_range(position)
+            byte = failures.out_of_range(index)
         if byte < 0:
-            raise pages.index_error(-byte, key, position)
+            raise pages.index_error(-byte, key, index)
         return byte
 
     @overload
@@ -131,11 +165,22 @@ class ContentRegion(RegionBase):
     def __setitem__(
         self, key: SupportsIndex | slice, value: "SupportsIndex | ReadableBuffer", /
     ) -> None:
-        """Sets one byte, or a slice from data of its length; the errors are those of `write_slice`.
+        r"""Set one byte, or a slice from data of the slice's length.
+
+        Errors: see `write_slice`.
 
         Raises:
             InvalidIndexError: The region has no byte at this index; also an IndexError.
-            InvalidArgumentError: The value is no byte, or the data not as long as the slice.
+            InvalidArgumentError: The value is not between 0 and 255, or the data is not as long as
+                the slice.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4)
+            >>> mapping[0] = 65
+            >>> mapping[1::2] = b"BD"
+            >>> mapping[:]
+            b'AB\x00D'
         """
         if isinstance(key, slice):
             self._write_bytes(key, cast("ReadableBuffer", value))
@@ -143,19 +188,21 @@ class ContentRegion(RegionBase):
             self._write_byte(key, as_byte(cast("SupportsIndex", value)))
 
     def _write_byte(self, key: SupportsIndex, byte: int) -> None:
+        """Set one byte; a negative key counts from the end."""
         pages = self._pages
-        position = pages.index_of(PROT_WRITE, key)
+        index = pages.index_of(PROT_WRITE, key)
         try:
-            result = calls.write_byte(pages.handle, position, byte)
+            result = calls.write_byte(pages.handle, index, byte)
         except OverflowError:
-            result = failures.out_of_range(position)
+            result = failures.out_of_range(index)
         if result < 0:
-            raise pages.index_error(-result, key, position)
+            raise pages.index_error(-result, key, index)
 
     def _read_bytes(self, key: slice) -> bytes:
+        """Return a copy of the bytes of a slice."""
         pages = self._pages
         start, stop, step = key.indices(pages.size)
-        if pages.is_closed:  # by an `__index__` of the slice's
+        if pages.is_closed:  # an `__index__` of the slice has closed it
             raise ClosedMappingError
         if step == 1 and start <= stop:
             content, memory = buffers.new_bytes(stop - start)
@@ -167,6 +214,7 @@ class ContentRegion(RegionBase):
         return content
 
     def _write_bytes(self, key: slice, data: ReadableBuffer) -> None:
+        """Set the bytes of a slice from data of the same length."""
         source = buffers.bytes_in(data)
         chosen = range(*key.indices(len(self)))
         if len(source) != len(chosen):
@@ -179,11 +227,15 @@ class ContentRegion(RegionBase):
             self._copy_steps(PROT_WRITE, calls.write_steps, chosen, source)
 
     def _copy_steps(
-        self, need: int, helper: "Callable[..., int]", chosen: range, memory: "CData"
+        self, need: int, function: "Callable[..., int]", chosen: range, memory: "CData"
     ) -> None:
-        """Copies between the chosen bytes and memory; what lies between them may be a hole."""
+        """Copy between the bytes of a range with a step and memory.
+
+        Only these bytes are touched and need access; the bytes between them may be a hole of an
+        arena.
+        """
         pages = self._pages
         first, last = sorted((chosen[0], chosen[-1])) if chosen else (0, -1)
         pages.access.require_each(need, range(first, last + 1, abs(chosen.step)))
-        step = chosen.step if len(chosen) > 1 else 1  # of one byte it may be any number
-        pages.run_on_range(helper, first, last + 1 - first, (memory, step))
+        step = chosen.step if len(chosen) > 1 else 1  # the step of one byte may be any number
+        pages.run_on_range(function, first, last + 1 - first, (memory, step))

@@ -1,4 +1,4 @@
-"""FaultGuard: pages that cannot be read in are an error at the end of a block, and no signal."""
+"""FaultGuard: a block that ends with an error where a page is missing, instead of by a signal."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, final
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @final
 class FaultGuard:
-    """What `MappedRegion.fault_guard` returns: a context manager, to be nested and reused.
+    """A context manager that `MappedRegion.fault_guard` returns; it may be nested and reused.
 
-    Each entry has a guard of C, which is left as it goes: an interruption between two steps of
-    entering or leaving keeps no region under a guard.
+    Each entry makes a guard in C, whose destructor leaves it. So an interruption between two steps
+    of entering or leaving keeps no region under a guard.
     """
 
     __slots__ = ("_entered", "_pages")
@@ -43,7 +43,7 @@ class FaultGuard:
         traceback: TracebackType | None,
     ) -> None:
         if not self._entered:
-            return  # never entered: there may be a guard of somebody else
+            return  # never entered: a guard in C, if there is one, is not of this block
         pages = self._pages
         result = calls.guard_leave(self._entered.pop())
         if result < 0 and not isinstance(exception, MappingFaultError):

@@ -1,4 +1,4 @@
-"""Locks on a region's pages, which a failed call takes back, and why a lock is refused."""
+"""Locks on a region's pages: a failed call takes its own back, and its error says the cause."""
 
 import errno
 from typing import Final
@@ -13,7 +13,7 @@ _CAP_IPC_LOCK: Final = 14
 
 
 def lock(pages: Pages, start: int, size: int, flags: int) -> None:
-    """Lock a checked range; where that fails, the pages that this call has locked are unlocked."""
+    """Lock a checked range; after a failure unlock the pages that this call has locked."""
     if size == 0:
         return
     touched = pages.whole_pages(start, start + size)
@@ -35,6 +35,7 @@ def unlock(pages: Pages, start: int, size: int) -> None:
 
 
 def _error(pages: Pages, failure: int, start: int, size: int) -> MmapError:
+    """Return the error of a refused lock, with its cause: a limit, no access, or a missing page."""
     refusal = failures.call_failure(failure)
     if refusal is None or refusal.errno not in (errno.ENOMEM, errno.EAGAIN, errno.EPERM):
         return pages.error(failure, start, size)
@@ -47,8 +48,8 @@ def _error(pages: Pages, failure: int, start: int, size: int) -> MmapError:
 
 
 def _limit_in_the_way(size: int) -> int | None:
-    """The bytes of RLIMIT_MEMLOCK, where it forbids to lock that much more."""
-    import resource  # noqa: PLC0415  # only for the error's sake
+    """Return the bytes of RLIMIT_MEMLOCK if it forbids to lock that much more, else None."""
+    import resource  # noqa: PLC0415  # only to explain an error
 
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     status = dict(

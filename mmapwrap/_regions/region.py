@@ -1,4 +1,4 @@
-"""MappedRegion: what every mapped range of memory can do, whoever mapped it."""
+"""MappedRegion: the methods that every mapped range of memory has."""
 
 import abc
 from typing import SupportsIndex
@@ -16,15 +16,24 @@ from mmapwrap.errors import AddFdMappingUnsupportedError, RemoveMappingUnsupport
 class MappedRegion(
     ContentRegion, TypedRegion, SearchableRegion, AdvisedRegion, ResidentRegion, abc.ABC
 ):
-    """A range of mapped memory.
+    """A range of mapped memory; the base of the kinds of regions, never made itself.
 
     Offsets and counts are bytes from the region's start. A count of None means up to its end.
+
+    Example:
+        >>> from mmapwrap import MappedRegion, MemoryMapping
+        >>> with MemoryMapping.anonymous(4096) as region:
+        ...     isinstance(region, MappedRegion), len(region)
+        (True, 4096)
     """
 
     __slots__ = ()
 
     def __init__(self) -> None:
-        raise TypeError("MappedRegion is what the kinds of regions share, and none itself")
+        raise TypeError(
+            "MappedRegion is the base of the regions: use a constructor of one, such as "
+            "MemoryMapping.anonymous(size)"
+        )
 
     def add_fd_mapping(
         self,
@@ -34,17 +43,40 @@ class MappedRegion(
         fd_offset: SupportsIndex,
         prot: Protection,
     ) -> None:
-        """Maps a file into the region, where the region can hold one.
+        """Map a file into the region, if the region can hold one; `MemoryMappingArena` can.
+
+        Args:
+            offset: The first byte in the region, on a page.
+            size: Bytes.
+            fd: A descriptor, or an object with one.
+            fd_offset: Bytes into the file, on a page.
+            prot: The access to allow.
 
         Raises:
-            AddFdMappingUnsupportedError: This kind of region cannot.
+            AddFdMappingUnsupportedError: This kind of region cannot hold files.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, Protection
+            >>> MemoryMapping.anonymous(4096).add_fd_mapping(0, 4096, 0, 0, Protection.read())
+            Traceback (most recent call last):
+            mmapwrap.errors.AddFdMappingUnsupportedError: add_fd_mapping is not supported ...
         """
         raise AddFdMappingUnsupportedError
 
     def remove_mapping(self, offset: SupportsIndex, size: SupportsIndex) -> None:
-        """Takes out what was mapped into the region, where the region can hold something.
+        """Remove a mapping from the region, if the region can hold some; `MemoryMappingArena` can.
+
+        Args:
+            offset: The first byte in the region, on a page.
+            size: Bytes.
 
         Raises:
-            RemoveMappingUnsupportedError: This kind of region cannot.
+            RemoveMappingUnsupportedError: This kind of region cannot hold mappings.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> MemoryMapping.anonymous(4096).remove_mapping(0, 4096)
+            Traceback (most recent call last):
+            mmapwrap.errors.RemoveMappingUnsupportedError: remove_mapping is not supported ...
         """
         raise RemoveMappingUnsupportedError

@@ -1,4 +1,4 @@
-"""Which pages of a region are in memory: read in, taken out of the page cache, and listed."""
+"""ResidentRegion: pages that are read in, taken out of the page cache, and listed."""
 
 import errno
 from collections.abc import Callable
@@ -19,7 +19,7 @@ POPULATE_WINDOW: Final = 16 * 1024 * 1024
 
 
 class ResidentRegion(RegionBase):
-    """A region whose pages are in memory or not."""
+    """Bring a region's pages into memory and out of it, and list those that are there."""
 
     __slots__ = ()
 
@@ -30,7 +30,7 @@ class ResidentRegion(RegionBase):
         write: bool = False,
         progress: Callable[[int, int], object] | None = None,
     ) -> None:
-        """Reads the range in and maps it, so that no later access waits. Linux 5.14.
+        """Read the range in and map it, so that no later access waits. Linux 5.14.
 
         madvise(MADV_POPULATE_READ or MADV_POPULATE_WRITE), a window of 16 MiB at a time.
 
@@ -38,8 +38,8 @@ class ResidentRegion(RegionBase):
             offset: The first byte of the range, which is widened to whole pages.
             count: The bytes of the range; None: up to the region's end.
             write: Prepare for writing: private pages are copied, blocks of a file allocated.
-            progress: Called after each window with the bytes done and the bytes in all. What it
-                raises stops the populating; what was done stays.
+            progress: A function that is called after each window with the bytes done and the bytes
+                in all. An exception of it stops the call; the pages that were read in stay.
 
         Raises:
             ClosedMappingError: The region is closed, maybe by `progress`.
@@ -48,6 +48,13 @@ class ResidentRegion(RegionBase):
             MappingFaultError: A page could not be read in: the file is shorter, or its disk failed.
             OutOfMemoryError: Memory ran out.
             UnsupportedByKernelError: The kernel is older than Linux 5.14.
+            TypeError: `progress` cannot be called.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(64 << 10)
+            >>> mapping.populate(progress=lambda done, size: print(done, "of", size))
+            65536 of 65536
         """
         advice = Advice.POPULATE_WRITE if write else Advice.POPULATE_READ
         if not advice.is_supported():
@@ -66,6 +73,7 @@ class ResidentRegion(RegionBase):
                 progress(done - start, end - start)
 
     def _populate(self, start: int, size: int, write: bool) -> None:
+        """Populate one window; raise the error of the first page that cannot be read in."""
         pages = self._pages
         result = calls.populate(pages.handle, start, size, write)
         if result >= 0:
@@ -77,42 +85,59 @@ class ResidentRegion(RegionBase):
         raise pages.error(-result, start, size)
 
     def residency(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> Residency:
-        """Says which pages of the range are in memory now. mincore(2).
+        """Return which pages of the range are in memory now. mincore(2).
 
-        Of a file these are the pages in the page cache, whoever read them. The kernel tells this
-        only to those who own the file or may write it.
+        Of a file these are the pages in the page cache, whichever process read them. The kernel
+        tells this only to those who own the file or may write it.
 
         Args:
             offset: The first byte of the range, which is widened to whole pages.
             count: The bytes of the range; None: up to the region's end.
 
+        Returns:
+            A flag for each page, and the sums of them.
+
         Raises:
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
-            OperationNotPermittedError: The kernel does not tell this user. An arena shows what the
-                kernel says: all pages of such a file.
+            OperationNotPermittedError: The kernel does not tell this user. In an arena it is no
+                error: there the kernel's answer, that all pages of such a file are resident, is
+                returned.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, page_size
+            >>> mapping = MemoryMapping.anonymous(8 * page_size())
+            >>> mapping[0] = 1
+            >>> residency = mapping.residency()
+            >>> residency.resident, residency.total
+            (1, 8)
         """
         pages = self._pages
         start, end = pages.checked_range(offset, count)
         page = constants.PAGE_SIZE
-        head = calls.address(pages.handle) % page
-        first = (head + start) // page
-        total = -(-(head + end) // page) - first if end > start else 0
+        lead_in = calls.address(pages.handle) % page
+        first = (lead_in + start) // page
+        total = -(-(lead_in + end) // page) - first if end > start else 0
         flags, memory = buffers.new_bytes(total)
         pages.run_on_range(calls.residency, start, end - start, memory)
-        found = Residency(first * page - head, page, flags)
-        # To whom it does not tell, the kernel calls every page resident.
+        found = Residency(first * page - lead_in, page, flags)
+        # A kernel that does not tell this user calls every page resident.
         if 0 < found.total == found.resident and pages.file_offset is not None:
             self._require_true_residency(pages, start, end)
         return found
 
     def _require_true_residency(self, pages: Pages, start: int, end: int) -> None:
+        """Require that the kernel's answer, that all pages of a range are resident, is true.
+
+        Raises:
+            OperationNotPermittedError: The kernel gives that answer for each file of another user.
+        """
         base = calls.address(pages.handle)
         tells = calls.tells_residency(pages.handle, start, end - start)
         failure = call_failure(-tells) if tells < 0 else None
         if failure is not None and failure.errno not in (errno.EINVAL, errno.ENOMEM):
             raise failure
-        if failure is not None:  # a private mapping cannot be duplicated, nor without addresses
+        if failure is not None:  # the mapping is private, or no addresses are left
             tells = all(
                 mapped_files.tells_residency(file)
                 for file in mapped_files.files_between(base + start, base + end)
@@ -124,12 +149,12 @@ class ResidentRegion(RegionBase):
             )
 
     def evict(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
-        """Takes the range out of the page cache: MADV_DONTNEED, fdatasync(2), posix_fadvise(2).
+        """Take the range out of the page cache: MADV_DONTNEED, fdatasync(2), posix_fadvise(2).
 
-        Pages stay that another process has mapped or that are locked, those of tmpfs and memfd,
-        which are nowhere else, and those that the kernel keeps in one piece (a large folio) with
-        pages outside of the range, which may be all of a small range. The file is opened again
-        through /proc to do this, for a mapping keeps no descriptor.
+        Some pages stay: those that another process has mapped or that are locked, those of tmpfs
+        and of a memfd, which are nowhere else, and those that the kernel keeps in one piece (a
+        large folio) with pages outside of the range, which may be all of a small range. The file is
+        opened again through /proc to do this, because a mapping keeps no descriptor.
 
         Args:
             offset: The first byte of the range: on a page, or the region's first.
@@ -139,10 +164,19 @@ class ResidentRegion(RegionBase):
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
             NotPageAlignedError: The range is not of whole pages.
-            UnsupportedOperationError: The range is no shared mapping of files, or a file cannot be
-                opened again.
+            UnsupportedOperationError: Some of the range is no shared mapping of a file, or a file
+                cannot be opened again.
             InvalidSystemCallError: Some of the range is locked.
             InputOutputError: Changes could not be written back.
+
+        Example:
+            >>> import tempfile
+            >>> from mmapwrap import MemoryMapping
+            >>> with tempfile.NamedTemporaryFile() as file:
+            ...     size = file.truncate(1 << 20)
+            ...     mapping = MemoryMapping.from_file(file.name)
+            ...     mapping.populate()
+            ...     mapping.evict()
         """
         pages = self._pages
         start, end = pages.checked_range(offset, count)

@@ -1,4 +1,4 @@
-"""Which pages of a range are in memory."""
+"""Residency: which pages of a range are in memory."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,21 @@ from mmapwrap._core import buffers
 
 @attrs.frozen(repr=False)
 class Residency:
-    """What mincore(2) said of each page that a range touches, at one moment.
+    """The answer of mincore(2) for each page that a range touches, at one moment.
 
     Args:
-        offset: Where the first page starts, in bytes from the region's start; negative, by less
+        offset: The start of the first page, in bytes from the region's start; negative, by less
             than a page, where the region starts inside that page.
-        page_size: Bytes a page.
+        page_size: The bytes of a page.
         pages: A byte for each page: 1 in memory, 0 not.
+
+    Example:
+        >>> from mmapwrap import MemoryMapping, page_size
+        >>> mapping = MemoryMapping.anonymous(4 * page_size())
+        >>> mapping[0] = 1
+        >>> residency = mapping.residency()
+        >>> residency.fraction, list(residency.pages)
+        (0.25, [1, 0, 0, 0])
     """
 
     offset: int
@@ -39,11 +47,18 @@ class Residency:
 
     @property
     def fraction(self) -> float:
-        """The resident part of all pages, 0.0 to 1.0; 1.0 of no pages."""
+        """The resident part of all pages, 0.0 to 1.0; of no pages it is 1.0."""
         return self.resident / self.total if self.pages else 1.0
 
     def ranges(self) -> Iterator[tuple[int, int]]:
-        """Yields the runs of resident pages as (offset, count), in bytes and in order."""
+        """Yield the runs of resident pages as (offset, count), in bytes and in order.
+
+        Example:
+            >>> from mmapwrap import Residency
+            >>> residency = Residency(offset=0, page_size=4096, pages=bytes([1, 1, 0, 1]))
+            >>> list(residency.ranges())
+            [(0, 8192), (12288, 4096)]
+        """
         end = 0
         while (start := self.pages.find(1, end)) >= 0:
             end = self.pages.find(0, start)

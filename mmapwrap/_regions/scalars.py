@@ -1,4 +1,4 @@
-"""Numbers in memory: their width, their sign and their byte order."""
+"""Scalars: numbers in memory, by their width, their sign and their byte order."""
 
 import sys
 from collections.abc import Callable
@@ -28,13 +28,23 @@ ByteOrder: TypeAlias = Literal["little", "big"]
 
 @final
 class Scalar(Generic[N]):
-    """A number of 1, 2, 4 or 8 bytes in some byte order: `u8`, `le_u32`, `be_f64` and so on.
+    """A type of numbers of 1, 2, 4 or 8 bytes: `u8`, `le_u32`, `be_f64` and so on.
 
-    Without `le_` (little end first) or `be_` (big end first) the order is the machine's own.
+    `u` is unsigned, `i` signed and `f` floating point, before the width in bits. `le_` is little
+    endian, `be_` big endian; without them the byte order is the machine's.
 
     Attributes:
-        name: What the package calls it.
-        size: Its width in bytes.
+        name: Its name in the package.
+        size: The width in bytes.
+
+    Example:
+        >>> from mmapwrap import MemoryMapping, be_u32, le_u32
+        >>> be_u32, be_u32.size
+        (mmapwrap.be_u32, 4)
+        >>> mapping = MemoryMapping.anonymous(8)
+        >>> mapping.write_obj(be_u32, 1, 0)
+        >>> mapping.read_obj(le_u32, 0)
+        16777216
     """
 
     __slots__ = (
@@ -67,7 +77,7 @@ class Scalar(Generic[N]):
         self._as_value: Callable[[N], N] = as_value
         self._load: Callable[..., N] = load
         self._store: Final = store
-        self._failed: N = failed  # what a failed load returns
+        self._failed: N = failed  # the result of a failed load
         self._kind: type[N] = type(failed)
         self._decode: Callable[[bytes], N] = decode
 
@@ -75,7 +85,13 @@ class Scalar(Generic[N]):
         return f"mmapwrap.{self.name}"
 
     def load(self, pages: "Pages", offset: SupportsIndex, mode: int) -> N:
-        """Reads the number, with the errors of the pages. `mode`: the scalar's own or volatile."""
+        """Read the number, with the errors of the pages.
+
+        Args:
+            pages: The pages.
+            offset: The number's first byte in them.
+            mode: The scalar's `mode` or its `volatile_mode`.
+        """
         if pages.access.by_range is not None or type(offset) is not int:
             offset = pages.checked_offset(PROT_READ, offset, self.size)
         try:
@@ -84,32 +100,39 @@ class Scalar(Generic[N]):
             failure = -failures.out_of_range(offset)
             raise pages.error(failure, offset, self.size) from None
         if value == self._failed:
-            # Not by errno: a signal handler in between may have made a call of its own.
+            # errno does not tell: a signal handler may have made a system call since the load.
             pages.raise_failure(calls.check_scalar(pages.handle, offset, mode), offset, self.size)
             return self._read(pages, offset)
         return value
 
     def _read(self, pages: "Pages", offset: int) -> N:
-        """The number, where it looks like a failed load and there is nothing to fail any more."""
+        """Read a number that has the value of a failed load, although the load has not failed."""
         content, memory = buffers.new_bytes(self.size)
         pages.run_on_range(calls.read_new, offset, self.size, memory, PROT_READ)
         return self._decode(content)
 
     def plain(self, value: N) -> N:
-        """The value as an int or a float of Python's; what its own code raises comes through."""
+        """Return the value as an int or a float of Python's own.
+
+        An exception of the value's own code (`__index__`, `__float__`) propagates.
+        """
         return value if type(value) is self._kind else self._as_value(value)
 
     def store(self, pages: "Pages", value: N, offset: SupportsIndex, mode: int) -> None:
-        """Writes a plain number, with the errors of the pages.
+        """Write a plain number, with the errors of the pages.
 
-        `mode`: the scalar's own or volatile.
+        Args:
+            pages: The pages.
+            value: The number, as `plain` returns it.
+            offset: The number's first byte in them.
+            mode: The scalar's `mode` or its `volatile_mode`.
         """
         if pages.access.by_range is not None or type(offset) is not int:
             offset = pages.checked_offset(PROT_WRITE, offset, self.size)
         try:
             result = self._store(pages.handle, offset, mode, value)
         except OverflowError:
-            self._as_value(value)  # raises where it is the value that C has no number for
+            self._as_value(value)  # raises if the value is the number that C cannot hold
             result = failures.out_of_range(offset)
         if result < 0:
             if result == -failures.Refusal.NO_SUCH_VALUE:
@@ -119,17 +142,19 @@ class Scalar(Generic[N]):
 
 
 def not_a_scalar(scalar: object) -> TypeError:
-    """What to say of the name of a scalar, or of a type of another library."""
+    """Return the error of an argument that is no Scalar, such as a name or a type of NumPy."""
     return TypeError(f"scalar must be one such as mmapwrap.u32, not {shown(scalar)}")
 
 
 def _mode(size: int, order: ByteOrder) -> int:
+    """Return the bits that C takes: the width, and whether to swap the bytes."""
     return size | (constants.ScalarMode.SWAPPED.value if size > 1 and order != sys.byteorder else 0)
 
 
 def _integer(
     name: str, size: int, order: ByteOrder = sys.byteorder, *, signed: bool
 ) -> Scalar[int]:
+    """Return the scalar of integers of this width."""
     bits = 8 * size
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
@@ -154,7 +179,7 @@ def _integer(
 
 
 def _is_past_floats(value: object) -> bool:
-    """Whether an integer or a fraction is one that rounds to no float."""
+    """Return whether an integer or a fraction is one that rounds to no float."""
     numerator = getattr(value, "numerator", None)
     if not isinstance(numerator, int):
         return False
@@ -163,10 +188,12 @@ def _is_past_floats(value: object) -> bool:
 
 
 _PAST_FLOATS: Final = 2**1024 - 2**970
-"""Halfway between the largest float and the next that there would be."""
+"""Halfway between the largest float and 2**1024; this number and larger ones round to no float."""
 
 
 def _float(name: str, size: int, order: ByteOrder = sys.byteorder) -> Scalar[float]:
+    """Return the scalar of floats of this width."""
+
     def as_value(value: SupportsFloat) -> float:
         if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
             raise TypeError(f"value must be a number, as {name} is, not {type(value).__name__}")
@@ -174,7 +201,9 @@ def _float(name: str, size: int, order: ByteOrder = sys.byteorder) -> Scalar[flo
             number = in_digits(value) if isinstance(value, int) else f"the {type(value).__name__}"
             raise InvalidArgumentError(f"{number} is too large for {name}")
         if getattr(value, "is_snan", bool)():
-            raise InvalidArgumentError(f"{value} is a signaling NaN, which no {name} is made of")
+            raise InvalidArgumentError(
+                f"{value} is a signaling NaN, which cannot be converted to {name}"
+            )
         return float(value)
 
     code: Literal["f", "d"] = "f" if size == 4 else "d"

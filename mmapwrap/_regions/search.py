@@ -1,4 +1,4 @@
-"""Looking through a region, without a copy and without the GIL."""
+"""Searches of a region, without a copy and without the GIL."""
 
 from typing import TYPE_CHECKING, SupportsIndex, cast
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SearchableRegion(RegionBase):
-    """A region that is looked through."""
+    """Search the bytes of a region."""
 
     __slots__ = ()
 
@@ -22,19 +22,29 @@ class SearchableRegion(RegionBase):
         start: SupportsIndex | None = 0,
         end: SupportsIndex | None = None,
     ) -> int:
-        """Returns the offset of the first occurrence of `needle`, or -1. memmem(3).
+        """Return the offset of the first occurrence of `needle`, or -1. memmem(3).
 
         Args:
-            needle: What to look for; one of no bytes is found at `start`.
-            start: The first byte to look at; like `end` as in `bytes.find`: negative numbers count
-                from the region's end, and what is past it is cut off.
-            end: The byte after the last to look at; None: the region's end.
+            needle: The bytes to look for; a needle of no bytes is found at `start`.
+            start: The first byte to look at. As in `bytes.find`, a negative number counts from the
+                region's end, and a number past the end is the end.
+            end: The byte after the last to look at, likewise; None: the region's end.
+
+        Returns:
+            The offset of the needle's first byte in the region, or -1.
 
         Raises:
             ClosedMappingError: The region is closed.
             ProtectionError: Some of the range cannot be read.
             MappingFaultError: Some of the range could not be read in.
-            TypeError: The needle is in no contiguous buffer.
+            TypeError: The needle is no contiguous buffer.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(16)
+            >>> mapping[3:7] = b"abab"
+            >>> mapping.find(b"ab"), mapping.find(b"ab", 4), mapping.find(b"ba", 5)
+            (3, 5, -1)
         """
         return self._search(calls.find, needle, start, end)
 
@@ -44,24 +54,31 @@ class SearchableRegion(RegionBase):
         start: SupportsIndex | None = 0,
         end: SupportsIndex | None = None,
     ) -> int:
-        """Returns the offset of the last occurrence of `needle`, or -1; otherwise as `find`.
+        """Return the offset of the last occurrence of `needle`, or -1.
 
-        Where much of the range looks like the needle, the call takes 8 bytes of memory for each of
-        the needle's.
+        Arguments and errors: see `find`. Where much of the range looks like the needle, the call
+        takes 8 bytes of memory for each byte of the needle.
 
         Raises:
-            OutOfMemoryError: There is no such memory.
-            The errors of `find`.
+            OutOfMemoryError: That memory is not available.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(16)
+            >>> mapping[3:7] = b"abab"
+            >>> mapping.rfind(b"ab"), mapping.rfind(b"ab", 0, 6)
+            (5, 3)
         """
         return self._search(calls.rfind, needle, start, end)
 
     def _search(
         self,
-        helper: "Callable[..., int]",
+        function: "Callable[..., int]",
         needle: ReadableBuffer,
         start: SupportsIndex | None,
         end: SupportsIndex | None,
     ) -> int:
+        """Run a searching C function on the range that `start` and `end` mean."""
         wanted = buffers.bytes_in(needle, "needle")
         begin = 0 if start is None else as_integer(start, "start")
         stop = None if end is None else as_integer(end, "end")
@@ -70,22 +87,41 @@ class SearchableRegion(RegionBase):
         if begin > size or first > last:
             return -1
         arguments = wanted, len(wanted)
-        return self._pages.run_on_range(helper, first, last - first, arguments, PROT_READ) - 1
+        return self._pages.run_on_range(function, first, last - first, arguments, PROT_READ) - 1
 
     def __contains__(self, item: object) -> bool:
-        """Whether a byte, or a run of bytes, is somewhere in the region; as `find`."""
-        # An array has an __index__ as well, for what it has one item of.
+        """Return whether a byte, or a run of bytes, is in the region. Errors: see `find`.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4)
+            >>> mapping[1] = 65
+            >>> 65 in mapping, b"AB" in mapping
+            (True, False)
+        """
+        # An array has an `__index__` too, for an array of one item, but stands for its bytes.
         if hasattr(item, "__index__") and not getattr(item, "shape", ()):
             item = bytes((as_byte(cast("SupportsIndex", item)),))
         return self.find(cast("ReadableBuffer", item)) >= 0
 
     def is_all_zero(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> bool:
-        """Whether every byte of the range is 0.
+        """Return whether every byte of the range is 0.
+
+        Args:
+            offset: The first byte of the range.
+            count: The bytes of the range; None: up to the region's end.
 
         Raises:
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
             ProtectionError: Some of the range cannot be read.
             MappingFaultError: Some of the range could not be read in.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(4096)
+            >>> mapping[9] = 1
+            >>> mapping.is_all_zero(), mapping.is_all_zero(10)
+            (False, True)
         """
         return self._pages.run_on_range(calls.is_all_zero, offset, count, None, PROT_READ) == 1

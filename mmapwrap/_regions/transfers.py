@@ -1,4 +1,4 @@
-"""Files to memory and back, without a buffer in between."""
+"""Transfers between files and memory, without a buffer in between."""
 
 import errno
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _AT_POSITION: Final = -1
 def read_from_fd(
     pages: Pages, start: int, count: int, fd: Descriptor, file_offset: SupportsIndex | None
 ) -> int:
-    """Reads into pages until the range is full or the file ends; returns the bytes."""
+    """Read into pages until the range is full or the file ends; return the bytes read."""
     pages.checked_offset(PROT_WRITE, start, count)
     return _transfer(pages, calls.read_from_fd, start, count, fd, file_offset, ReadToMemoryError)
 
@@ -25,27 +25,34 @@ def read_from_fd(
 def write_to_fd(
     pages: Pages, start: int, count: int, fd: Descriptor, file_offset: SupportsIndex | None
 ) -> int:
-    """Writes a range of pages until all is written or the file takes no more; returns the bytes."""
+    """Write a range of pages until all is written or the file takes no more; return the bytes."""
     pages.checked_offset(PROT_READ, start, count)
     return _transfer(pages, calls.write_to_fd, start, count, fd, file_offset, WriteFromMemoryError)
 
 
 def _transfer(
     pages: Pages,
-    helper: Callable[..., int],
+    function: Callable[..., int],
     start: int,
     count: int,
     fd: Descriptor,
     file_offset: SupportsIndex | None,
     failed: type[ReadToMemoryError] | type[WriteFromMemoryError],
 ) -> int:
+    """Run a C function until it has moved the range; return the bytes moved.
+
+    Where some bytes were moved before a failure, these are the result, and the next call meets the
+    failure again.
+    """
     number = as_descriptor(fd)
-    position = _AT_POSITION if file_offset is None else as_file_offset(file_offset, "file_offset")
+    first_offset = (
+        _AT_POSITION if file_offset is None else as_file_offset(file_offset, "file_offset")
+    )
     done = 0
     while done < count:
-        where = position if position == _AT_POSITION else position + done
-        # All that is left in one call, so that what a pipe or a socket takes whole stays whole.
-        moved = helper(pages.handle, start + done, count - done, (number, where))
+        offset = first_offset if first_offset == _AT_POSITION else first_offset + done
+        # One call for all remaining bytes, so that a message to a pipe or a socket stays whole.
+        moved = function(pages.handle, start + done, count - done, (number, offset))
         if moved < 0:
             failure = failures.call_failure(-moved)
             if failure is None:

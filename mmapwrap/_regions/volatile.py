@@ -1,4 +1,4 @@
-"""VolatileSlice: a range of memory that others change while it is looked at."""
+"""VolatileSlice: a range of memory that others change while it is read and written."""
 
 from typing import TYPE_CHECKING, Final, SupportsIndex, TypeVar, final
 
@@ -18,7 +18,7 @@ N = TypeVar("N", int, float)
 
 
 def volatile_end(offset: int, count: int, size: int) -> int:
-    """Returns `offset + count`, in bytes, of a range inside `size` bytes of volatile memory.
+    """Return `offset + count`, in bytes, of a range inside `size` bytes of volatile memory.
 
     Raises:
         VolatileOverflowError: The end is past 2**64.
@@ -35,6 +35,7 @@ def volatile_end(offset: int, count: int, size: int) -> int:
 
 
 def _out_of_bounds(addr: int, offset: int, count: int, size: int) -> VolatileOutOfBoundsError:
+    """Return the error of a range that is not inside `size` bytes."""
     error = VolatileOutOfBoundsError(addr)
     error.range = offset, count, size
     return error
@@ -44,17 +45,29 @@ def _out_of_bounds(addr: int, offset: int, count: int, size: int) -> VolatileOut
 class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
     """A range of a region, for memory that a device, another thread or process changes meanwhile.
 
-    Nothing of it is cached between calls; `load` and `store` are exactly one access of their width.
-    A slice keeps the pages alive, also past the region's `close()`. Its methods raise, besides what
-    they name, ProtectionError where the region does not allow the access, MappingFaultError where
-    pages cannot be read in, and ClosedMappingError in a child that did not inherit the pages.
+    No content is cached between calls; `load` and `store` are exactly one access of their width. A
+    slice keeps the pages alive, also past the region's `close`. The methods that read or write
+    share these errors:
+
+    Raises:
+        ProtectionError: The region does not allow the access.
+        MappingFaultError: Pages could not be read in.
+        ClosedMappingError: The process is a child that did not inherit the pages (`use_dontfork`).
+
+    Example:
+        >>> from mmapwrap import MemoryMapping, u32
+        >>> mapping = MemoryMapping.anonymous(4096)
+        >>> registers = mapping.get_slice(0, 16)
+        >>> registers.store(u32, 0x80, 4)
+        >>> registers.load(u32, 4), mapping.read_obj(u32, 4)
+        (128, 128)
     """
 
     __slots__ = ("_pages", "_range")
 
     _pages: Pages
     _range: tuple[int, int]
-    """The first byte in the region, and how many: one value, for another thread may change it."""
+    """The offset in the region and the size: one tuple, because another thread may change both."""
 
     # --- Place and size -------------------------------------------------------------------------
 
@@ -84,17 +97,27 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
             return False
         return self._on_both(start, size, other._pages, other_start, PROT_READ, calls.equals) == 1
 
-    # Content changes, and so would a hash.
+    # Equality is by content, which changes, so a hash would change too.
     __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
     # --- Parts ----------------------------------------------------------------------------------
 
     def sub_slice(self, offset: SupportsIndex, count: SupportsIndex) -> "VolatileSlice":
-        """Returns `count` bytes from `offset` on as a slice.
+        """Return `count` bytes from `offset` on as a slice.
+
+        Args:
+            offset: The first byte, in bytes from this slice's start.
+            count: Bytes.
 
         Raises:
-            VolatileOutOfBoundsError: They are not all in this slice.
-            VolatileOverflowError: They end past 2**64.
+            VolatileOutOfBoundsError: Some of the bytes are outside of this slice.
+            VolatileOverflowError: The range ends past 2**64.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> memory = MemoryMapping.anonymous(64).get_slice(0, 64)
+            >>> memory.sub_slice(16, 8).address - memory.address
+            16
         """
         skipped = as_integer(offset, "offset")
         start, size = self._range
@@ -102,11 +125,20 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
         return slice_of(self._pages, start + skipped, end - skipped)
 
     def offset(self, count: SupportsIndex) -> "VolatileSlice":
-        """Returns the slice without its first `count` bytes.
+        """Return the slice without its first `count` bytes.
+
+        Args:
+            count: The bytes to leave out.
 
         Raises:
-            VolatileOutOfBoundsError: The slice has fewer.
-            VolatileOverflowError: They end past 2**64.
+            VolatileOutOfBoundsError: The slice has fewer bytes.
+            VolatileOverflowError: The count is 2**64 or more.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> memory = MemoryMapping.anonymous(64).get_slice(0, 64)
+            >>> memory.offset(16).size
+            48
         """
         wanted = as_integer(count, "count")
         start, size = self._range
@@ -114,17 +146,38 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
         return slice_of(self._pages, start + skipped, size - skipped)
 
     def advance(self, count: SupportsIndex) -> None:
-        """Drops the first `count` bytes from this slice, with the errors of `offset`."""
+        """Drop the first `count` bytes from this slice. Errors: see `offset`.
+
+        Args:
+            count: The bytes to drop; their content stays in the region.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> memory = MemoryMapping.anonymous(64).get_slice(0, 64)
+            >>> memory.advance(16)
+            >>> memory.size
+            48
+        """
         wanted = as_integer(count, "count")
         start, size = self._range
         skipped = volatile_end(0, wanted, size)
         self._range = start + skipped, size - skipped
 
     def truncate(self, len: SupportsIndex) -> None:  # noqa: A002
-        """Keeps the first `len` bytes of this slice; no effect where it has no more.
+        """Keep the first `len` bytes of this slice; do nothing if it has no more.
+
+        Args:
+            len: The bytes to keep.
 
         Raises:
             VolatileOutOfBoundsError: `len` is negative.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> memory = MemoryMapping.anonymous(64).get_slice(0, 64)
+            >>> memory.truncate(8)
+            >>> memory.size
+            8
         """
         kept = as_integer(len, "len")
         if kept < 0:
@@ -135,30 +188,55 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
     # --- Content --------------------------------------------------------------------------------
 
     def load(self, scalar: Scalar[N], offset: SupportsIndex = 0) -> N:
-        """Reads a number by one load of its width.
+        """Read a number by one load of its width. Errors: see `VolatileSlice`.
+
+        Args:
+            scalar: The number's type, such as `mmapwrap.u32`.
+            offset: The number's first byte, in bytes from the slice's start.
 
         Raises:
-            VolatileMisalignedError: Its address is not a multiple of its width.
-            VolatileOutOfBoundsError: It is not inside the slice.
-            VolatileOverflowError: It ends past 2**64.
+            VolatileMisalignedError: The number's address is not a multiple of its width.
+            VolatileOutOfBoundsError: Some of the number is outside of the slice.
+            VolatileOverflowError: The number ends past 2**64.
+            TypeError: `scalar` is not one of this package.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, u16
+            >>> mapping = MemoryMapping.anonymous(64)
+            >>> mapping.write_obj(u16, 500, 18)
+            >>> mapping.get_slice(16, 8).load(u16, 2)
+            500
         """
-        place = self._place_of(scalar, offset)
-        return scalar.load(self._pages, place, scalar.volatile_mode)
+        start = self._offset_in_region(scalar, offset)
+        return scalar.load(self._pages, start, scalar.volatile_mode)
 
     def store(self, scalar: Scalar[N], value: N, offset: SupportsIndex = 0) -> None:
-        """Writes a number by one store of its width.
+        """Write a number by one store of its width. Errors: see `VolatileSlice`.
+
+        Args:
+            scalar: The number's type, such as `mmapwrap.u32`.
+            value: The number.
+            offset: The number's first byte, in bytes from the slice's start.
 
         Raises:
-            VolatileMisalignedError: Its address is not a multiple of its width.
-            VolatileOutOfBoundsError: It is not inside the slice.
-            VolatileOverflowError: It ends past 2**64.
+            VolatileMisalignedError: The number's address is not a multiple of its width.
+            VolatileOutOfBoundsError: Some of the number is outside of the slice.
+            VolatileOverflowError: The number ends past 2**64.
             InvalidArgumentError: The scalar cannot hold the value.
-        """
-        place = self._place_of(scalar, offset)
-        scalar.store(self._pages, scalar.plain(value), place, scalar.volatile_mode)
+            TypeError: `scalar` is not one of this package, or the value is no number.
 
-    def _place_of(self, scalar: Scalar[N], offset: SupportsIndex) -> int:
-        """Where in the region a number of the slice is."""
+        Example:
+            >>> from mmapwrap import MemoryMapping, u16
+            >>> mapping = MemoryMapping.anonymous(64)
+            >>> mapping.get_slice(16, 8).store(u16, 500, 2)
+            >>> mapping.read_obj(u16, 18)
+            500
+        """
+        start = self._offset_in_region(scalar, offset)
+        scalar.store(self._pages, scalar.plain(value), start, scalar.volatile_mode)
+
+    def _offset_in_region(self, scalar: Scalar[N], offset: SupportsIndex) -> int:
+        """Return the offset in the region of a number at an offset in the slice."""
         if type(scalar) is not Scalar:
             raise not_a_scalar(scalar)
         if type(offset) is not int:
@@ -169,29 +247,100 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
         return start + offset
 
     def write_bytes(self, value: SupportsIndex) -> None:
-        """Sets every byte to `value`. memset(3).
+        r"""Set every byte to `value`. memset(3). Errors: see `VolatileSlice`.
+
+        Args:
+            value: 0 to 255.
 
         Raises:
             InvalidArgumentError: The value is not between 0 and 255.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping.get_slice(2, 3).write_bytes(65)
+            >>> mapping[1:6]
+            b'\x00AAA\x00'
         """
         byte = as_byte(value)
         self._pages.run_on_range(calls.fill, *self._range, byte, PROT_WRITE)
 
     def copy_to(self, buffer: WritableBuffer) -> int:
-        """Copies from the slice into a buffer; returns the bytes: those that both have."""
+        """Copy from the slice into a buffer, as many bytes as both have.
+
+        Errors: see `VolatileSlice`.
+
+        Args:
+            buffer: A writable, contiguous buffer of any item type.
+
+        Returns:
+            The bytes copied.
+
+        Raises:
+            TypeError: The argument is no buffer, or a read-only one.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping[:4] = b"data"
+            >>> buffer = bytearray(4)
+            >>> mapping.get_slice(0, 8).copy_to(buffer), bytes(buffer)
+            (4, b'data')
+        """
         into = buffers.bytes_to_fill(buffer)
         start, size = self._range
         return self._pages.run_on_range(calls.read, start, min(len(into), size), into, PROT_READ)
 
     def copy_from(self, data: ReadableBuffer) -> int:
-        """Copies from a buffer into the slice; returns the bytes: those that both have."""
+        r"""Copy from a buffer into the slice, as many bytes as both have.
+
+        Errors: see `VolatileSlice`.
+
+        Args:
+            data: A contiguous buffer of any item type.
+
+        Returns:
+            The bytes copied.
+
+        Raises:
+            TypeError: The data is no contiguous buffer.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping.get_slice(0, 2).copy_from(b"data")
+            2
+            >>> mapping[:3]
+            b'da\x00'
+        """
         source = buffers.bytes_in(data)
         start, size = self._range
         count = min(len(source), size)
         return self._pages.run_on_range(calls.write, start, count, source, PROT_WRITE)
 
     def copy_to_volatile_slice(self, slice: "VolatileSlice") -> int:  # noqa: A002
-        """Copies to another slice; returns the bytes: those that both have. They may overlap."""
+        """Copy to another slice, as many bytes as both have; the slices may overlap.
+
+        Errors: see `VolatileSlice`.
+
+        Args:
+            slice: The slice to write to, of any region.
+
+        Returns:
+            The bytes copied.
+
+        Raises:
+            TypeError: The argument is no VolatileSlice.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping[:4] = b"data"
+            >>> mapping.get_slice(0, 4).copy_to_volatile_slice(mapping.get_slice(2, 4))
+            4
+            >>> mapping[:6]
+            b'dadata'
+        """
         if type(slice) is not VolatileSlice:
             raise TypeError(f"slice must be a VolatileSlice, not {type(slice).__name__}")
         (start, size), (other_start, other_size) = self._range, slice._range
@@ -205,32 +354,38 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
         other: Pages,
         other_start: int,
         need: int,
-        helper: "Callable[..., int]",
+        function: "Callable[..., int]",
     ) -> int:
-        """Call a helper that reads from here and accesses as many bytes of other pages.
+        """Run a C function that reads from this slice and accesses as many bytes of other pages.
 
-        Where it is the other pages that fail, the error is theirs, with their offsets.
+        Where the access to the other pages fails, the error has their offsets.
         """
         other.access.require(need, *other.checked_range(other_start, count))
         pages = self._pages
         if pages.access.by_range is not None:
             pages.access.require(PROT_READ, *pages.checked_range(start, count))
-        result = helper(pages.handle, start, count, (other.handle, other_start))
+        result = function(pages.handle, start, count, (other.handle, other_start))
         if result < 0:
             fault = failures.fault_in(-result)
-            # Where both ranges are of one region, C does not tell which of them it was.
+            # If both ranges are of one region, C does not tell which of them has the page.
             if fault is not None and (
                 fault.is_of_partner or not start <= fault.offset < start + count
             ):
                 raise other.error(-result, other_start, count)
             if isinstance(pages.error(-result, start, count), BadAddressError):
-                # The access to the other pages has been taken away meanwhile.
+                # Another thread may have taken the access to the other pages away.
                 other.access.require(need, *other.checked_range(other_start, count))
             raise pages.error(-result, start, count)
         return result
 
     def is_all_zero(self) -> bool:
-        """Whether every byte is 0."""
+        """Return whether every byte is 0. Errors: see `VolatileSlice`.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> MemoryMapping.anonymous(64).get_slice(0, 16).is_all_zero()
+            True
+        """
         return self._pages.run_on_range(calls.is_all_zero, *self._range, None, PROT_READ) == 1
 
     # --- Files ----------------------------------------------------------------------------------
@@ -241,21 +396,32 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
         count: SupportsIndex | None = None,
         file_offset: SupportsIndex | None = None,
     ) -> int:
-        """Reads from a file into the slice's start. read(2), or pread(2) with a `file_offset`.
+        """Read from a file into the slice's start. read(2), or pread(2) with a `file_offset`.
+
+        Errors: see `VolatileSlice`.
 
         Args:
-            fd: A descriptor or an object with one.
+            fd: A descriptor, or an object with one.
             count: Bytes; None: as many as the slice has.
-            file_offset: Where in the file, in bytes; None: at its position, which moves.
+            file_offset: Bytes into the file; None: the file's position, which moves.
 
         Returns:
-            The bytes read: fewer than `count` at the end of the file, where a non-blocking file
-            has no more, after one message of a socket that keeps messages apart, or up to a page
-            of the slice that cannot be had: there the next call is a ReadToMemoryError (EFAULT).
+            The bytes read. They are fewer than `count` at the end of the file, where a non-blocking
+            file has no more, after one message of a socket that keeps messages apart, or up to a
+            page of the slice that is missing: there the next call is a ReadToMemoryError (EFAULT).
 
         Raises:
-            ReadToMemoryError: Nothing was read, because of this errno.
+            ReadToMemoryError: The first read failed, with this errno.
             VolatileOutOfBoundsError: The slice has fewer bytes than `count`.
+            InvalidOffsetError: The file offset is negative or past 2**63 - 1.
+            BadDescriptorError: The number cannot be a descriptor.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> with open("/dev/zero", "rb", buffering=0) as zeros:
+            ...     mapping.get_slice(0, 8).read_from_fd(zeros, 5)
+            5
         """
         wanted = None if count is None else as_integer(count, "count")
         start, size = self._range
@@ -268,19 +434,34 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
         count: SupportsIndex | None = None,
         file_offset: SupportsIndex | None = None,
     ) -> int:
-        """Writes the slice's start to a file. write(2), or pwrite(2) with a `file_offset`.
+        """Write the slice's start to a file. write(2), or pwrite(2) with a `file_offset`.
+
+        Errors: see `VolatileSlice`.
 
         Args:
-            fd: A descriptor or an object with one.
+            fd: A descriptor, or an object with one.
             count: Bytes; None: as many as the slice has.
-            file_offset: Where in the file, in bytes; None: at its position, which moves.
+            file_offset: Bytes into the file; None: the file's position, which moves.
 
         Returns:
-            The bytes written: fewer than `count` only where the file takes no more.
+            The bytes written. They are fewer than `count` only where the file takes no more.
 
         Raises:
-            WriteFromMemoryError: Nothing was written, because of this errno.
+            WriteFromMemoryError: The first write failed, with this errno.
             VolatileOutOfBoundsError: The slice has fewer bytes than `count`.
+            InvalidOffsetError: The file offset is negative or past 2**63 - 1.
+            BadDescriptorError: The number cannot be a descriptor.
+
+        Example:
+            >>> import tempfile
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping[:4] = b"data"
+            >>> with tempfile.TemporaryFile() as file:
+            ...     mapping.get_slice(0, 4).write_to_fd(file, file_offset=0)
+            ...     file.read()
+            4
+            b'data'
         """
         wanted = None if count is None else as_integer(count, "count")
         start, size = self._range
@@ -292,7 +473,7 @@ _new: Final = object.__new__
 
 
 def slice_of(pages: Pages, start: int, size: int) -> VolatileSlice:
-    """Make a slice of a range that has been checked."""
+    """Return a slice of a range that has been checked."""
     made = _new(VolatileSlice)
     made._pages, made._range = pages, (start, size)  # pyright: ignore[reportPrivateUsage]
     return made

@@ -915,7 +915,7 @@ class Hidden(ctypes.Structure):
 class Derived(Hidden):
     """A structure that has the object from its base."""
 
-    _fields_ = (("more", ctypes.c_long),)
+    _fields_ = (("more", ctypes.c_long),)  # type: ignore[assignment]
 
 
 class Lying(np.ndarray[Any, Any]):
