@@ -72,7 +72,6 @@ class Export:
 def new_export(
     handle: CData, address: int, size: int, is_readonly: bool, views: dict[int, Any], /
 ) -> Export: ...
-
 def is_buffer(object: object, /) -> bool: ...
 
 _T = TypeVar("_T")
