@@ -305,7 +305,8 @@ def lint(session: nox.Session) -> None:
     session.install(*group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check", "--diff")
-    session.run("clang-format", "--dry-run", "--Werror", *map(str, sorted(ROOT.glob("csrc/*.[ch]"))))
+    sources = map(str, sorted(ROOT.glob("csrc/*.[ch]")))
+    session.run("clang-format", "--dry-run", "--Werror", *sources)
 
 
 @nox.session

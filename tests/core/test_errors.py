@@ -40,12 +40,6 @@ READ_WRITE = Protection.read_write()
 PAGE = os.sysconf("SC_PAGESIZE")
 
 
-_RELEASE_FIRST = (
-    "must be released first (an array made by numpy.ndarray(buffer=region) is one until the region "
-    "is closed)"
-)
-
-
 @frozen
 class Case:
     """One class of the tree as the contract has it."""
@@ -117,7 +111,9 @@ VALUE_CASES = [
         {"required": MemfdSeals.SHRINK | MemfdSeals.GROW, "actual": MemfdSeals.GROW},
         "the memory lacks seals that are required: SHRINK",
     ),
-    Case(errors.ViewsExportedError, BufferError, {"views": 2}, f"2 live views {_RELEASE_FIRST}"),
+    Case(
+        errors.ViewsExportedError, BufferError, {"views": 2}, "2 live views must be released first"
+    ),
     Case(
         UnsupportedOperationError,
         NotImplementedError,
@@ -405,7 +401,7 @@ def test_error_text_says_what_was_wrong(case: Case) -> None:
             ProtectionError(Protection.read_execute(), Protection.none()),
             "read/execute access is needed, but the range allows no access",
         ),
-        (errors.ViewsExportedError(1), f"1 live view {_RELEASE_FIRST}"),
+        (errors.ViewsExportedError(1), "1 live view must be released first"),
         (
             errors.NotPageAlignedError(PAGE, PAGE, 5),
             (
