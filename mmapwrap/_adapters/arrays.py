@@ -17,7 +17,7 @@ def array_of(pages: Pages, dtype: Any, *, copy: bool | None) -> Any:
     """
     wanted = np.dtype(np.uint8 if dtype is None else dtype)
     if wanted == np.uint8 and not copy:
-        return np.frombuffer(pages.view(0, None), np.uint8)
+        return np.frombuffer(memoryview(pages.export(0, None)), np.uint8)
     if copy is False:
         raise ValueError("a region is bytes: another dtype needs a copy")
     content = bytearray(pages.size)

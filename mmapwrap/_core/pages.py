@@ -20,6 +20,7 @@ from mmapwrap._core.failures import Refusal, call_failure, fault_in, out_of_rang
 from mmapwrap._core.faults import fault_error
 from mmapwrap._core.layout import LayoutLock
 from mmapwrap._core.locked_ranges import LockedRanges
+from mmapwrap._core.page_sizes import require_edges, widened_to_edges
 from mmapwrap._core.protection import Sharing
 from mmapwrap._core.range_map import RangeMap
 from mmapwrap._core.views import LiveViews, View
@@ -229,11 +230,6 @@ class Pages:
             -(-(lead_in + end) // page_size) * page_size,
         )
 
-    def _page_size_around(self, page_sizes: RangeMap[int], edge: int) -> int:
-        """Return the size of the page that the bytes before and after an edge may share."""
-        around = page_sizes.pieces(max(edge - 1, 0), edge + 1)
-        return around[0][2] if len(around) == 1 else self.page_size
-
     def require_whole_pages(self, start: int, end: int) -> None:
         """Require that a checked range cuts no page in two.
 
@@ -243,13 +239,9 @@ class Pages:
             NotPageAlignedError: An edge of the range lies inside a page.
         """
         self.run_on_range(calls.check_pages, start, end - start)
-        if self.page_sizes is None or start == end:
-            return
-        base = calls.address(self.handle)
-        for edge in (start, end):
-            page_size = self._page_size_around(self.page_sizes, edge)
-            if 0 < edge < self.size and (base + edge) % page_size:
-                raise NotPageAlignedError(edge, page_size, base % page_size)
+        if self.page_sizes is not None and start < end:
+            base = calls.address(self.handle)
+            require_edges(self.page_sizes, self.page_size, base, self.size, start, end)
 
     def widened(self, offset: SupportsIndex, count: SupportsIndex | None) -> tuple[int, int]:
         """Return a range's start and bytes, widened to each huge page that it touches in an arena.
@@ -257,12 +249,12 @@ class Pages:
         Where all pages are of one size C widens the range.
         """
         start, end = self.checked_range(offset, count)
-        if self.page_sizes is None or start == end:
-            return start, end - start
-        base = calls.address(self.handle)
-        start -= (base + start) % self._page_size_around(self.page_sizes, start)
-        end += -(base + end) % self._page_size_around(self.page_sizes, end)
-        return max(start, 0), min(end, self.size) - max(start, 0)
+        if self.page_sizes is not None and start < end:
+            base = calls.address(self.handle)
+            start, end = widened_to_edges(
+                self.page_sizes, self.page_size, base, self.size, start, end
+            )
+        return start, end - start
 
     # --- The layout, and exports of it ------------------------------------------------------------
 
@@ -282,20 +274,12 @@ class Pages:
         """
         return self.layout.consistently(ask, *arguments)
 
-    def view(self, offset: SupportsIndex, count: SupportsIndex | None) -> memoryview:
-        """Return a view of a range: writable where every byte of it is."""
-        return memoryview(self.export(offset, count))
-
     def export(self, offset: SupportsIndex, count: SupportsIndex | None) -> "python_types.Export":
-        """Return the buffer of a range, which keeps the pages and counts as a live view.
-
-        A change of the layout refuses to break the live views. An export that began before the
-        change and ended inside it is made again.
-        """
+        """Return the buffer of a range, which keeps the pages and counts as a live view."""
         return self.consistently(self._export, *self.checked_range(offset, count))
 
     def _export(self, start: int, end: int) -> "python_types.Export":
-        """Return the buffer of a checked range; run consistently."""
+        """Return the buffer of a checked range, writable where every byte of it is."""
         access = self.access.allowed(start, end) & (PROT_READ | PROT_WRITE)
         if not access & PROT_READ:
             raise self.access.error(PROT_READ, start, end)

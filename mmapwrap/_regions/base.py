@@ -14,7 +14,6 @@ from mmapwrap.errors import ClosedMappingError
 if TYPE_CHECKING:
     from typing import Self
 
-
 _ANY_CONTIGUOUS: Final = 0x80
 """The bit of PyBUF_ANY_CONTIGUOUS that no other request has."""
 
@@ -44,9 +43,6 @@ class RegionBase(python_types.Exporter):
 
     def as_ptr(self) -> int:
         """Return the address of the region's first byte.
-
-        Returns:
-            The address as an integer, for ctypes or a system call.
 
         Raises:
             ClosedMappingError: The region is closed.
@@ -247,7 +243,7 @@ class RegionBase(python_types.Exporter):
             >>> mapping[:2]
             b'hi'
         """
-        return self._pages.view(offset, count)
+        return memoryview(self._pages.export(offset, count))
 
     if TYPE_CHECKING:
 
@@ -292,12 +288,11 @@ class RegionBase(python_types.Exporter):
 
 
 R = TypeVar("R", bound=RegionBase)
-_new: Final = object.__new__
 
 
 def region_of(kind: type[R], pages: Pages) -> R:
     """Return a region of mapped pages. The kinds of regions have no constructor that does."""
-    region = _new(kind)
+    region = object.__new__(kind)
     region._pages = pages  # pyright: ignore[reportPrivateUsage]
     region._views = pages.views  # pyright: ignore[reportPrivateUsage]
     region._kept = ()  # pyright: ignore[reportPrivateUsage]

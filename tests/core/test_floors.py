@@ -18,7 +18,7 @@ FLOORS = """
     _core.advice _core.protection _core.seals
     errors
     result _ranges _core.failures _core.range_map _core.construction _core.locked_ranges
-    _core.python_types _core.views _core.access
+    _core.python_types _core.views _core.access _core.page_sizes
     _core.layout _core.descriptors _core.buffers
     _core.arguments _core.calls
     _core.mapped_files
