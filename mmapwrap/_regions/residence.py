@@ -80,7 +80,9 @@ class ResidentRegion(RegionBase):
             return
         error = call_failure(-result)
         if error is not None and error.errno == errno.EFAULT:
-            missing = missing_in(pages.handle, start, size, write=write) or start
+            missing = missing_in(pages.handle, start, size, write=write)
+            if missing is None:  # they all can by now, so the first page of the range stands for it
+                missing = max(start - (pages.lead_in + start) % pages.page_size, 0)
             raise fault_error(pages.handle, missing, 0, missing)
         raise pages.error(-result, start, size)
 

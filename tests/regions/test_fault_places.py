@@ -2,15 +2,18 @@
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from files import memory_file
 from kernel_view import MIB, PAGE, any_vm_flags, in_process, known_bytes, say, usages
 from lost_pages import KEPT, SIZE, fault_of
 from protections import RW
 
 from mmapwrap import MappedRegion, MappingFaultError, MemoryMapping, Sharing
+from mmapwrap._regions import residence
 
 LONG = MIB
 
@@ -118,3 +121,29 @@ def test_call_that_brings_missing_pages_in_tells_the_first(
         path.write_bytes(known_bytes(SIZE))
         call(m)
         assert m[:] == known_bytes(SIZE)
+
+
+@pytest.fixture
+def cut() -> Iterator[MemoryMapping]:
+    """Three pages of a memfd that has none any more."""
+    fd = memory_file(bytes(3 * PAGE))
+    with MemoryMapping.from_fd(fd, 3 * PAGE) as m:
+        os.ftruncate(fd, 0)
+        os.close(fd)
+        yield m
+
+
+def test_populate_inside_a_missing_first_page_tells_the_page(cut: MemoryMapping) -> None:
+    for offset in (0, 8, PAGE - 1):
+        error = fault_of(partial(cut.populate, offset, PAGE - offset))
+        assert (error.offset, error.pages) == (0, 1)
+
+
+def test_populate_of_what_has_come_back_meanwhile_tells_the_first_page_of_the_range(
+    cut: MemoryMapping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_is_missing(*_: object, **__: object) -> None:
+        return None
+
+    monkeypatch.setattr(residence, "missing_in", none_is_missing)
+    assert fault_of(lambda: cut.populate(2 * PAGE + 8, 1)).offset == 2 * PAGE
