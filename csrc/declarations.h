@@ -179,7 +179,7 @@ int64_t mmw_fstat(int fd, mmw_file_status *status);
 int64_t mmw_readlink(const char *path, char *target, uint64_t size);
 int64_t mmw_read_file(int fd, char *into, uint64_t count);
 
-/* guard.c: pages that could not be read in. */
+/* guard.c, guard_entry.c: pages that could not be read in. */
 mmw_guard *mmw_new_guard(void);
 void mmw_free_guard(mmw_guard *guard);
 int64_t mmw_guard_enter(mmw_guard *guard, mmw_pages *pages);

@@ -13,19 +13,14 @@
  * mappings as vm.max_map_count allows, the spare is given up, which makes room for zeros in the
  * place of the whole region: to replace one page in its middle would take two mappings more. */
 
-#include "access.h"
 #include "guard.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 #ifndef MREMAP_DONTUNMAP /* Linux 5.7, of files 5.13 */
 #define MREMAP_DONTUNMAP 4
 #endif
-
-/* One entered guard: it keeps the record, and the pages until they are released. */
-struct mmw_guard {
-    mmw_pages *pages; /* NULL: not entered */
-};
 
 static mmw_pages *guarded;
 
@@ -148,7 +143,7 @@ bool mmw_guard_repair(const char *address)
 }
 
 /* The list can be walked forward at every moment: one store puts a region on it or takes it out. */
-static void link_guarded(mmw_pages *pages)
+void mmw_link_guarded(mmw_pages *pages)
 {
     pages->guard_previous = NULL;
     pages->guard_next = guarded;
@@ -159,7 +154,7 @@ static void link_guarded(mmw_pages *pages)
     if (pages->guard_next != NULL) pages->guard_next->guard_previous = pages;
 }
 
-static void unlink_guarded(mmw_pages *pages)
+void mmw_unlink_guarded(mmw_pages *pages)
 {
     if (pages->guard_previous != NULL)
         pages->guard_previous->guard_next = pages->guard_next;
@@ -172,7 +167,7 @@ static void unlink_guarded(mmw_pages *pages)
 
 /* A region is on the list while it has guards. A thread that the child does not have may have been
  * between the two, or between the two directions of the list. */
-void mmw_guard_mend_list(void)
+static void mend_list(void)
 {
     mmw_pages **link = &guarded, *previous = NULL;
     for (mmw_pages *pages = guarded; pages != NULL; pages = pages->guard_next) {
@@ -187,46 +182,9 @@ void mmw_guard_mend_list(void)
     }
 }
 
-mmw_guard *mmw_new_guard(void) { return calloc(1, sizeof(mmw_guard)); }
-
-int64_t mmw_guard_enter(mmw_guard *guard, mmw_pages *pages)
+__attribute__((constructor)) static void watch_forks(void)
 {
-    if (guard == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
-    int64_t refused = mmw_check(pages, 0, 0);
-    if (!refused) refused = mmw_handlers_require();
-    if (refused) return refused;
-    mmw_lock_records();
-    if (pages->spare == NULL) pages->spare = map_zeros(NULL, pages->page_size, MAP_SHARED);
-    if (!pages->is_guarded) link_guarded(pages);
-    pages->guards++;
-    guard->pages = pages;
-    mmw_unlock_records();
-    return 0;
-}
-
-/* Once it returns, no handler is at work on the region for this guard's sake. */
-int64_t mmw_guard_leave(mmw_guard *guard)
-{
-    mmw_pages *pages = guard->pages;
-    if (pages == NULL) return 0;
-    guard->pages = NULL;
-    mmw_lock_records();
-    bool is_last = --pages->guards == 0;
-    MMW_NEXT_STEP();
-    if (is_last && pages->is_guarded) unlink_guarded(pages);
-    bool is_faulted = atomic_load(&pages->fault_pages) != 0;
-    bool is_free = is_last && pages->is_released;
-    mmw_unlock_records();
-    if (is_free) free(pages);
-    return is_faulted ? MMW_REFUSED(MMW_FAULTED) : 0;
-}
-
-/* A guard that was not left, because an interruption came between its steps, ends here. */
-void mmw_free_guard(mmw_guard *guard)
-{
-    if (guard == NULL) return;
-    (void)mmw_guard_leave(guard);
-    free(guard);
+    pthread_atfork(NULL, NULL, mend_list);
 }
 
 static void drop_aside(mmw_pages *pages)
@@ -237,10 +195,15 @@ static void drop_aside(mmw_pages *pages)
     pages->aside = NULL;
 }
 
+void mmw_keep_spare(mmw_pages *pages)
+{
+    if (pages->spare == NULL) pages->spare = map_zeros(NULL, pages->page_size, MAP_SHARED);
+}
+
 void mmw_guard_forget(mmw_pages *pages)
 {
     mmw_lock_records();
-    if (pages->is_guarded) unlink_guarded(pages);
+    if (pages->is_guarded) mmw_unlink_guarded(pages);
     mmw_unlock_records();
     if (!mmw_is_gone(pages)) drop_aside(pages);
     if (pages->spare != NULL) munmap(pages->spare, pages->page_size);

@@ -32,7 +32,11 @@ void mmw_guard_forget(mmw_pages *pages);
 /* Frees the record of a region whose pages have gone, or leaves that to its last guard. */
 void mmw_guard_release(mmw_pages *pages);
 
-/* In the child of a fork: makes the list of guarded regions whole. */
-void mmw_guard_mend_list(void);
+/* Puts a region on the list of guarded ones, and takes it out; under the lock of the records. */
+void mmw_link_guarded(mmw_pages *pages);
+void mmw_unlink_guarded(mmw_pages *pages);
+
+/* Maps the page of zeros that a region under a guard keeps for when no other can be mapped. */
+void mmw_keep_spare(mmw_pages *pages);
 
 #endif

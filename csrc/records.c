@@ -7,9 +7,9 @@
  * A fork does not take the lock: another library's fork handler may wait for a thread of its own
  * that needs the lock in the fault handler. So a child may find a list as it was between two steps
  * of a thread that it does not have. Each change of a list is ordered such that a child can go on
- * from there (MMW_NEXT_STEP is between the steps), and the child mends the rest. */
+ * from there (MMW_NEXT_STEP is between the steps), and guard.c mends its list in the child. */
 
-#include "guard.h"
+#include "pages.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -31,7 +31,6 @@ static void after_fork_in_child(void)
     mmw_forking_thread = (unsigned long)pthread_self();
     atomic_fetch_add(&mmw_fork_count, 1);
     mmw_unlock_records(); /* no thread of the child holds it */
-    mmw_guard_mend_list();
 }
 
 __attribute__((constructor)) static void watch_forks(void)
