@@ -228,6 +228,11 @@ class InvalidOffsetError(MmapError, ValueError):
         return f"the file offset {offset} is past 2**63 - 1, the last that a file can have"
 
 
+def page_size_name(page_size: int) -> str:
+    """Return the name that messages give to the size of a page."""
+    return "huge page size" if page_size > os.sysconf("SC_PAGESIZE") else "page size"
+
+
 class NotPageAlignedError(MmapError, ValueError):
     """An address, or a start or end of a range, that must be on a page and is not.
 
@@ -253,7 +258,7 @@ class NotPageAlignedError(MmapError, ValueError):
     def __str__(self) -> str:
         if self.rule is not None:
             return self.rule
-        size = "huge page size" if self.page_size > os.sysconf("SC_PAGESIZE") else "page size"
+        size = page_size_name(self.page_size)
         if not self.lead_in:
             return f"{in_digits(self.value)} is not a multiple of the {size} {self.page_size}"
         below = self.value - (self.value + self.lead_in) % self.page_size

@@ -14,6 +14,7 @@ from mmapwrap.errors import (
     NotPageAlignedError,
     hinted,
     in_digits,
+    page_size_name,
     system_call_error,
 )
 
@@ -115,7 +116,7 @@ def as_fixed_address(
     if (number - file_offset) % page_size:
         rule = (
             f"the address {number:#x} is not {file_offset % page_size} bytes past a multiple of "
-            f"the page size {page_size}, as the file offset {file_offset} is"
+            f"the {page_size_name(page_size)} {page_size}, as the file offset {file_offset} is"
         )
         raise NotPageAlignedError(number, page_size, rule=rule if file_offset % page_size else None)
     if number <= file_offset % page_size:

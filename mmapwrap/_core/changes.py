@@ -22,7 +22,7 @@ from mmapwrap._core.constants import PROT_ANY, PROT_WRITE
 from mmapwrap._core.failures import Refusal, call_failure
 from mmapwrap._core.pages import Pages
 from mmapwrap._core.range_map import RangeMap
-from mmapwrap.errors import NotPageAlignedError, UnsupportedOperationError
+from mmapwrap.errors import NotPageAlignedError, UnsupportedOperationError, page_size_name
 
 
 def change_access(
@@ -172,8 +172,8 @@ def become_arena(pages: Pages) -> None:
     """
     if pages.lead_in:
         rule = (
-            f"an arena starts on a page, and this mapping starts {pages.lead_in} bytes inside a "
-            f"page of {pages.page_size} bytes of its file"
+            f"an arena starts on a page, and this mapping starts {pages.lead_in} bytes inside one: "
+            f"the {page_size_name(pages.page_size)} is {pages.page_size}"
         )
         raise NotPageAlignedError(0, pages.page_size, pages.lead_in, rule)
     old_size, size = pages.size, calls.mapped_size(pages.handle)
