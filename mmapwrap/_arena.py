@@ -18,7 +18,7 @@ from mmapwrap._core.arguments import (
 from mmapwrap._core.construction import NamedConstructors
 from mmapwrap._core.creation import map_memory
 from mmapwrap._core.pages import Pages
-from mmapwrap._core.protection import Protection, Sharing
+from mmapwrap._core.protection import READ_WRITE, Protection, Sharing
 from mmapwrap._core.range_map import RangeMap
 from mmapwrap._regions.base import region_of
 from mmapwrap._regions.region import MappedRegion
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _ANONYMOUS_FLAGS: Final = constants.MAP_SHARED | constants.MAP_ANONYMOUS | constants.MAP_NORESERVE
 _FILE_FLAGS: Final = constants.MAP_SHARED | constants.MAP_NORESERVE
-_READ_WRITE: Final = Protection.read_write()
 
 
 @attrs.frozen
@@ -203,7 +202,7 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
             >>> arena.add_anon(0, page_size())
             >>> arena[0] = 1
         """
-        self._place(offset, size, _READ_WRITE)
+        self._place(offset, size, READ_WRITE)
 
     def add_anon_protection(
         self, offset: SupportsIndex, size: SupportsIndex, prot: Protection
@@ -255,7 +254,7 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
             >>> arena[:5]
             b'hello'
         """
-        self._place(offset, size, _READ_WRITE, (fd, 0))
+        self._place(offset, size, READ_WRITE, (fd, 0))
 
     def add_fd_offset(
         self, offset: SupportsIndex, size: SupportsIndex, fd: Descriptor, fd_offset: SupportsIndex
@@ -280,7 +279,7 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
             >>> arena.segments()[0].fd_offset == 3 * page_size()
             True
         """
-        self._place(offset, size, _READ_WRITE, (fd, fd_offset))
+        self._place(offset, size, READ_WRITE, (fd, fd_offset))
 
     def add_fd_offset_protection(
         self,

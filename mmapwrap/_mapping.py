@@ -23,7 +23,7 @@ from mmapwrap._core.creation import (
     map_memory_at,
 )
 from mmapwrap._core.pages import CLOSED_PAGES, Pages
-from mmapwrap._core.protection import Protection, Sharing
+from mmapwrap._core.protection import READ_WRITE, Protection, Sharing
 from mmapwrap._regions.base import region_of
 from mmapwrap._regions.region import MappedRegion
 from mmapwrap.errors import (
@@ -32,7 +32,6 @@ from mmapwrap.errors import (
 )
 
 _READ: Final = Protection.read()
-_READ_WRITE: Final = Protection.read_write()
 _PATH: Final = (str, bytes, os.PathLike)
 _FIXED: Final = constants.MAP_FIXED_NOREPLACE
 
@@ -119,7 +118,7 @@ class MemoryMapping(
             >>> mapping.size, str(mapping.prot), mapping.is_all_zero()
             (100, 'rw-', True)
         """
-        return region_of(cls, map_memory(size, _READ_WRITE))
+        return region_of(cls, map_memory(size, READ_WRITE))
 
     @classmethod
     def new_protection(
@@ -161,7 +160,7 @@ class MemoryMapping(
             >>> mapping.size
             4096
         """
-        return region_of(cls, map_file(fd, size, 0, _READ_WRITE))
+        return region_of(cls, map_file(fd, size, 0, READ_WRITE))
 
     @classmethod
     def from_fd_offset(
@@ -185,7 +184,7 @@ class MemoryMapping(
             >>> mapping[:]
             b'3456'
         """
-        return region_of(cls, map_file(fd, size, offset, _READ_WRITE))
+        return region_of(cls, map_file(fd, size, offset, READ_WRITE))
 
     @classmethod
     def from_fd_offset_protection(
@@ -316,7 +315,7 @@ class MemoryMapping(
         cls,
         size: SupportsIndex,
         *,
-        prot: Protection = _READ_WRITE,
+        prot: Protection = READ_WRITE,
         sharing: Sharing = Sharing.SHARED,
         align: SupportsIndex | None = None,
         populate: bool = False,
@@ -405,12 +404,12 @@ class MemoryMapping(
         if type(file) is int or not isinstance(file, _PATH):
             fd = as_descriptor(file, "file must be a path,")
             if prot is None:
-                prot = _READ if descriptors.access_mode(fd) == os.O_RDONLY else _READ_WRITE
+                prot = _READ if descriptors.access_mode(fd) == os.O_RDONLY else READ_WRITE
             return region_of(
                 cls, map_file_range(fd, size, start, prot, sharing, align=align, populate=populate)
             )
         if prot is None:
-            prot = _READ_WRITE
+            prot = READ_WRITE
         is_changed = as_protection(prot).writable and sharing is not Sharing.PRIVATE
         # A wrong size is an error before the file is opened.
         length = None if size is None else as_size(size)

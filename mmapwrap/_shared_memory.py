@@ -12,7 +12,7 @@ from mmapwrap._core import constants, descriptors
 from mmapwrap._core.arguments import Descriptor, as_descriptor, as_file_offset, as_size
 from mmapwrap._core.construction import NamedConstructors
 from mmapwrap._core.creation import map_file_range
-from mmapwrap._core.protection import Protection, Sharing
+from mmapwrap._core.protection import READ_WRITE, Protection, Sharing
 from mmapwrap._core.seals import MemfdSeals
 from mmapwrap._mapping import MemoryMapping
 from mmapwrap._regions.base import region_of
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-_READ_WRITE: Final = Protection.read_write()
 _LONGEST_NAME: Final = 249
 
 
@@ -312,7 +311,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         size: SupportsIndex | None = None,
         *,
         offset: SupportsIndex = 0,
-        prot: Protection = _READ_WRITE,
+        prot: Protection = READ_WRITE,
     ) -> MemoryMapping:
         """Map the memory, shared. Errors: see `MemoryMapping`.
 

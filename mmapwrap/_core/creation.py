@@ -19,7 +19,6 @@ from mmapwrap._core.pages import Pages
 from mmapwrap._core.protection import Protection, Sharing
 from mmapwrap.errors import ProtectionError
 
-_PAGE: Final = constants.PAGE_SIZE
 _UNRESERVED_MEMORY: Final = constants.MAP_ANONYMOUS | constants.MAP_NORESERVE
 
 
@@ -158,7 +157,7 @@ def _map(
     if populate and not bits & (PROT_READ | PROT_WRITE):
         raise ProtectionError(Protection.read(), prot)
     flags |= as_sharing(sharing)
-    alignment = _PAGE if align is None else as_alignment(align)
+    alignment = constants.PAGE_SIZE if align is None else as_alignment(align)
     if populate:
         options |= constants.MapOption.POPULATE
     handle = calls.map_pages(address, size, alignment, bits, flags, fd, file_offset, options, path)

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 from mmapwrap._core import buffers, calls, constants, descriptors
 from mmapwrap.errors import SystemCallError, UnsupportedOperationError, system_call_error
 
-_PAGE: Final = constants.PAGE_SIZE
 _OUT_OF_REACH: Final = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """The errors of one way to open a file that would fail the other way too."""
 
@@ -103,9 +102,11 @@ def tells_residency(file: MappedFile) -> bool:
         return True
     try:
         flags = constants.MAP_SHARED | constants.MAP_NORESERVE
-        handle = calls.map_pages(0, _PAGE, _PAGE, constants.PROT_READ, flags, fd, _FAR, 0)
+        handle = calls.map_pages(
+            0, constants.PAGE_SIZE, constants.PAGE_SIZE, constants.PROT_READ, flags, fd, _FAR, 0
+        )
         is_resident = bytearray(1)
-        calls.residency(handle, 0, _PAGE, buffers.bytes_to_fill(is_resident))
+        calls.residency(handle, 0, constants.PAGE_SIZE, buffers.bytes_to_fill(is_resident))
         return not is_resident[0]
     finally:
         descriptors.close_file(owner)

@@ -186,6 +186,9 @@ _BY_BITS: Final = {
 }
 
 
+READ_WRITE: Final = Protection.read_write()
+
+
 class Sharing(enum.IntEnum):
     """Who sees the writes to a mapping.
 
