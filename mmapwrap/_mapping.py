@@ -5,7 +5,7 @@ import os
 from typing import Final, SupportsIndex, final
 
 from mmapwrap._arena import MemoryMappingArena, arena_holding
-from mmapwrap._core import calls, constants, descriptors, failures
+from mmapwrap._core import calls, constants, descriptors, failures, mapping
 from mmapwrap._core.arguments import (
     Descriptor,
     Path,
@@ -51,7 +51,7 @@ def _name(pages: Pages, name: bytes) -> None:
     """Name new pages; unmap them where the kernel refuses."""
     failure = failures.call_failure(-calls.name_pages(pages.handle, name))
     if failure is not None:  # pragma: no branch  # most kernels are built without names
-        calls.unmap(pages.handle)
+        mapping.unmap(pages.handle)
         try:
             if failure.errno in (errno.EINVAL, errno.EBADF):
                 raise UnsupportedByKernelError("PR_SET_VMA_ANON_NAME") from failure

@@ -5,7 +5,7 @@ No public call outside of this module can.
 
 from typing import SupportsIndex
 
-from mmapwrap._core import calls, constants
+from mmapwrap._core import constants, mapping
 from mmapwrap._core.arguments import Descriptor, as_address, as_protection, as_size
 from mmapwrap._core.creation import map_file_at, map_memory_at
 from mmapwrap._core.pages import Pages
@@ -125,5 +125,5 @@ def from_raw_parts(
     address = as_address(addr, length)
     bits = as_protection(prot).bits
     # SAFETY: `as_address` has checked the range; the caller answers for the memory in it.
-    handle = calls.borrow_pages(address, length, bits, owner)
+    handle = mapping.borrow_pages(address, length, bits, owner)
     return region_of(ExternalMapping, Pages(handle, bits, Sharing.SHARED))

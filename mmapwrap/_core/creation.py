@@ -2,7 +2,7 @@
 
 from typing import Final, SupportsIndex
 
-from mmapwrap._core import calls, constants, descriptors
+from mmapwrap._core import constants, descriptors, mapping
 from mmapwrap._core.arguments import (
     Descriptor,
     Path,
@@ -160,5 +160,7 @@ def _map(
     alignment = constants.PAGE_SIZE if align is None else as_alignment(align)
     if populate:
         options |= constants.MapOption.POPULATE
-    handle = calls.map_pages(address, size, alignment, bits, flags, fd, file_offset, options, path)
+    handle = mapping.map_pages(
+        address, size, alignment, bits, flags, fd, file_offset, options, path
+    )
     return Pages(handle, bits, sharing, None if fd < 0 else file_offset)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
-from mmapwrap._core import buffers, calls, constants, descriptors
+from mmapwrap._core import buffers, calls, constants, descriptors, mapping
 from mmapwrap.errors import SystemCallError, UnsupportedOperationError, system_call_error
 
 _OUT_OF_REACH: Final = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -73,7 +73,7 @@ def _identity_of(fd: int) -> tuple[bytes, int] | None:
     """
     page = descriptors.file_page_size(fd)
     flags = constants.MAP_PRIVATE | constants.MAP_NORESERVE
-    result = calls.try_to_map(page, flags, fd)
+    result = mapping.try_to_map(page, flags, fd)
     file = None if result is None else file_at(calls.address(result))
     return None if file is None else file.identity
 
@@ -81,7 +81,7 @@ def _identity_of(fd: int) -> tuple[bytes, int] | None:
 def file_at(address: int) -> MappedFile | None:
     """Return the file that is mapped at an address; None if there is none, or no list."""
     try:
-        found = [mapping for mapping in _mappings() if mapping.start <= address < mapping.end]
+        found = [each for each in _mappings() if each.start <= address < each.end]
     except SystemCallError:
         return None
     return found[0] if found and found[0].is_file else None
@@ -102,7 +102,7 @@ def tells_residency(file: MappedFile) -> bool:
         return True
     try:
         flags = constants.MAP_SHARED | constants.MAP_NORESERVE
-        handle = calls.map_pages(
+        handle = mapping.map_pages(
             0, constants.PAGE_SIZE, constants.PAGE_SIZE, constants.PROT_READ, flags, fd, _FAR, 0
         )
         is_resident = bytearray(1)
@@ -123,9 +123,9 @@ def shared_files(start: int, end: int) -> list[MappedFile]:
     Raises:
         UnsupportedOperationError: One of them is private, or anonymous.
     """
-    found = [mapping for mapping in _mappings() if mapping.start < end and start < mapping.end]
-    for mapping in found:
-        if not mapping.is_shared or not mapping.is_file:
+    found = [each for each in _mappings() if each.start < end and start < each.end]
+    for each in found:
+        if not each.is_shared or not each.is_file:
             raise UnsupportedOperationError(
                 "evict of memory that is not a shared mapping of a file"
             )

@@ -21,6 +21,7 @@ FLOORS = """
     _core.python_types _core.views _core.access _core.page_sizes
     _core.layout _core.descriptors _core.buffers
     _core.arguments _core.calls
+    _core.mapping
     _core.mapped_files
     _core.faults
     _core.pages
