@@ -19,7 +19,7 @@ from mmapwrap._core import calls
 from mmapwrap._core._mman import lib
 from mmapwrap._core.access import GUARDED
 from mmapwrap._core.constants import PROT_ANY, PROT_WRITE
-from mmapwrap._core.failures import Refusal, call_failure
+from mmapwrap._core.failures import Refusal, call_failure, fault_in
 from mmapwrap._core.pages import Pages
 from mmapwrap._core.range_map import RangeMap
 from mmapwrap.errors import NotPageAlignedError, UnsupportedOperationError, page_size_name
@@ -151,7 +151,12 @@ def remove(pages: Pages, start: int, end: int) -> None:
     pages.require_whole_pages(start, end)
     if start < end:
         pages.access.require(PROT_WRITE, start, end)
-    pages.run_on_range(calls.remove, start, end - start)
+    result = calls.remove(pages.handle, start, end - start)
+    if result < 0:
+        # Only the last bytes are touched, in the page that the region shares with the file's rest.
+        fault = fault_in(-result)
+        touched = start if fault is None else fault.offset
+        raise pages.error(-result, touched, end - touched)
 
 
 def note_new_mapping(pages: Pages, start: int, end: int, page_size: int) -> None:

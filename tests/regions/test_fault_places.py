@@ -147,3 +147,11 @@ def test_populate_of_what_has_come_back_meanwhile_tells_the_first_page_of_the_ra
 
     monkeypatch.setattr(residence, "missing_in", none_is_missing)
     assert fault_of(lambda: cut.populate(2 * PAGE + 8, 1)).offset == 2 * PAGE
+
+
+def test_remove_tells_the_one_page_that_it_touches() -> None:
+    fd = memory_file(bytes(3 * PAGE))
+    with MemoryMapping.from_fd(fd, 2 * PAGE + 5) as m:
+        os.ftruncate(fd, 0)
+        os.close(fd)
+        assert fault_of(lambda: m.remove_range(PAGE, PAGE + 5)).offset == 2 * PAGE
