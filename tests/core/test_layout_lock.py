@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from forks import run_forked
-from kernel_view import MIB, PAGE, in_process, say
+from kernel_view import MIB, PAGE, child, in_process, say
 from meanwhile import changing, interrupted_after, pages_of, run_for
 from protections import NONE, READ, RW
 
@@ -443,3 +443,30 @@ def test_change_inside_a_change_of_the_same_region_is_busy() -> None:
     assert seen == [RegionBusyError]
     m.protect(RW)
     m[0] = 1
+
+
+def test_child_of_a_fork_inside_a_change_of_another_thread_can_tell_its_own_changes() -> None:
+    program = """
+        import os, threading, time
+        from mmapwrap._core.layout import LayoutLock
+
+        lock = LayoutLock()
+        started = threading.Event()
+
+        def hold(seconds):
+            started.set()
+            time.sleep(seconds)
+
+        threading.Thread(target=lock.exclusively, args=(hold, 0.5)).start()
+        started.wait()
+        if (pid := os.fork()) == 0:
+            lock.exclusively(int)
+            started.clear()
+            threading.Thread(target=lock.exclusively, args=(hold, 0.5)).start()
+            started.wait()
+            begin = time.monotonic()
+            lock.consistently(int)
+            os._exit(7 if time.monotonic() - begin > 0.3 else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+    assert child(program, measured=False).succeeded() == "7\n"

@@ -689,3 +689,20 @@ def test_add_whose_failure_has_unmapped_the_range_says_that_it_holds_nothing(
             arena[0]
         arena.add_anon(0, PAGE)
         assert arena[0] == 0
+
+
+def test_interrupted_add_over_others_allows_no_access(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with MemoryMappingArena.new(2 * PAGE) as arena:
+        arena.add_anon(0, 2 * PAGE)
+        with monkeypatch.context() as patched:
+            patched.setattr(calls, "place", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                arena.add_anon(0, PAGE)
+        assert [segment.offset for segment in arena.segments()] == [PAGE]
+        with pytest.raises(ProtectionError):
+            arena[0]
+        arena.add_anon(0, PAGE)
+        assert arena[0] == 0
