@@ -63,6 +63,7 @@ def test_fault_of_a_file_without_a_name_has_no_reason_for_an_ordinary_user(
         assert hint_of(m) is None
 
 
+@pytest.mark.not_sanitized(MAPS_ARE_READ)
 def test_fault_without_descriptors_left_has_no_reason() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with truncated() as m:
