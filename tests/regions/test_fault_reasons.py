@@ -11,6 +11,7 @@ import pytest
 from files import memory_file
 from kernel_view import PAGE, KnownFile, known_bytes
 from lost_pages import KEPT, SIZE, fault_of
+from marks import MAPS_ARE_READ
 
 from mmapwrap import (
     MappingFaultError,

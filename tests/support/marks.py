@@ -16,7 +16,7 @@ MEMORY_IS_PAST_THE_LIMIT = (
     "AddressSanitizer's own memory is past the limit, and it ends the process"
 )
 MEMORY_IS_COUNTED = "AddressSanitizer's own memory comes and goes in what is counted or measured"
-MAPS_ARE_READ = "AddressSanitizer reads /proc/self/maps at a jump, and ends the process if it cannot"
+MAPS_ARE_READ = "AddressSanitizer reads /proc/self/maps at a jump, and dies where it cannot"
 STACK_IS_UNKNOWN = "AddressSanitizer does not know of stacks made by makecontext"
 
 
