@@ -99,7 +99,8 @@ class CopySteps(Program):
             call = f"{one.name}.copy_to_volatile_slice({two.name})"
         done = self.step(f"_ = {call}", must, may)
         if isinstance(self.failure, MappingFaultError) and (own or others):
-            assert self.failure.pages == 1
+            # Threads may have replaced pages of a doubtful region under a guard.
+            assert self.failure.pages == 1 or memory.is_doubtful or other.is_doubtful
             if not compares:
                 other.forget(two.start, two.start + count)
         elif done and compares:
