@@ -36,6 +36,7 @@ from kernel_view import (
     vm_flags,
     vmas_in,
 )
+from marks import LOCKS_DO_NOTHING
 from messages import nearest_offsets
 from protections import NONE, READ, RW
 
@@ -526,6 +527,7 @@ def test_advice_for_a_part_of_a_huge_page_holds_for_all_of_it_and_no_more(
         assert "rr" not in any_vm_flags(start, HUGE) | any_vm_flags(start + 2 * HUGE, 2 * HUGE)
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 @pytest.mark.parametrize("name", ["populate", "populate to write", "lock"])
 def test_reading_in_takes_each_huge_page_that_the_range_touches(name: str, empty_file: int) -> None:
     with placed(empty_file) as mapping:
@@ -1152,6 +1154,7 @@ MISSING_PAGES = """
 """
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 @pytest.mark.parametrize("kind", ["arena", "mapping", "inside"])
 def test_copying_call_without_free_huge_pages_is_a_fault_and_no_signal(kind: str) -> None:
     program = (
@@ -1318,6 +1321,7 @@ def test_guard_with_the_pool_exhausted_puts_zeros_only_there_in_a_mapping() -> N
     assert said == "b'tail'\nTrue 1\nb'tail' b'tail'\n"
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_file_of_huge_pages_that_is_cut_short_is_a_fault_until_it_grows(file: int) -> None:
     with MemoryMapping.from_file(file, 2 * HUGE, offset=HUGE // 2) as mapping:
         os.ftruncate(file, HUGE)

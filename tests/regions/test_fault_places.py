@@ -10,6 +10,7 @@ import pytest
 from files import memory_file
 from kernel_view import MIB, PAGE, any_vm_flags, in_process, known_bytes, say, usages
 from lost_pages import KEPT, SIZE, fault_of
+from marks import LOCKS_DO_NOTHING
 from protections import RW
 
 from mmapwrap import MappedRegion, MappingFaultError, MemoryMapping, Sharing
@@ -104,6 +105,7 @@ BRINGING_IN: dict[str, tuple[Callable[[MemoryMapping], object], int]] = {
 }
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 @pytest.mark.parametrize("sharing", list(Sharing))
 @pytest.mark.parametrize("name", BRINGING_IN)
 def test_call_that_brings_missing_pages_in_tells_the_first(

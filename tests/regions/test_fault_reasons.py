@@ -11,7 +11,7 @@ import pytest
 from files import memory_file
 from kernel_view import PAGE, KnownFile, known_bytes
 from lost_pages import KEPT, SIZE, fault_of
-from marks import MAPS_ARE_READ
+from marks import LOCKS_DO_NOTHING, MAPS_ARE_READ
 
 from mmapwrap import (
     MappingFaultError,
@@ -98,6 +98,7 @@ def test_residency_of_private_memory_of_a_file_without_a_name_is_told(ordinary: 
         assert m.residency().resident == 1
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_lock_past_the_limit_names_the_limit(ordinary: None) -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if limit in {0, resource.RLIM_INFINITY} or limit > 1 << 30:

@@ -28,6 +28,7 @@ from kernel_view import (
     say,
 )
 from lost_pages import SIZE, fault_of
+from marks import COPIES_ARE_REORDERED
 
 import mmapwrap
 from mmapwrap import (
@@ -152,6 +153,7 @@ def test_lost_page_is_an_error_where_protection_differs_by_range(
     assert_lost_page_is_told(use, lost)
 
 
+@pytest.mark.not_sanitized(COPIES_ARE_REORDERED)
 def test_lost_page_changes_nothing_of_the_file(lost: MemoryMapping, known_file: KnownFile) -> None:
     error = fault_of(lambda: lost.write_slice(b"\xff" * 3 * PAGE, 7 * PAGE))
     assert (error.offset, error.pages) == (END, 1)

@@ -14,6 +14,7 @@ from kernel_view import (
     vm_flags,
 )
 from limits import MAX_MAP_COUNT, needs_few_mappings
+from marks import MEMORY_IS_PAST_THE_LIMIT
 from protections import NONE, READ, RW
 
 from mmapwrap import (
@@ -100,6 +101,7 @@ def test_protect_beside_a_view_is_allowed(of_memory: MemoryMapping) -> None:
     assert of_memory[0] == 5
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 @needs_few_mappings
 def test_out_of_memory_is_what_the_limit_on_mappings_gives() -> None:
     # Each change of protection splits a mapping; the kernel allows a limited number of them.

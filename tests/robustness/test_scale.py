@@ -57,6 +57,7 @@ def test_many_mappings_open_at_once_are_all_there_and_cost_little() -> None:
     child(program).succeeded()
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_COUNTED)
 def test_reservation_of_a_tebibyte_is_one_line_and_costs_what_is_put_into_it() -> None:
     own, tables = own_status("VmRSS"), own_status("VmPTE")
     with MemoryMappingArena.new(TIB) as arena:
