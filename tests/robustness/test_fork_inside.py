@@ -86,6 +86,7 @@ def test_fork_handler_of_another_library_may_wait_for_a_thread_that_meets_a_lost
         def look():
             os.read(go[0], 1)
             os.write(done[1], bytes([view[0]]))
+            os.read(go[0], 1)  # to end, it would need the lock that the fork holds
 
         @ctypes.CFUNCTYPE(None)
         def prepare():
@@ -109,6 +110,7 @@ def test_fork_handler_of_another_library_may_wait_for_a_thread_that_meets_a_lost
                 pid = os.fork()
                 if pid == 0:
                     os._exit(7 if view[1] == 0 else 1)
+                os.write(go[1], b"1")
         except MappingFaultError as error:
             print(error.pages, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     """

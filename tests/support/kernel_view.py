@@ -1,6 +1,7 @@
 """What the kernel itself says about a process, and a child process that a test may crash."""
 
 import ctypes
+import gc
 import os
 import re
 import resource
@@ -207,6 +208,7 @@ def open_descriptors() -> dict[int, str]:
 @contextmanager
 def process_unchanged() -> Generator[None]:
     """Fail when the block leaves a descriptor open, or memory mapped, that was not before it."""
+    gc.collect()  # an earlier test's garbage may hold some
     descriptors = open_descriptors()
     ranges = mapped_ranges()
     yield
