@@ -256,13 +256,14 @@ def pytest_commands(
 ) -> list[list[str]]:
     """Give the commands that run the tests, of these files or of all.
 
-    Most tests run on all processors. The tests marked `alone` run one after the other when the
+    Most tests run in four processes. The tests marked `alone` run one after the other when the
     rest is done. Those marked `race` are left out unless `races` are wanted. With arguments to the
     session there is one command, and all tests that they choose run one after the other.
     """
     if session.posargs:
         return [["pytest", *session.posargs]]
-    workers = ["--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"]
+    # Some tests wait more than they work, so there are more workers than most machines' processors.
+    workers = ["--numprocesses=4", "--dist=worksteal"]
     wanted = "" if races else " and not race"
     return [
         ["pytest", *workers, "-m", f"not alone{wanted}", *files],
