@@ -212,3 +212,8 @@ def test_populate_past_the_end_of_the_file_is_an_error_and_not_a_signal(
         with pytest.raises(MappingFaultError) as caught:
             m.populate()
         assert (caught.value.offset, caught.value.pages) == (8 * PAGE, 1)
+
+
+def test_populate_progress_that_is_no_function_is_a_type_error() -> None:
+    with MemoryMapping.new(PAGE) as mapping, pytest.raises(TypeError, match="progress must be"):
+        mapping.populate(progress=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
