@@ -921,7 +921,7 @@ class Derived(Hidden):
 class Lying(np.ndarray[Any, Any]):
     """An array of objects that says it has none."""
 
-    dtype = property(lambda _: np.dtype("u1"))  # pyright: ignore[reportAssignmentType]
+    dtype = property(lambda _: np.dtype("u1"))  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 def test_array_that_lies_about_its_objects_is_refused() -> None:
