@@ -568,6 +568,7 @@ def test_many_locks_that_fail_keep_no_memory(known_file: KnownFile) -> None:
         assert kept_by(fail_often) < 16 << 10
 
 
+@pytest.mark.alone
 def test_locks_of_many_single_pages_take_time_in_proportion_to_their_number() -> None:
     def seconds(count: int) -> float:
         with MemoryMapping.anonymous(2 * count * PAGE) as mapping:
