@@ -24,7 +24,6 @@ import pytest
 from forks import forked, run_forked
 from kernel_view import PAGE, child, in_process, is_mapped, perms, vm_flags
 from libc import libc
-from marks import FORKS_KEEP_LOCKS
 from meanwhile import changing
 from protections import RW
 
@@ -549,7 +548,6 @@ def forks_under_load() -> None:
     assert not load.unexpected, load.unexpected
 
 
-@pytest.mark.not_sanitized(FORKS_KEEP_LOCKS)
 @pytest.mark.race
 def test_200_forks_while_threads_are_inside_calls_hang_nobody() -> None:
     in_forking_process(forks_under_load)

@@ -537,7 +537,6 @@ def guards_at_the_limit_of_mappings() -> None:
     os._exit(0)
 
 
-@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 @pytest.mark.alone
 @needs_few_mappings
 def test_guard_at_the_limit_of_mappings_unmaps_nothing_under_other_threads() -> None:
@@ -730,7 +729,6 @@ def guard_without_private_memory(limit: str, guarded: str) -> None:
     say(*found)
 
 
-@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 @pytest.mark.parametrize(
     ("limit", "guarded"),
     [

@@ -18,7 +18,6 @@ MEMORY_IS_PAST_THE_LIMIT = (
 MEMORY_IS_COUNTED = "AddressSanitizer's own memory comes and goes in what is counted or measured"
 MAPS_ARE_READ = "AddressSanitizer reads /proc/self/maps at a jump, and dies where it cannot"
 COPIES_ARE_REORDERED = "the memmove of AddressSanitizer copies in another order"
-FORKS_KEEP_LOCKS = "AddressSanitizer's allocator is locked in a child that is forked beside threads"
 STACK_IS_UNKNOWN = "AddressSanitizer does not know of stacks made by makecontext"
 
 
