@@ -19,9 +19,11 @@ from hugetlb import (
     free_huge_pages,
     huge_memfd,
     hugetlbfs_file,
+    locked_pool,
     make_free,
     neighbours,
     pool_of,
+    raised_pool,
 )
 from kernel_view import (
     PAGE,
@@ -1366,9 +1368,10 @@ def test_private_huge_page_of_a_child_without_a_free_one_is_a_fault_in_the_child
 
 
 def test_raised_pool_is_put_back() -> None:
-    before = free_huge_pages()
-    with pool_of(3):
-        assert free_huge_pages() == 3
-        make_free(1)
-        assert free_huge_pages() == 1
-    assert free_huge_pages() == before
+    with locked_pool():
+        before = free_huge_pages()
+        with raised_pool(3):
+            assert free_huge_pages() == 3
+            make_free(1)
+            assert free_huge_pages() == 1
+        assert free_huge_pages() == before

@@ -45,21 +45,31 @@ def make_free(count: int) -> None:
 
 
 @contextmanager
-def pool_of(count: int) -> Generator[None]:
-    """Have this many free huge pages in the pool; afterwards it has the size of before.
-
-    Two test runs do not change the pool at the same time.
-    """
+def locked_pool() -> Generator[None]:
+    """Keep other test runs from changing the pool."""
     _require(_POOL.exists(), "this kernel has no hugetlb memory")
     _require(os.geteuid() == 0, "only root can change the number of huge pages")
     with _POOL.open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        before = _POOL.read_text()
-        try:
-            make_free(count)
-            yield
-        finally:
-            _POOL.write_text(before)
+        yield
+
+
+@contextmanager
+def raised_pool(count: int) -> Generator[None]:
+    """Have this many free huge pages in the locked pool; afterwards it has the size of before."""
+    before = _POOL.read_text()
+    try:
+        make_free(count)
+        yield
+    finally:
+        _POOL.write_text(before)
+
+
+@contextmanager
+def pool_of(count: int) -> Generator[None]:
+    """Have this many free huge pages in a pool that no other test run changes."""
+    with locked_pool(), raised_pool(count):
+        yield
 
 
 @contextmanager
