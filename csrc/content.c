@@ -33,14 +33,13 @@ int64_t mmw_read_new(mmw_pages *pages, uint64_t offset, uint64_t count, char *in
 typedef struct {
     char *first;
     uint64_t number;
-    uint64_t among; /* how many the range has */
 } chosen_bytes;
 
 static chosen_bytes choose(const mmw_pages *pages, uint64_t offset, uint64_t count, int64_t step)
 {
     uint64_t stride = step < 0 ? -(uint64_t)step : (uint64_t)step;
     return (chosen_bytes){pages->base + offset + (step < 0 ? count - 1 : 0),
-                          (count - 1) / stride + 1, count};
+                          (count - 1) / stride + 1};
 }
 
 MMW_WORK void gather(char *into, const char *first, uint64_t number, int64_t step)

@@ -42,16 +42,9 @@ static char *map_zeros(char *place, uint64_t size, int flags)
 static void prepare_aside(mmw_pages *pages)
 {
     pages->lost = (uint64_t *)(void *)map_zeros(NULL, size_of_bitmap(pages), MAP_PRIVATE);
+    int64_t failure = 0;
     /* Huge pages want an address on one. */
-    uint64_t room = pages->mapped_size + pages->page_size - mmw_page_size;
-    char *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (start != MAP_FAILED) {
-        char *aside = (char *)(uintptr_t)mmw_ceiling((uint64_t)(uintptr_t)start, pages->page_size);
-        if (aside > start) munmap(start, (size_t)(aside - start));
-        char *end = start + room, *aside_end = aside + pages->mapped_size;
-        if (end > aside_end) munmap(aside_end, (size_t)(end - aside_end));
-        pages->aside = aside;
-    }
+    pages->aside = mmw_reserve_aligned(pages->mapped_size, pages->page_size, &failure);
     pages->is_unrecoverable = pages->lost == NULL || pages->aside == NULL;
 }
 

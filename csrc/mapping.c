@@ -77,7 +77,7 @@ static int64_t measure_file(int fd, uint64_t start, bool in_file, uint64_t *page
 }
 
 /* Reserves room for `length` bytes at a multiple of `align`, and nothing beside it. */
-static char *reserve_aligned(uint64_t length, uint64_t align, int64_t *failure)
+char *mmw_reserve_aligned(uint64_t length, uint64_t align, int64_t *failure)
 {
     uint64_t room = length + align - mmw_page_size;
     char *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -119,7 +119,7 @@ static int64_t map_pages(mmw_pages *pages, uint64_t address, uint64_t align, int
     bool by_advice = populate && mmw_advice_is_known(populating_advice(prot, flags));
     if (populate && !by_advice) flags |= MAP_POPULATE;
     if (align > pages->page_size) {
-        address = (uint64_t)(uintptr_t)reserve_aligned(pages->mapped_size, align, &failure);
+        address = (uint64_t)(uintptr_t)mmw_reserve_aligned(pages->mapped_size, align, &failure);
         if (failure) return failure;
         flags |= MAP_FIXED;
     }

@@ -128,6 +128,9 @@ static inline int64_t mmw_check_whole_pages(mmw_pages *pages, uint64_t offset, u
  * region's first. */
 bool mmw_note_dontfork(mmw_pages *pages, char *start, char *end);
 
+/* Reserves addresses that start at a multiple of `align`. NULL with the failure where it cannot. */
+char *mmw_reserve_aligned(uint64_t size, uint64_t align, int64_t *failure);
+
 /* madvise(MADV_DONTDUMP) of pages that are new. */
 int64_t mmw_leave_out_of_dumps(char *start, size_t length);
 

@@ -49,25 +49,30 @@ static bool fill_hole(char *place, size_t length)
     return filled == place;
 }
 
-/* Maps at a place where nothing would be lost. */
-static char *map_elsewhere(size_t length, int prot, int flags, int fd, off_t file_offset)
+/* Maps at a place where nothing would be lost. NULL with the failure where it cannot. */
+static char *map_elsewhere(size_t length, int prot, int flags, int fd, off_t file_offset,
+                           int64_t *failure)
 {
-    uint64_t page_size = mmw_file_page_size(fd);
-    size_t room = length + page_size - mmw_page_size;
-    char *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (start == MAP_FAILED) return MAP_FAILED;
-    char *place = (char *)(uintptr_t)mmw_ceiling((uint64_t)(uintptr_t)start, page_size);
+    char *place = mmw_reserve_aligned(length, mmw_file_page_size(fd), failure);
+    if (place == NULL) return NULL;
+    /* SAFETY: the place is the reservation. */
     char *mapped = mmap(place, length, prot, flags | MAP_FIXED, fd, file_offset);
-    int error = errno;
-    if (mapped == MAP_FAILED) {
-        munmap(start, room);
-    } else {
-        size_t before = (size_t)(place - start), behind = room - before - length;
-        if (before > 0) munmap(start, before);
-        if (behind > 0) munmap(place + length, behind);
-    }
-    errno = error;
-    return mapped;
+    if (mapped != MAP_FAILED) return mapped;
+    *failure = MMW_FAILED(MMW_CALL_MMAP);
+    munmap(place, length);
+    return NULL;
+}
+
+/* Maps over a range that holds nothing. NULL with the failure where it cannot: the range stays
+ * reserved. */
+static char *map_in_place(char *place, size_t length, int prot, int flags, int fd,
+                          off_t file_offset, int64_t *failure)
+{
+    char *mapped = mmap(place, length, prot, flags | MAP_FIXED, fd, file_offset);
+    if (mapped != MAP_FAILED) return mapped;
+    *failure = MMW_FAILED(MMW_CALL_MMAP);
+    fill_hole(place, length);
+    return NULL;
 }
 
 /* Maps over a range. Where the range holds content (`replaces`), every step that the kernel may
@@ -87,16 +92,14 @@ static int64_t place_file(mmw_pages *pages, uint64_t offset, uint64_t count, int
     size_t length = (size_t)count;
     /* SAFETY: mmw_check_whole_pages found the range inside the region; the caller knows that no
      * view shows any of it. */
-    char *mapped = replaces ? map_elsewhere(length, prot, flags, fd, (off_t)file_offset)
-                            : mmap(place, length, prot, flags | MAP_FIXED, fd, (off_t)file_offset);
-    if (mapped == MAP_FAILED) {
-        int64_t failure = MMW_FAILED(MMW_CALL_MMAP);
-        if (!replaces) fill_hole(place, length);
-        return failure;
-    }
+    int64_t failure = 0;
+    char *mapped = replaces
+                       ? map_elsewhere(length, prot, flags, fd, (off_t)file_offset, &failure)
+                       : map_in_place(place, length, prot, flags, fd, (off_t)file_offset, &failure);
+    if (mapped == NULL) return failure;
     bool stays_behind = atomic_load(&pages->dontfork) != 0;
     if (stays_behind) mmw_note_dontfork(pages, place, place + length);
-    int64_t failure = mmw_leave_out_of_dumps(mapped, length);
+    failure = mmw_leave_out_of_dumps(mapped, length);
     if (!failure && stays_behind && madvise(mapped, length, MADV_DONTFORK) != 0)
         failure = MMW_FAILED(MMW_CALL_MADVISE);
     if (!failure && replaces &&

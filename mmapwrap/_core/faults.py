@@ -6,36 +6,29 @@ from mmapwrap._core import calls, failures, mapped_files
 from mmapwrap.errors import MappingFaultError
 
 
-def fault_error(
-    handle: calls.Handle, start: int | None = None, count: int = 0, fault: int = 0
-) -> MappingFaultError:
-    """Return the error of a call on a range that met a missing page.
-
-    Args:
-        handle: The pages.
-        start: The range's first byte; None: the call was refused, because a guard has replaced
-            pages of the region by zeros.
-        count: The bytes of the range.
-        fault: The offset of the missing page.
-    """
-    if start is None:
-        offset = calls.fault_offset(handle)
-        address = calls.fault_address(handle)
-        # If the file has grown since, the kernel no longer tells why the pages were missing.
-        return MappingFaultError(
-            offset, calls.fault_pages(handle), _after_guard(_reason(address, is_met=False))
-        )
-    # A copy between two ranges of one region may have met a page of the other range.
-    offset = first_missing(handle, start, fault) if start <= fault < start + count else fault
+def fault_error(handle: calls.Handle, offset: int) -> MappingFaultError:
+    """Return the error of a call that met the missing page at this offset."""
     return MappingFaultError(offset, 1, _reason(calls.address(handle) + offset))
 
 
-def first_missing(handle: calls.Handle, start: int, fault: int) -> int:
-    """Return the first page that cannot be read in, from an offset to a page that cannot.
+def replaced_error(handle: calls.Handle) -> MappingFaultError:
+    """Return the error of every call on a region in which a guard has replaced pages by zeros."""
+    offset = calls.fault_offset(handle)
+    # If the file has grown since, the kernel no longer tells why the pages were missing.
+    reason = _reason(calls.fault_address(handle), is_met=False)
+    return MappingFaultError(offset, calls.fault_pages(handle), _after_guard(reason))
+
+
+def first_missing(handle: calls.Handle, start: int, count: int, fault: int) -> int:
+    """Return the first page of a range that cannot be read in, if the fault is in the range.
+
+    A copy between two ranges of one region may have met a page of the other range: that page.
 
     A copy need not run from front to back. Where a file has ended, all pages behind its end are
     missing, so bisection finds the first.
     """
+    if not start <= fault < start + count:
+        return fault
     page_size = calls.page_size_of(handle)
     lead_in = calls.address(handle) % page_size
     low, high = (lead_in + start) // page_size, (lead_in + fault) // page_size

@@ -17,7 +17,7 @@ from mmapwrap._core.access import AccessMap
 from mmapwrap._core.arguments import as_integer
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
 from mmapwrap._core.failures import Refusal, call_failure, fault_in, out_of_range
-from mmapwrap._core.faults import fault_error
+from mmapwrap._core.faults import fault_error, first_missing, replaced_error
 from mmapwrap._core.layout import LayoutLock
 from mmapwrap._core.locked_ranges import LockedRanges
 from mmapwrap._core.page_sizes import require_edges, widened_to_edges
@@ -181,10 +181,11 @@ class Pages:
     def error(self, failure: int, offset: int, count: int) -> MmapError:
         """Return the error of a C function that failed on a range."""
         if fault := fault_in(failure):
-            return fault_error(self.handle, offset, count, fault.offset)
+            return fault_error(self.handle, first_missing(self.handle, offset, count, fault.offset))
         if error := call_failure(failure):
-            touched = self.whole_pages(offset, offset + count)
-            if error.errno == errno.EINVAL and self.locked.overlap(*touched):
+            if error.errno == errno.EINVAL and self.locked.overlap(
+                *self.whole_pages(offset, offset + count)
+            ):
                 error.hint = "some of the range is locked: unlock it first"
             return error
         if failure == Refusal.CLOSED or not calls.is_open(self.handle):
@@ -202,7 +203,7 @@ class Pages:
                 misaligned.region_size = self.size
                 return misaligned
             case Refusal.FAULTED:
-                return fault_error(self.handle)
+                return replaced_error(self.handle)
             case Refusal.MISALIGNED:
                 unaligned = VolatileMisalignedError(calls.address(self.handle) + offset, count)
                 unaligned.offset = offset

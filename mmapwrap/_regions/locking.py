@@ -44,7 +44,7 @@ def _error(pages: Pages, failure: int, start: int, size: int) -> MmapError:
     if not pages.access.allowed(start, start + size) & PROT_READ:
         return hinted(refusal, "some of the range cannot be read")
     missing = missing_in(pages.handle, start, size, write=False)
-    return refusal if missing is None else fault_error(pages.handle, missing, 0, missing)
+    return refusal if missing is None else fault_error(pages.handle, missing)
 
 
 def _limit_in_the_way(size: int) -> int | None:

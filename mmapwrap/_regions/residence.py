@@ -83,7 +83,7 @@ class ResidentRegion(RegionBase):
             missing = missing_in(pages.handle, start, size, write=write)
             if missing is None:  # they all can by now, so the first page of the range stands for it
                 missing = max(start - (pages.lead_in + start) % pages.page_size, 0)
-            raise fault_error(pages.handle, missing, 0, missing)
+            raise fault_error(pages.handle, missing)
         raise pages.error(-result, start, size)
 
     def residency(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> Residency:

@@ -63,7 +63,7 @@ def _transfer(
                 # The kernel met a page that cannot be read in.
                 missing = missing_in(pages.handle, start + done, count - done, write=False)
                 if missing is not None:
-                    raise fault_error(pages.handle, missing, 0, missing)
+                    raise fault_error(pages.handle, missing)
             if done:
                 break
             raise failed(failure.errno) from failure
