@@ -181,7 +181,8 @@ class Pages:
     def error(self, failure: int, offset: int, count: int) -> MmapError:
         """Return the error of a C function that failed on a range."""
         if fault := fault_in(failure):
-            return fault_error(self.handle, first_missing(self.handle, offset, count, fault.offset))
+            offset = first_missing(self.handle, offset, count, fault.offset)
+            return fault_error(self.handle, offset)
         if error := call_failure(failure):
             if error.errno == errno.EINVAL and self.locked.overlap(
                 *self.whole_pages(offset, offset + count)
