@@ -1,4 +1,7 @@
-"""Memory mappings on Linux: typed, range-checked, and safe by default."""
+"""Memory mappings on Linux: typed, range-checked, and safe by default.
+
+What is imported here as `X as X` is public, for users and for type checkers.
+"""
 
 import sys
 import typing
@@ -8,7 +11,7 @@ if sys.implementation.name != "cpython":
     raise ImportError(f"mmapwrap works on CPython only, and this is {sys.implementation.name}")
 
 try:
-    from mmapwrap._core.constants import page_size  # imports the compiled module
+    from mmapwrap._core.constants import page_size as page_size  # imports the compiled module
 except ImportError as error:
     # The name in two parts: a test takes a module with the whole name for one that imports it.
     if (error.name or "").split("._") != ["mmapwrap", "core", "mman"]:
@@ -19,92 +22,96 @@ except ImportError as error:
         name=error.name,
     ) from None
 
-from mmapwrap._arena import MemoryMappingArena, Segment
-from mmapwrap._core.advice import Advice, DestructiveAdvice, SyncMode
-from mmapwrap._core.protection import Protection, Sharing
-from mmapwrap._core.seals import MemfdSeals
-from mmapwrap._external import ExternalMapping
-from mmapwrap._mapping import MemoryMapping
-from mmapwrap._ranges import ByteRange, range_end
-from mmapwrap._regions.region import MappedRegion
-from mmapwrap._regions.residency import Residency
+from mmapwrap._arena import MemoryMappingArena as MemoryMappingArena, Segment as Segment
+from mmapwrap._core.advice import (
+    Advice as Advice,
+    DestructiveAdvice as DestructiveAdvice,
+    SyncMode as SyncMode,
+)
+from mmapwrap._core.protection import Protection as Protection, Sharing as Sharing
+from mmapwrap._core.seals import MemfdSeals as MemfdSeals
+from mmapwrap._external import ExternalMapping as ExternalMapping
+from mmapwrap._mapping import MemoryMapping as MemoryMapping
+from mmapwrap._ranges import ByteRange as ByteRange, range_end as range_end
+from mmapwrap._regions.region import MappedRegion as MappedRegion
+from mmapwrap._regions.residency import Residency as Residency
 from mmapwrap._regions.scalars import (
-    Scalar,
-    be_f32,
-    be_f64,
-    be_i16,
-    be_i32,
-    be_i64,
-    be_u16,
-    be_u32,
-    be_u64,
-    f32,
-    f64,
-    i8,
-    i16,
-    i32,
-    i64,
-    le_f32,
-    le_f64,
-    le_i16,
-    le_i32,
-    le_i64,
-    le_u16,
-    le_u32,
-    le_u64,
-    u8,
-    u16,
-    u32,
-    u64,
+    Scalar as Scalar,
+    be_f32 as be_f32,
+    be_f64 as be_f64,
+    be_i16 as be_i16,
+    be_i32 as be_i32,
+    be_i64 as be_i64,
+    be_u16 as be_u16,
+    be_u32 as be_u32,
+    be_u64 as be_u64,
+    f32 as f32,
+    f64 as f64,
+    i8 as i8,
+    i16 as i16,
+    i32 as i32,
+    i64 as i64,
+    le_f32 as le_f32,
+    le_f64 as le_f64,
+    le_i16 as le_i16,
+    le_i32 as le_i32,
+    le_i64 as le_i64,
+    le_u16 as le_u16,
+    le_u32 as le_u32,
+    le_u64 as le_u64,
+    u8 as u8,
+    u16 as u16,
+    u32 as u32,
+    u64 as u64,
 )
-from mmapwrap._regions.volatile import VolatileSlice
-from mmapwrap._shared_memory import SharedMemory
+from mmapwrap._regions.volatile import VolatileSlice as VolatileSlice
+from mmapwrap._shared_memory import SharedMemory as SharedMemory
 from mmapwrap.errors import (
-    AccessDeniedError,
-    AddFdMappingUnsupportedError,
-    AddressInUseError,
-    BadAddressError,
-    BadDescriptorError,
-    ClosedMappingError,
-    InputOutputError,
-    InvalidAddressError,
-    InvalidAlignmentError,
-    InvalidArgumentError,
-    InvalidIndexError,
-    InvalidOffsetError,
-    InvalidRangeError,
-    InvalidSystemCallError,
-    IsDirectoryError,
-    LockLimitError,
-    MappingFaultError,
-    MissingSealsError,
-    MmapError,
-    NoSpaceError,
-    NoSuchFileError,
-    NotDirectoryError,
-    NotMappableError,
-    NotPageAlignedError,
-    OffsetOverflowError,
-    OperationNotPermittedError,
-    OutOfMemoryError,
-    PastEndOfFileError,
-    ProtectionError,
-    ReadToMemoryError,
-    RegionBusyError,
-    RemoveMappingUnsupportedError,
-    SystemCallError,
-    TextFileBusyError,
-    TooManyFilesError,
-    UnsupportedByKernelError,
-    UnsupportedOperationError,
-    ViewsExportedError,
-    VolatileMemoryError,
-    VolatileMisalignedError,
-    VolatileOutOfBoundsError,
-    VolatileOverflowError,
-    WriteFromMemoryError,
+    AccessDeniedError as AccessDeniedError,
+    AddFdMappingUnsupportedError as AddFdMappingUnsupportedError,
+    AddressInUseError as AddressInUseError,
+    BadAddressError as BadAddressError,
+    BadDescriptorError as BadDescriptorError,
+    ClosedMappingError as ClosedMappingError,
+    InputOutputError as InputOutputError,
+    InvalidAddressError as InvalidAddressError,
+    InvalidAlignmentError as InvalidAlignmentError,
+    InvalidArgumentError as InvalidArgumentError,
+    InvalidIndexError as InvalidIndexError,
+    InvalidOffsetError as InvalidOffsetError,
+    InvalidRangeError as InvalidRangeError,
+    InvalidSystemCallError as InvalidSystemCallError,
+    IsDirectoryError as IsDirectoryError,
+    LockLimitError as LockLimitError,
+    MappingFaultError as MappingFaultError,
+    MissingSealsError as MissingSealsError,
+    MmapError as MmapError,
+    NoSpaceError as NoSpaceError,
+    NoSuchFileError as NoSuchFileError,
+    NotDirectoryError as NotDirectoryError,
+    NotMappableError as NotMappableError,
+    NotPageAlignedError as NotPageAlignedError,
+    OffsetOverflowError as OffsetOverflowError,
+    OperationNotPermittedError as OperationNotPermittedError,
+    OutOfMemoryError as OutOfMemoryError,
+    PastEndOfFileError as PastEndOfFileError,
+    ProtectionError as ProtectionError,
+    ReadToMemoryError as ReadToMemoryError,
+    RegionBusyError as RegionBusyError,
+    RemoveMappingUnsupportedError as RemoveMappingUnsupportedError,
+    SystemCallError as SystemCallError,
+    TextFileBusyError as TextFileBusyError,
+    TooManyFilesError as TooManyFilesError,
+    UnsupportedByKernelError as UnsupportedByKernelError,
+    UnsupportedOperationError as UnsupportedOperationError,
+    ViewsExportedError as ViewsExportedError,
+    VolatileMemoryError as VolatileMemoryError,
+    VolatileMisalignedError as VolatileMisalignedError,
+    VolatileOutOfBoundsError as VolatileOutOfBoundsError,
+    VolatileOverflowError as VolatileOverflowError,
+    WriteFromMemoryError as WriteFromMemoryError,
 )
-from mmapwrap.result import Err, Ok, Result, attempt
+from mmapwrap.result import Err as Err, Ok as Ok, Result as Result, attempt as attempt
 
 if typing.TYPE_CHECKING:
     __version__: str
@@ -119,96 +126,4 @@ else:
         return version(__name__)
 
 
-__all__ = [
-    "AccessDeniedError",
-    "AddFdMappingUnsupportedError",
-    "AddressInUseError",
-    "Advice",
-    "BadAddressError",
-    "BadDescriptorError",
-    "ByteRange",
-    "ClosedMappingError",
-    "DestructiveAdvice",
-    "Err",
-    "ExternalMapping",
-    "InputOutputError",
-    "InvalidAddressError",
-    "InvalidAlignmentError",
-    "InvalidArgumentError",
-    "InvalidIndexError",
-    "InvalidOffsetError",
-    "InvalidRangeError",
-    "InvalidSystemCallError",
-    "IsDirectoryError",
-    "LockLimitError",
-    "MappedRegion",
-    "MappingFaultError",
-    "MemfdSeals",
-    "MemoryMapping",
-    "MemoryMappingArena",
-    "MissingSealsError",
-    "MmapError",
-    "NoSpaceError",
-    "NoSuchFileError",
-    "NotDirectoryError",
-    "NotMappableError",
-    "NotPageAlignedError",
-    "OffsetOverflowError",
-    "Ok",
-    "OperationNotPermittedError",
-    "OutOfMemoryError",
-    "PastEndOfFileError",
-    "Protection",
-    "ProtectionError",
-    "ReadToMemoryError",
-    "RegionBusyError",
-    "RemoveMappingUnsupportedError",
-    "Residency",
-    "Result",
-    "Scalar",
-    "Segment",
-    "SharedMemory",
-    "Sharing",
-    "SyncMode",
-    "SystemCallError",
-    "TextFileBusyError",
-    "TooManyFilesError",
-    "UnsupportedByKernelError",
-    "UnsupportedOperationError",
-    "ViewsExportedError",
-    "VolatileMemoryError",
-    "VolatileMisalignedError",
-    "VolatileOutOfBoundsError",
-    "VolatileOverflowError",
-    "VolatileSlice",
-    "WriteFromMemoryError",
-    "attempt",
-    "be_f32",
-    "be_f64",
-    "be_i16",
-    "be_i32",
-    "be_i64",
-    "be_u16",
-    "be_u32",
-    "be_u64",
-    "f32",
-    "f64",
-    "i8",
-    "i16",
-    "i32",
-    "i64",
-    "le_f32",
-    "le_f64",
-    "le_i16",
-    "le_i32",
-    "le_i64",
-    "le_u16",
-    "le_u32",
-    "le_u64",
-    "page_size",
-    "range_end",
-    "u8",
-    "u16",
-    "u32",
-    "u64",
-]
+del sys, typing

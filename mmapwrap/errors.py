@@ -17,53 +17,6 @@ if TYPE_CHECKING:
     from mmapwrap._core.protection import Protection
     from mmapwrap._core.seals import MemfdSeals
 
-__all__ = [
-    "AccessDeniedError",
-    "AddFdMappingUnsupportedError",
-    "AddressInUseError",
-    "BadAddressError",
-    "BadDescriptorError",
-    "ClosedMappingError",
-    "InputOutputError",
-    "InvalidAddressError",
-    "InvalidAlignmentError",
-    "InvalidArgumentError",
-    "InvalidIndexError",
-    "InvalidOffsetError",
-    "InvalidRangeError",
-    "InvalidSystemCallError",
-    "IsDirectoryError",
-    "LockLimitError",
-    "MappingFaultError",
-    "MissingSealsError",
-    "MmapError",
-    "NoSpaceError",
-    "NoSuchFileError",
-    "NotDirectoryError",
-    "NotMappableError",
-    "NotPageAlignedError",
-    "OffsetOverflowError",
-    "OperationNotPermittedError",
-    "OutOfMemoryError",
-    "PastEndOfFileError",
-    "ProtectionError",
-    "ReadToMemoryError",
-    "RegionBusyError",
-    "RemoveMappingUnsupportedError",
-    "SystemCallError",
-    "TextFileBusyError",
-    "TooManyFilesError",
-    "UnsupportedByKernelError",
-    "UnsupportedOperationError",
-    "ViewsExportedError",
-    "VolatileMemoryError",
-    "VolatileMisalignedError",
-    "VolatileOutOfBoundsError",
-    "VolatileOverflowError",
-    "WriteFromMemoryError",
-    "system_call_error",
-]
-
 _Filename: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 

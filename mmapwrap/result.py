@@ -11,8 +11,6 @@ from mmapwrap.errors import MmapError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Err", "Ok", "Result", "attempt"]
-
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _U = TypeVar("_U")

@@ -361,7 +361,6 @@ def test_version_is_that_of_the_installed_package_and_read_when_asked_for() -> N
     """
     assert child(program, measured=False).succeeded() == f"{version('mmapwrap')}\n"
     assert mmapwrap.__version__ == version("mmapwrap")
-    assert "__version__" not in mmapwrap.__all__
 
 
 def test_unknown_name_of_the_package_is_an_attribute_error() -> None:

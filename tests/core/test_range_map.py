@@ -6,8 +6,7 @@ import time
 from itertools import groupby
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from kernel_view import PAGE, child, in_process
 from meanwhile import run_for
 

@@ -6,8 +6,7 @@ import resource
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from kernel_view import child
 
 from mmapwrap import (

@@ -78,10 +78,10 @@ def _is_documented(value: object) -> bool:
 def _public() -> dict[str, object]:
     """The public functions and classes, and the methods of these, by their names."""
     found = {
-        name: getattr(module, name)
-        for module in (mmapwrap, unsafe)
-        for name in module.__all__
-        if _is_documented(getattr(module, name))
+        name: value
+        for names in (vars(mmapwrap), {name: getattr(unsafe, name) for name in unsafe.__all__})
+        for name, value in names.items()
+        if not name.startswith("_") and _is_documented(value)
     }
     for name, value in list(found.items()):
         for kind in value.__mro__ if inspect.isclass(value) else ():

@@ -11,8 +11,7 @@ from itertools import groupby
 import attrs
 import pytest
 from arena_view import assert_as_the_kernel_lists, runs
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import (
     Bundle,
     MultipleResults,

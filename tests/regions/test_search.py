@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 from kernel_view import PAGE, Index, KnownFile, child, known_bytes
 from marks import MEMORY_IS_COUNTED
 from protections import NONE, READ
