@@ -20,6 +20,7 @@ from mmapwrap._core._mman import lib
 from mmapwrap._core.access import GUARDED
 from mmapwrap._core.constants import PROT_ANY, PROT_WRITE
 from mmapwrap._core.failures import Refusal, call_failure, fault_in
+from mmapwrap._core.page_sizes import PageSizes
 from mmapwrap._core.pages import Pages
 from mmapwrap._core.range_map import RangeMap
 from mmapwrap.errors import NotPageAlignedError, UnsupportedOperationError, page_size_name
@@ -163,7 +164,7 @@ def note_new_mapping(pages: Pages, start: int, end: int, page_size: int) -> None
     """Remember that a range has been mapped anew, in pages of this size."""
     pages.locked.remove(*pages.whole_pages(start, end))
     if pages.page_sizes is None and page_size != pages.page_size:
-        pages.page_sizes = RangeMap(pages.size, pages.page_size)
+        pages.page_sizes = PageSizes(calls.address(pages.handle), pages.size, pages.page_size)
     if pages.page_sizes is not None:
         pages.page_sizes.assign(start, end, page_size)
 

@@ -1,44 +1,50 @@
-"""Edges of ranges where the pages of a region have different sizes: an arena with huge pages."""
+"""PageSizes: the kernel's page sizes by range, where they differ: an arena with huge pages."""
+
+from typing import Final
 
 from mmapwrap._core.range_map import RangeMap
 from mmapwrap.errors import NotPageAlignedError
 
 
-def _size_around(page_sizes: RangeMap[int], edge: int, page_size: int) -> int:
-    """Return the size of the page that the bytes before and after an edge may share."""
-    around = page_sizes.pieces(max(edge - 1, 0), edge + 1)
-    return around[0][2] if len(around) == 1 else page_size
-
-
-def require_edges(
-    page_sizes: RangeMap[int], page_size: int, base: int, size: int, start: int, end: int
-) -> None:
-    """Require that a range cuts no page in two.
+class PageSizes:
+    """The size of the kernel's pages by range of a region.
 
     Args:
-        page_sizes: The sizes of the pages by range.
-        page_size: The size of the smallest.
-        base: The address of the region's first byte.
-        size: The bytes of the region, whose own start and end are allowed inside a page.
-        start: The range's first byte.
-        end: The byte after its last.
-
-    Raises:
-        NotPageAlignedError: An edge of the range lies inside a page.
+        address: The address of the region's first byte.
+        size: The bytes of the region, whose own start and end may lie inside a page.
+        smallest: The bytes of a page, until `assign` says otherwise.
     """
-    for edge in (start, end):
-        around = _size_around(page_sizes, edge, page_size)
-        if 0 < edge < size and (base + edge) % around:
-            raise NotPageAlignedError(edge, around, base % around)
 
+    __slots__ = ("_address", "_by_range", "_size", "_smallest")
 
-def widened_to_edges(
-    page_sizes: RangeMap[int], page_size: int, base: int, size: int, start: int, end: int
-) -> tuple[int, int]:
-    """Return the start and end of a range, widened to each page that it touches.
+    def __init__(self, address: int, size: int, smallest: int) -> None:
+        self._address: Final = address
+        self._size: Final = size
+        self._smallest: Final = smallest
+        self._by_range = RangeMap(size, smallest)
 
-    The arguments are those of `require_edges`.
-    """
-    start -= (base + start) % _size_around(page_sizes, start, page_size)
-    end += -(base + end) % _size_around(page_sizes, end, page_size)
-    return max(start, 0), min(end, size)
+    def assign(self, start: int, end: int, page_size: int) -> None:
+        """Note the page size of a range."""
+        self._by_range.assign(start, end, page_size)
+
+    def require_edges(self, start: int, end: int) -> None:
+        """Require that a range cuts no page in two.
+
+        Raises:
+            NotPageAlignedError: An edge of the range lies inside a page.
+        """
+        for edge in (start, end):
+            around = self._size_around(edge)
+            if 0 < edge < self._size and (self._address + edge) % around:
+                raise NotPageAlignedError(edge, around, self._address % around)
+
+    def widened(self, start: int, end: int) -> tuple[int, int]:
+        """Return the start and end of a range, widened to each page that it touches."""
+        start -= (self._address + start) % self._size_around(start)
+        end += -(self._address + end) % self._size_around(end)
+        return max(start, 0), min(end, self._size)
+
+    def _size_around(self, edge: int) -> int:
+        """Return the size of the page that the bytes before and after an edge may share."""
+        around = self._by_range.pieces(max(edge - 1, 0), edge + 1)
+        return around[0][2] if len(around) == 1 else self._smallest

@@ -20,9 +20,8 @@ from mmapwrap._core.failures import Refusal, call_failure, fault_in, out_of_rang
 from mmapwrap._core.faults import fault_error, first_missing, replaced_error
 from mmapwrap._core.layout import LayoutLock
 from mmapwrap._core.locked_ranges import LockedRanges
-from mmapwrap._core.page_sizes import require_edges, widened_to_edges
+from mmapwrap._core.page_sizes import PageSizes
 from mmapwrap._core.protection import Sharing
-from mmapwrap._core.range_map import RangeMap
 from mmapwrap._core.views import LiveViews, View
 from mmapwrap.errors import (
     ClosedMappingError,
@@ -60,7 +59,7 @@ class Pages:
         "views",
     )
 
-    page_sizes: RangeMap[int] | None
+    page_sizes: PageSizes | None
     """The size of the kernel's pages by range; None where it is the same everywhere."""
     is_closed: bool
     """Whether the region was closed; its slices and views may go on."""
@@ -242,8 +241,7 @@ class Pages:
         """
         self.run_on_range(calls.check_pages, start, end - start)
         if self.page_sizes is not None and start < end:
-            base = calls.address(self.handle)
-            require_edges(self.page_sizes, self.page_size, base, self.size, start, end)
+            self.page_sizes.require_edges(start, end)
 
     def widened(self, offset: SupportsIndex, count: SupportsIndex | None) -> tuple[int, int]:
         """Return a range's start and bytes, widened to each huge page that it touches in an arena.
@@ -252,10 +250,7 @@ class Pages:
         """
         start, end = self.checked_range(offset, count)
         if self.page_sizes is not None and start < end:
-            base = calls.address(self.handle)
-            start, end = widened_to_edges(
-                self.page_sizes, self.page_size, base, self.size, start, end
-            )
+            start, end = self.page_sizes.widened(start, end)
         return start, end - start
 
     # --- The layout, and exports of it ------------------------------------------------------------
