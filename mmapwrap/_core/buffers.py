@@ -1,4 +1,10 @@
-"""Buffers of callers, whose bytes the C functions read and write, and new bytes objects."""
+"""Buffers of callers, whose bytes the C functions read and write, and new bytes objects.
+
+A caller's buffer is held in a `with` block, which lets it go also where the call fails. Otherwise
+the frames of the error would hold it: a bytearray could not be resized as long as the error lives,
+and CPython up to 3.11.7 and 3.12.1 crashes where it collects a cycle with a memoryview that has an
+export (gh-77894).
+"""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def bytes_in(buffer: "Buffer", name: str = "data") -> "CData":
-    """Return a buffer's bytes for a C function to read.
+    """Return a buffer's bytes for a C function to read, for a `with` block.
 
     Raises:
         TypeError: The object is no buffer, or not contiguous.
@@ -26,7 +32,7 @@ def bytes_in(buffer: "Buffer", name: str = "data") -> "CData":
 
 
 def bytes_to_fill(buffer: "Buffer", name: str = "buffer") -> "CData":
-    """Return a buffer's bytes for a C function to write.
+    """Return a buffer's bytes for a C function to write, for a `with` block.
 
     Raises:
         TypeError: The object is no buffer, read-only, or not contiguous.

@@ -57,8 +57,8 @@ class ContentRegion(RegionBase):
             >>> bytes(buffer[:2])
             b'hi'
         """
-        into = buffers.bytes_to_fill(buffer)
-        return self._copy(PROT_READ, calls.read, into, offset)
+        with buffers.bytes_to_fill(buffer) as into:
+            return self._copy(PROT_READ, calls.read, into, offset)
 
     def write_slice(self, data: ReadableBuffer, offset: SupportsIndex) -> int:
         """Copy from a buffer into the region, as many bytes as both have.
@@ -87,7 +87,8 @@ class ContentRegion(RegionBase):
             >>> mapping[6:8]
             b'he'
         """
-        return self._copy(PROT_WRITE, calls.write, buffers.bytes_in(data), offset)
+        with buffers.bytes_in(data) as source:
+            return self._copy(PROT_WRITE, calls.write, source, offset)
 
     def _copy(
         self,
@@ -215,16 +216,16 @@ class ContentRegion(RegionBase):
 
     def _write_bytes(self, key: slice, data: ReadableBuffer) -> None:
         """Set the bytes of a slice from data of the same length."""
-        source = buffers.bytes_in(data)
-        chosen = range(*key.indices(len(self)))
-        if len(source) != len(chosen):
-            raise InvalidArgumentError(
-                f"{len(source)} bytes of data do not fit a slice of {len(chosen)} bytes"
-            )
-        if chosen.step == 1:
-            self._pages.run_on_range(calls.write, chosen.start, len(source), source, PROT_WRITE)
-        else:
-            self._copy_steps(PROT_WRITE, calls.write_steps, chosen, source)
+        with buffers.bytes_in(data) as source:
+            chosen = range(*key.indices(len(self)))
+            if len(source) != len(chosen):
+                raise InvalidArgumentError(
+                    f"{len(source)} bytes of data do not fit a slice of {len(chosen)} bytes"
+                )
+            if chosen.step == 1:
+                self._pages.run_on_range(calls.write, chosen.start, len(source), source, PROT_WRITE)
+            else:
+                self._copy_steps(PROT_WRITE, calls.write_steps, chosen, source)
 
     def _copy_steps(
         self, need: int, function: "Callable[..., int]", chosen: range, memory: "CData"

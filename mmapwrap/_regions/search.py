@@ -79,15 +79,15 @@ class SearchableRegion(RegionBase):
         end: SupportsIndex | None,
     ) -> int:
         """Run a searching C function on the range that `start` and `end` mean."""
-        wanted = buffers.bytes_in(needle, "needle")
-        begin = 0 if start is None else as_integer(start, "start")
-        stop = None if end is None else as_integer(end, "end")
-        size = len(self)
-        first, last, _ = slice(begin, stop).indices(size)
-        if begin > size or first > last:
-            return -1
-        arguments = wanted, len(wanted)
-        return self._pages.run_on_range(function, first, last - first, arguments, PROT_READ) - 1
+        with buffers.bytes_in(needle, "needle") as wanted:
+            begin = 0 if start is None else as_integer(start, "start")
+            stop = None if end is None else as_integer(end, "end")
+            size = len(self)
+            first, last, _ = slice(begin, stop).indices(size)
+            if begin > size or first > last:
+                return -1
+            arguments = wanted, len(wanted)
+            return self._pages.run_on_range(function, first, last - first, arguments, PROT_READ) - 1
 
     def __contains__(self, item: object) -> bool:
         """Return whether a byte, or a run of bytes, is in the region. Errors: see `find`.
