@@ -103,10 +103,11 @@ class InvalidRangeError(InvalidAddressError):
             return f"the offset {in_digits(self.offset)} is negative"
         if self.count < 0:
             return f"the count {in_digits(self.count)} is negative"
+        region = f"but the region has {_counted(self.region_size, 'byte')}"
         return (
             f"the range of {_counted(self.count, 'byte')} at offset {in_digits(self.offset)} ends "
             f"at {in_digits(self.offset + self.count)}, "
-            f"but the region has {_counted(self.region_size, 'byte')}"
+            + ("past 2**64" if self.region_size == 2**64 else region)
         )
 
 

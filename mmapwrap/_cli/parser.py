@@ -2,10 +2,13 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import mmapwrap
 from mmapwrap._cli.text import printable
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 _EXIT_STATUSES = (
     "exit status: 0 success, 1 a path failed (the rest was done), 2 wrong usage, "
@@ -40,6 +43,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if not first.startswith("-") and first not in commands:
         parser.error(f"unknown command '{first}'; {_hint(first, commands)}")
     options, unknown = parser.parse_known_args(arguments)
+    if options.command is None:
+        wanted = "the following arguments are required: COMMAND"
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}" if unknown else wanted)
     if unknown:
         # No option before the command has a value: the first argument that equals it is it.
         before_command = arguments[: arguments.index(options.command)]
@@ -55,6 +61,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # An argument that the message repeats must not control the terminal.
         super().error(" ".join(printable(word, "ascii") for word in message.split(" ")))
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        # That of argparse ignores a failure of the output.
+        print(self.format_help(), end="", file=file)
 
 
 class _ShowVersion(argparse.Action):
@@ -80,7 +90,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         epilog=_EXIT_STATUSES,
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
-    adder = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    adder = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands: dict[str, _Parser] = {}
     for name, summary in {**_OVER_FILES, "support": _SUPPORT}.items():
         command = commands[name] = adder.add_parser(

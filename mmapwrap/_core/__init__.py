@@ -4,14 +4,14 @@ Imports go down only. From the ground up, each module imports from the floors be
 
 1. `_mman`, the compiled module, which only this package imports; `constants`, and the values whose
    members are the kernel's numbers: `advice`, `protection`, `seals`.
-2. `mmapwrap.errors`, `mmapwrap.result` and `mmapwrap._ranges`: values and errors that callers see.
+2. `mmapwrap.errors` and `mmapwrap.result`: the errors that callers see.
 3. `failures` translates a negative result of C into an error. `python_types` has the types that are
    written in C for Python; `buffers`, `descriptors` and `calls` are the typed C functions: integers
    in, integers out.
 4. `range_map` keeps values by range; `arguments` checks the arguments of callers; `layout` is the
    lock of one region's layout; `access`, `views`, `page_sizes` and `locked_ranges` remember the
    access that each range allows, the live exports, the sizes of pages and the locked pages. None of
-   them makes a system call on pages.
+   them makes a system call on pages. `mmapwrap._ranges` has the ranges that callers see.
 5. `mapping` maps pages, borrows and unmaps them; `mapped_files` finds the files behind a region
    again; `faults` finds out why a page is missing.
 6. `pages` owns the handle whose destructor unmaps; `changes` changes the access and the

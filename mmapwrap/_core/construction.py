@@ -1,6 +1,6 @@
 """NamedConstructors: the one idiom of the final classes that callers do not construct."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Never
 
 
 class NamedConstructors:
@@ -18,8 +18,14 @@ class NamedConstructors:
             raise TypeError(f"{final.__name__} is final")
         cls._made_by = made_by
 
-    def __init__(self, *_: object, **__: object) -> None:
-        raise TypeError(f"use {self._made_by}")
+    if TYPE_CHECKING:
+        # Nothing is a Never, so type checkers refuse each call.
+        def __init__(self, _: Never, /) -> None: ...
+
+    else:
+
+        def __init__(self, *_: object, **__: object) -> None:
+            raise TypeError(f"use {self._made_by}")
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         name = type(self).__name__

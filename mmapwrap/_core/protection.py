@@ -117,6 +117,8 @@ class Protection:
             >>> Protection.from_bits(mmap.PROT_READ | mmap.PROT_WRITE)
             <Protection rw->
         """
+        if not hasattr(bits, "__index__"):
+            raise TypeError(f"bits must be an int, not {type(bits).__name__}")
         return _BY_BITS[bits & PROT_ANY]
 
     def set_read(self) -> "Protection":

@@ -158,7 +158,8 @@ class RegionBase(python_types.Exporter):
         later use of the region is that error too, until `recover`.
 
         Raises:
-            ClosedMappingError: The region is closed; raised where the block begins.
+            ClosedMappingError: The region was closed before this call; raised where the block
+                begins. A guard keeps the pages, and may be entered after `close` for their views.
             MappingFaultError: Pages could not be read in, in the block or before it; raised where
                 the block begins or ends.
 

@@ -17,14 +17,23 @@ def lock(pages: Pages, start: int, size: int, flags: int) -> None:
     if size == 0:
         return
     touched = pages.whole_pages(start, start + size)
-    result = calls.lock(pages.handle, start, size, flags)
-    if result >= 0:
-        pages.locked.add(*touched)
-        return
-    for first, last in pages.locked.gaps(*touched):
-        begin, end = max(first - pages.lead_in, 0), min(last - pages.lead_in, pages.size)
-        calls.unlock(pages.handle, begin, end - begin)
+    try:
+        result = calls.lock(pages.handle, start, size, flags)
+        if result >= 0:
+            pages.locked.add(*touched)
+            return
+    except BaseException:  # a signal handler has raised as C returned
+        _unlock_gaps(pages, *touched)
+        raise
+    _unlock_gaps(pages, *touched)
     raise _error(pages, -result, start, size)
+
+
+def _unlock_gaps(pages: Pages, start: int, end: int) -> None:
+    """Unlock the pages of a range that are not remembered as locked."""
+    for first, last in pages.locked.gaps(start, end):
+        offset = max(first - pages.lead_in, 0)
+        calls.unlock(pages.handle, offset, min(last - pages.lead_in, pages.size) - offset)
 
 
 def unlock(pages: Pages, start: int, size: int) -> None:

@@ -414,10 +414,11 @@ def test_complaints_that_nobody_reads_change_nothing(disk_path: Path) -> None:
     assert ended.stdout.splitlines()[-1].startswith(b"total: 1 file, 1 failed; ")
 
 
-def test_output_that_cannot_be_written_is_an_error(known_file: KnownFile) -> None:
+@pytest.mark.parametrize("words", [["residency", "."], ["--help"], ["evict", "-h"], ["--version"]])
+def test_output_that_cannot_be_written_is_an_error(words: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
-            [*COMMAND, "residency", known_file.path],
+            [*COMMAND, *words],
             stdout=full,
             stderr=subprocess.PIPE,
             check=False,

@@ -163,6 +163,19 @@ def test_unknown_option_shows_the_usage_of_its_command(command: str) -> None:
         assert error == f"python -m mmapwrap {command}: error: unrecognized arguments: --bogus"
 
 
+def test_unknown_option_without_a_command_is_named() -> None:
+    for arguments, error in (
+        (("-x", "--unknown"), "unrecognized arguments: -x --unknown"),
+        ((), "the following arguments are required: COMMAND"),
+    ):
+        ended = run(*arguments)
+        assert ended.status == 2
+        assert ended.err.splitlines() == [
+            "usage: python -m mmapwrap [-h] [--version] COMMAND ...",
+            f"python -m mmapwrap: error: {error}",
+        ]
+
+
 def test_unknown_option_before_the_command_shows_the_main_usage() -> None:
     ended = run("--bogus", "residency", ".")
     assert ended.status == 2

@@ -17,10 +17,11 @@ FLOORS = """
     _core.constants
     _core.advice _core.protection _core.seals
     errors
-    result _ranges _core.failures _core.range_map _core.construction _core.locked_ranges
+    result _core.failures _core.range_map _core.construction _core.locked_ranges
     _core.python_types _core.views _core.access _core.page_sizes
     _core.layout _core.descriptors _core.buffers
     _core.arguments _core.calls
+    _ranges
     _core.mapping
     _core.mapped_files
     _core.faults

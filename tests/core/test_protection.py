@@ -97,3 +97,9 @@ def test_protection_cannot_be_changed() -> None:
 def test_protection_compares_with_protections_only(other: Any) -> None:
     with pytest.raises(TypeError):
         Protection.read().allows(other)
+
+
+@pytest.mark.parametrize("bits", [None, 1.5, "rw"])
+def test_bits_of_a_wrong_type_are_named(bits: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^bits must be an int, not {type(bits).__name__}$"):
+        Protection.from_bits(bits)

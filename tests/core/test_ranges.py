@@ -3,6 +3,7 @@
 import os
 import pickle
 import resource
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
@@ -11,10 +12,14 @@ from kernel_view import child
 
 from mmapwrap import (
     ByteRange,
+    InvalidArgumentError,
     InvalidRangeError,
     page_size,
     range_end,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # page_size
 
@@ -154,3 +159,56 @@ def test_byte_range_end_in_a_region_is_the_end_or_an_error(where: ByteRange, siz
             where.range_end(size)
         error = caught.value
         assert (error.offset, error.count, error.region_size) == (where.offset, where.count, size)
+
+
+# Wrong uses
+
+
+@pytest.mark.parametrize("value", [None, 1.5, "3", b"3"])
+def test_number_of_a_wrong_type_is_named(value: Any) -> None:
+    kind = type(value).__name__
+    calls: dict[str, Callable[[], object]] = {
+        "offset": lambda: ByteRange(value, 1),
+        "count": lambda: ByteRange(0, value),
+        "region_size": lambda: ByteRange(0, 1).range_end(value),
+        "page_size": lambda: ByteRange(0, 1).widened(value),
+    }
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=rf"^{name} must be an int, not {kind}$"):
+            call()
+    for name in ("offset", "count", "region_size"):
+        numbers = {"offset": 0, "count": 0, "region_size": 0, name: value}
+        with pytest.raises(TypeError, match=rf"^{name} must be an int, not {kind}$"):
+            range_end(**numbers)
+
+
+def test_numbers_of_a_range_become_ints() -> None:
+    class Five:
+        def __index__(self) -> int:
+            return 5
+
+    assert ByteRange(Five(), Five()) == ByteRange(5, 5)
+    assert type(ByteRange(Five(), 1).offset) is int
+    assert ByteRange(5, 1).widened(True) == ByteRange(5, 1)
+
+
+@pytest.mark.parametrize("page", [0, -1, -4096, 3, 4097])
+@pytest.mark.parametrize("count", [0, 10])
+def test_page_size_that_is_no_power_of_two_is_refused(page: int, count: int) -> None:
+    message = rf"^page_size must be a power of two, not {page}$"
+    with pytest.raises(InvalidArgumentError, match=message):
+        ByteRange(5000, count).widened(page)
+
+
+def test_end_past_all_addresses_names_them_and_no_region() -> None:
+    message = r"^the range of 10 bytes at offset 18446744073709551610 ends at .*, past 2\*\*64$"
+    with pytest.raises(InvalidRangeError, match=message):
+        ByteRange(2**64 - 6, 10)
+    with pytest.raises(InvalidRangeError, match=r", past 2\*\*64$"):
+        ByteRange(5, 5).widened(2**70)
+
+
+@pytest.mark.parametrize("other", [(0, 4), None, range(4)])
+def test_overlap_with_what_is_no_range_is_a_type_error(other: Any) -> None:
+    with pytest.raises(TypeError, match=r"^other must be a ByteRange, not "):
+        ByteRange(0, 4).overlaps(other)

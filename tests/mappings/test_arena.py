@@ -200,7 +200,7 @@ def test_new_past_the_address_space_limit_is_refused() -> None:
 
 def test_arena_is_made_by_name_and_final() -> None:
     with pytest.raises(TypeError, match="new"):
-        MemoryMappingArena()
+        MemoryMappingArena()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="final"):
         type("Own", (MemoryMappingArena,), {})
 

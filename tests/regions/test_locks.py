@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from kernel_view import PAGE, KnownFile, child, known_bytes, usages
+from kernel_view import MIB, PAGE, KnownFile, child, known_bytes, own_status, usages
 from marks import LOCKS_DO_NOTHING
+from meanwhile import interrupted_after
 
 from mmapwrap import (
     DestructiveAdvice,
@@ -586,3 +587,20 @@ def test_locked_pages_hold_their_content(mapping: MemoryMapping) -> None:
     mapping[2 * PAGE] = 0
     mapping.unlock_all()
     assert mapping[2 * PAGE] == 0
+
+
+@pytest.mark.alone
+def test_interrupted_lock_leaves_nothing_locked_that_is_not_remembered() -> None:
+    size = 64 * MIB
+    before = own_status("VmLck")
+    interruptions = 0
+    with MemoryMapping.anonymous(size) as m:
+        for attempt in range(20):
+            # The pages are read in by the first lock, and the later ones are fast.
+            interrupted = interrupted_after(0.0005 * (attempt + 1), m.lock)
+            interruptions += interrupted
+            locked = own_status("VmLck") - before
+            assert locked == (0 if interrupted else size)
+            m.unlock(0, size)
+            m.advise_destructive(DestructiveAdvice.REMOVE)
+    assert interruptions > 0

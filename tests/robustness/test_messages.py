@@ -100,10 +100,11 @@ def test_mode_of_open_instead_of_a_size_is_a_type_error_that_names_it(
 
 @pytest.mark.parametrize("arguments", [("/etc/passwd",), (3, 4096), ()])
 def test_mapping_made_by_its_class_is_told_the_constructors(arguments: tuple[Any, ...]) -> None:
+    wrong: Any = MemoryMapping
     with pytest.raises(TypeError, match=r"from_file\(path\).*anonymous\(size\)"):
-        MemoryMapping(*arguments)
+        wrong(*arguments)
     with pytest.raises(TypeError, match=r"from_file\(path\).*anonymous\(size\)"):
-        MemoryMapping(path="/etc/passwd")
+        wrong(path="/etc/passwd")
 
 
 class Nothing:

@@ -52,6 +52,17 @@ def constructors(path: Path) -> None:
     unsafe.from_raw_parts(0, 4096, object())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+def classes_without_a_constructor() -> None:
+    MemoryMapping()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    MemoryMapping(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    MemoryMapping(3, 4096)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    MemoryMapping(path="file")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    MemoryMappingArena(1 << 20)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    SharedMemory("name", 5)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    VolatileSlice(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ExternalMapping(1, 2)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+
+
 def content(region: MappedRegion) -> None:
     _ = region["0"]  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUnknownVariableType]
     _ = region[0.0]  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUnknownVariableType]
