@@ -336,7 +336,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         length = max(self._size - start, 0) if size is None else as_size(size)
         fd, _owner = self._open_descriptor()
         if length == 0 or start + length > self._size:
-            raise PastEndOfFileError(start, length, self._size)
+            raise _past_end(start, length, self._size)
         pages = map_file_range(fd, length, start, prot, Sharing.SHARED)
         return region_of(MemoryMapping, pages)
 
@@ -347,6 +347,13 @@ def _memory_of(descriptor: descriptors.OwnedDescriptor, size: int, name: str) ->
     memory._descriptor, memory._size = descriptor, size  # pyright: ignore[reportPrivateUsage]
     memory._name = name  # pyright: ignore[reportPrivateUsage]
     return memory
+
+
+def _past_end(offset: int, count: int, size: int) -> PastEndOfFileError:
+    """Return the error of bytes that an object does not share; its file may have them."""
+    error = PastEndOfFileError(offset, count, size)
+    error.holder = "this SharedMemory"
+    return error
 
 
 def _checked_memory_of(

@@ -239,6 +239,8 @@ class PastEndOfFileError(MmapError, ValueError):
 
     filename: _Filename | None = None
     """The path that was given; None if the file was given by a descriptor."""
+    holder: str = "the file"
+    """What has too few bytes."""
 
     def __init__(self, offset: int, count: int, file_size: int) -> None:
         super().__init__(offset, count, file_size)
@@ -246,7 +248,7 @@ class PastEndOfFileError(MmapError, ValueError):
 
     def __str__(self) -> str:
         file_size = _counted(self.file_size, "byte")
-        file = "the file" if self.filename is None else f"the file {self.filename!r}"
+        file = self.holder if self.filename is None else f"the file {self.filename!r}"
         if self.count == 0:
             return f"there is nothing to map at offset {self.offset}: {file} has {file_size}"
         return (

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import gc
 import os
+import pickle
 import resource
 import socket
 import stat
@@ -863,3 +864,14 @@ def test_errors_of_shared_memory_are_the_librarys(memory: SharedMemory) -> None:
     memory.close()
     with pytest.raises(MmapError):
         memory.map()
+
+
+def test_bytes_that_the_object_does_not_share_are_not_said_of_the_file() -> None:
+    with SharedMemory.new("grown", PAGE) as memory:
+        os.ftruncate(memory.fileno(), 4 * PAGE)
+        with pytest.raises(PastEndOfFileError, match=rf"but this SharedMemory has {PAGE} bytes$"):
+            memory.map(2 * PAGE)
+        with pytest.raises(PastEndOfFileError, match=r"this SharedMemory has") as caught:
+            memory.map(offset=PAGE)
+        assert caught.value.file_size == PAGE
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
