@@ -1,13 +1,14 @@
 """Descriptors and files: opening, duplicating and sealing them, and their status in the kernel."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 from mmapwrap._core._mman import ffi, lib
-from mmapwrap._core.failures import errno_of, raise_if_failed, retry_on_eintr
-from mmapwrap.errors import InvalidArgumentError, system_call_error
+from mmapwrap._core.failures import call_failure, errno_of, raise_if_failed, retry_on_eintr
+from mmapwrap.errors import InvalidArgumentError, SystemCallError, hinted, system_call_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,47 @@ def _new_owner() -> "CData":
     return ffi.gc(lib.mmw_new_descriptor(), lib.mmw_close_descriptor)
 
 
+# --- The causes of refusals -----------------------------------------------------------------------
+
+
+def reason(fd: int, *, to_read: bool = False, to_write: bool = False) -> str | None:
+    """Return why a call refused a descriptor, or None where the descriptor does not tell.
+
+    Args:
+        fd: The descriptor.
+        to_read: Whether the call reads the file.
+        to_write: Whether the call writes to the file.
+    """
+    status = _fcntl(fd, lib.F_GETFL, 0)
+    if status < 0:
+        return f"descriptor {fd} is not open"
+    if status & os.O_PATH:
+        return f"descriptor {fd} was opened with O_PATH, which allows no access"
+    mode = status & os.O_ACCMODE
+    if to_read and mode == os.O_WRONLY:
+        return f"descriptor {fd} is open for writing only: reading is needed"
+    if to_write and mode == os.O_RDONLY:
+        return f"descriptor {fd} is open for reading only: writing is needed"
+    return None
+
+
+def _of_descriptor(result: int, fd: int) -> int:
+    """Return the result of a call on a descriptor.
+
+    Raises:
+        SystemCallError: The call failed; where the descriptor is the cause, the hint says so.
+    """
+    if result < 0:
+        raise _error_of(-result, fd)
+    return result
+
+
+def _error_of(failure: int, fd: int) -> SystemCallError:
+    """Return the error of a failed call on a descriptor."""
+    error = cast("SystemCallError", call_failure(failure))  # these functions refuse nothing
+    return hinted(error, reason(fd) if error.errno == errno.EBADF else None)
+
+
 # --- New descriptors ------------------------------------------------------------------------------
 
 
@@ -42,7 +84,7 @@ def create_memfd(name: bytes, size: int, *, allocate: bool) -> OwnedDescriptor:
 def duplicate(fd: int) -> OwnedDescriptor:
     """Return another descriptor of the same file. fcntl(F_DUPFD_CLOEXEC)."""
     owner = _new_owner()
-    return raise_if_failed(lib.mmw_duplicate(owner, fd)), owner
+    return _of_descriptor(lib.mmw_duplicate(owner, fd), fd), owner
 
 
 def own_descriptor(release: "Callable[[], int]") -> OwnedDescriptor:
@@ -108,7 +150,7 @@ def close_on_exec(fd: int) -> None:
 
 def access_mode(fd: int) -> int:
     """Return O_RDONLY, O_WRONLY or O_RDWR. fcntl(F_GETFL)."""
-    return raise_if_failed(_fcntl(fd, lib.F_GETFL, 0)) & os.O_ACCMODE
+    return _of_descriptor(_fcntl(fd, lib.F_GETFL, 0), fd) & os.O_ACCMODE
 
 
 # --- The status and content of files --------------------------------------------------------------
@@ -126,7 +168,7 @@ class FileStatus(NamedTuple):
 def file_status(fd: int) -> FileStatus:
     """Return the file's status. fstat(2)."""
     status = ffi.new("mmw_file_status *")
-    raise_if_failed(lib.mmw_fstat(fd, status))
+    _of_descriptor(lib.mmw_fstat(fd, status), fd)
     return FileStatus(status.size, status.device, status.inode, status.mode)
 
 

@@ -4,10 +4,13 @@ import ctypes
 import inspect
 import os
 import re
+import resource
 import select
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -15,13 +18,23 @@ from typing import Any, Final
 
 import pytest
 from arena_view import assert_as_the_kernel_lists, unchanged
-from kernel_view import PAGE, KnownFile, child, is_mapped, known_bytes, process_unchanged
+from kernel_view import (
+    PAGE,
+    KnownFile,
+    child,
+    in_process,
+    is_mapped,
+    known_bytes,
+    process_unchanged,
+    say,
+)
 from messages import nearest_offsets
 from protections import READ, RW
 
 from mmapwrap import (
     AccessDeniedError,
     Advice,
+    BadDescriptorError,
     DestructiveAdvice,
     InvalidArgumentError,
     InvalidRangeError,
@@ -34,6 +47,7 @@ from mmapwrap import (
     NoSuchFileError,
     NotMappableError,
     NotPageAlignedError,
+    OutOfMemoryError,
     PastEndOfFileError,
     Protection,
     Scalar,
@@ -343,23 +357,191 @@ ANONYMOUS_INODES: dict[str, Callable[[], int]] = {
 
 
 @pytest.mark.parametrize("make", ANONYMOUS_INODES.values(), ids=ANONYMOUS_INODES.keys())
-def test_descriptor_of_an_anonymous_inode_is_told_that_a_size_is_needed(
+def test_descriptor_of_an_anonymous_inode_cannot_be_mapped_with_any_size(
     make: Callable[[], int],
 ) -> None:
     fd = make()
     try:
-        with process_unchanged(), pytest.raises(InvalidArgumentError, match="size is needed"):
-            MemoryMapping.from_file(fd)
-        with process_unchanged(), pytest.raises(NotMappableError):
-            MemoryMapping.from_file(fd, PAGE)
+        for size in (None, PAGE):
+            with process_unchanged(), pytest.raises(NotMappableError, match=f"descriptor {fd} or"):
+                MemoryMapping.from_file(fd, size)
     finally:
         os.close(fd)
 
 
-@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
-def test_character_device_is_told_that_a_size_is_needed(path: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="size is needed"):
-        MemoryMapping.from_file(path)
+def test_character_device_is_told_that_a_size_is_needed() -> None:
+    with pytest.raises(InvalidArgumentError, match="size is needed: the device '/dev/zero' has"):
+        MemoryMapping.from_file("/dev/zero")
+    with (
+        open("/dev/zero", "r+b", buffering=0) as zero,
+        pytest.raises(InvalidArgumentError, match=f"the device of descriptor {zero.fileno()} has"),
+    ):
+        MemoryMapping.from_file(zero)
+
+
+@pytest.mark.parametrize("prot", [None, READ], ids=["to write", "to read"])
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/full", "/dev/urandom"])
+def test_character_device_that_no_size_helps_is_told_no_size(
+    path: str, prot: Protection | None
+) -> None:
+    for size in (None, PAGE):
+        with process_unchanged(), pytest.raises(NotMappableError) as caught:
+            MemoryMapping.from_file(path, size, prot=prot)
+        assert path in str(caught.value)
+        assert "cannot be mapped" in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [None, PAGE])
+@pytest.mark.parametrize("prot", [None, READ], ids=["to write", "to read"])
+def test_fifo_is_said_to_be_one(prot: Protection | None, size: int | None, disk_path: Path) -> None:
+    path = disk_path / "fifo"
+    os.mkfifo(path)
+    with process_unchanged(), pytest.raises(NotMappableError, match=r"FIFO.*cannot be") as caught:
+        MemoryMapping.from_file(path, size, prot=prot)
+    assert str(path) in str(caught.value)
+
+
+# Descriptors
+
+
+def place_over(fd: Any, start: int) -> None:
+    with MemoryMappingArena.new(2 * PAGE) as arena:
+        arena.add_anon(0, PAGE)
+        arena.add_fd(start, PAGE, fd)
+
+
+MAPPED_TO_WRITE: dict[str, Callable[[Any], object]] = {
+    "from_fd": lambda fd: MemoryMapping.from_fd(fd, PAGE),
+    "from_file": lambda fd: MemoryMapping.from_file(fd, PAGE, prot=RW),
+    "fixed": lambda fd: MemoryMapping.from_descriptor_offset_protection_fixed(
+        1 << 44, fd, PAGE, 0, RW
+    ),
+    "arena": lambda fd: place_over(fd, 0),
+    "hole of an arena": lambda fd: place_over(fd, PAGE),
+}
+to_write = pytest.mark.parametrize("make", MAPPED_TO_WRITE.values(), ids=MAPPED_TO_WRITE.keys())
+
+
+@to_write
+@pytest.mark.parametrize(
+    ("mode", "kind", "said"),
+    [
+        (os.O_RDONLY, AccessDeniedError, "is open for reading only"),
+        (os.O_WRONLY, AccessDeniedError, "is open for writing only"),
+        (os.O_PATH, BadDescriptorError, "was opened with O_PATH"),
+    ],
+    ids=["read-only", "write-only", "path only"],
+)
+def test_descriptor_opened_in_a_wrong_mode_is_named_with_its_mode(
+    mode: int,
+    kind: type[MmapError],
+    said: str,
+    make: Callable[[Any], object],
+    known_file: KnownFile,
+) -> None:
+    fd = os.open(known_file.path, mode)
+    try:
+        with process_unchanged(), pytest.raises(kind, match=f"descriptor {fd} {said}"):
+            make(fd)
+    finally:
+        os.close(fd)
+
+
+@to_write
+def test_descriptor_that_is_not_open_is_named(make: Callable[[Any], object]) -> None:
+    with process_unchanged(), pytest.raises(BadDescriptorError, match="descriptor 999 is not open"):
+        make(999)
+
+
+def test_descriptor_that_is_not_open_is_named_where_its_mode_is_asked_for() -> None:
+    for call in (MemoryMapping.from_file, SharedMemory.from_fd):
+        with pytest.raises(BadDescriptorError, match="descriptor 999 is not open"):
+            call(999)
+
+
+@contextmanager
+def end_of_a_pipe(path: Path, end: int) -> Generator[int]:
+    ends = os.pipe()
+    try:
+        yield ends[end]
+    finally:
+        for each in ends:
+            os.close(each)
+
+
+@contextmanager
+def connection(path: Path) -> Generator[int]:
+    one, other = socket.socketpair()
+    with one, other:
+        yield one.fileno()
+
+
+@contextmanager
+def directory(path: Path) -> Generator[int]:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+NO_FILES: dict[str, tuple[Callable[[Path], AbstractContextManager[int]], type[MmapError], str]] = {
+    "reading end": (lambda path: end_of_a_pipe(path, 0), NotMappableError, "a pipe"),
+    "writing end": (lambda path: end_of_a_pipe(path, 1), NotMappableError, "a pipe"),
+    "socket": (connection, NotMappableError, "a socket"),
+    "directory": (directory, IsDirectoryError, "a directory"),
+}
+
+
+@to_write
+@pytest.mark.parametrize(("opened", "kind", "said"), NO_FILES.values(), ids=NO_FILES.keys())
+def test_descriptor_of_what_cannot_be_mapped_is_named_with_its_kind(
+    opened: Callable[[Path], AbstractContextManager[int]],
+    kind: type[MmapError],
+    said: str,
+    make: Callable[[Any], object],
+    disk_path: Path,
+) -> None:
+    with (
+        opened(disk_path) as fd,
+        process_unchanged(),
+        pytest.raises(kind, match=f"the file of descriptor {fd} is {said}"),
+    ):
+        make(fd)
+
+
+# Addresses
+
+
+def test_alignment_that_no_address_has_is_named(known_file: KnownFile) -> None:
+    align = 1 << 62
+    with pytest.raises(OutOfMemoryError, match=f"{PAGE} bytes with align {align}"):
+        MemoryMapping.anonymous(PAGE, align=align)
+    size = known_file.path.stat().st_size
+    with pytest.raises(OutOfMemoryError, match=f"; {size} bytes with align {align}"):
+        MemoryMapping.from_file(known_file.path, align=align)
+
+
+def test_address_above_user_space_is_named_as_such(known_file: KnownFile) -> None:
+    address = 1 << 60
+    said = f"{PAGE} bytes at address {address:#x}; user space ends at 0x"
+    with pytest.raises(OutOfMemoryError, match=said):
+        MemoryMapping.new_protection_fixed(address, PAGE, READ)
+    with pytest.raises(OutOfMemoryError, match=said), open(known_file.path, "rb") as file:
+        MemoryMapping.from_descriptor_offset_protection_fixed(address, file, PAGE, 0, READ)
+
+
+def map_low_at_the_limit_of_addresses() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 40, resource.RLIM_INFINITY))
+    try:
+        MemoryMapping.new_protection_fixed(1 << 44, 1 << 40, READ)
+    except OutOfMemoryError as error:
+        say(error.hint)
+
+
+def test_address_in_user_space_is_named_alone() -> None:
+    ended = in_process(map_low_at_the_limit_of_addresses)
+    assert ended.succeeded() == f"{1 << 40} bytes at address {1 << 44:#x}\n"
 
 
 @pytest.fixture
