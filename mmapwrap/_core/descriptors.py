@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
+from mmapwrap._core import constants
 from mmapwrap._core._mman import ffi, lib
 from mmapwrap._core.failures import call_failure, errno_of, raise_if_failed, retry_on_eintr
 from mmapwrap.errors import InvalidArgumentError, SystemCallError, hinted, system_call_error
@@ -78,7 +79,17 @@ def _error_of(failure: int, fd: int) -> SystemCallError:
 def create_memfd(name: bytes, size: int, *, allocate: bool) -> OwnedDescriptor:
     """Create a memfd: memfd_create(2), ftruncate(2) and, to have the memory now, fallocate(2)."""
     owner = _new_owner()
-    return raise_if_failed(retry_on_eintr(lib.mmw_create_memfd, owner, name, size, allocate)), owner
+    result = retry_on_eintr(lib.mmw_create_memfd, owner, name, size, allocate)
+    if result < 0:
+        raise _memfd_error(-result, size)
+    return result, owner
+
+
+def _memfd_error(failure: int, size: int) -> SystemCallError:
+    """Return the error of a memfd that could not be created, or not in this size."""
+    error = cast("SystemCallError", call_failure(failure))
+    is_of_size = error.syscall in ("ftruncate", "fallocate")
+    return hinted(error, f"{size} bytes" if is_of_size else None)
 
 
 def duplicate(fd: int) -> OwnedDescriptor:
@@ -130,12 +141,41 @@ def close_file(owner: "CData") -> None:
 
 def add_seals(fd: int, seals: int) -> None:
     """Add seals to a memfd. fcntl(F_ADD_SEALS)."""
-    raise_if_failed(_fcntl(fd, lib.F_ADD_SEALS, seals))
+    if not 0 <= seals <= constants.LARGEST_INT:
+        raise hinted(system_call_error(errno.EINVAL, "fcntl"), _unknown(seals))
+    result = _fcntl(fd, lib.F_ADD_SEALS, seals)
+    if result < 0:
+        raise _seal_error(-result, fd, seals)
 
 
 def get_seals(fd: int) -> int:
     """Return the seals of a memfd. fcntl(F_GET_SEALS)."""
-    return raise_if_failed(_fcntl(fd, lib.F_GET_SEALS, 0))
+    result = _fcntl(fd, lib.F_GET_SEALS, 0)
+    if result < 0:
+        raise _seal_error(-result, fd)
+    return result
+
+
+def _seal_error(failure: int, fd: int, seals: int = 0) -> SystemCallError:
+    """Return the error of a failed call on seals, with its cause."""
+    error = cast("SystemCallError", call_failure(failure))
+    match error.errno:
+        case errno.EINVAL if _fcntl(fd, lib.F_GET_SEALS, 0) >= 0:
+            return hinted(error, _unknown(seals))
+        case errno.EINVAL:
+            return hinted(error, "this is no memfd")
+        case errno.EBUSY:
+            return hinted(error, "a writable mapping of the memory exists, here or elsewhere")
+        case errno.EPERM:
+            sealed = "the memory has the seal against more seals"
+            return hinted(error, reason(fd, to_write=True) or sealed)
+        case _:
+            return error
+
+
+def _unknown(seals: int) -> str:
+    """Return the hint about seals of which the kernel does not know one."""
+    return f"the kernel does not know all of the seals {seals:#x}"
 
 
 def get_seals_if_any(fd: int) -> int:

@@ -1,11 +1,13 @@
 """What errors say: what was given, under its own name, what is wrong with it, and what works."""
 
 import ctypes
+import errno
 import inspect
 import os
 import re
 import resource
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -38,18 +40,22 @@ from mmapwrap import (
     DestructiveAdvice,
     InvalidArgumentError,
     InvalidRangeError,
+    InvalidSystemCallError,
     IsDirectoryError,
     MappedRegion,
     MemfdSeals,
     MemoryMapping,
     MemoryMappingArena,
     MmapError,
+    NoSpaceError,
     NoSuchFileError,
     NotMappableError,
     NotPageAlignedError,
+    OperationNotPermittedError,
     OutOfMemoryError,
     PastEndOfFileError,
     Protection,
+    RegionBusyError,
     Scalar,
     SharedMemory,
     Sharing,
@@ -929,6 +935,80 @@ def test_number_of_any_kind_is_written_as_the_float_it_is(
     assert mapping.read_obj(scalar, 8) == stored
     mapping.get_slice(0, 8).store(scalar, value)
     assert mapping.read_obj(scalar, 0) == stored
+
+
+# Shared memory
+
+
+def test_seals_of_what_is_no_memfd_are_said_to_be_none(known_file: KnownFile) -> None:
+    with open(known_file.path, "r+b") as file, SharedMemory.from_file(file) as memory:
+        for call in (memory.get_seals, lambda: memory.add_seals(MemfdSeals.WRITE)):
+            with pytest.raises(InvalidSystemCallError, match="this is no memfd"):
+                call()
+
+
+@pytest.mark.parametrize("bit", [30, 31, 40, 64])
+def test_seal_that_the_kernel_does_not_know_is_named(bit: int) -> None:
+    with (
+        SharedMemory.new("sealed", PAGE) as memory,
+        pytest.raises(InvalidSystemCallError, match=f"does not know .* {1 << bit:#x}"),
+    ):
+        memory.add_seals(MemfdSeals(1 << bit))
+
+
+def test_seal_against_writing_is_told_of_the_mapping_in_its_way() -> None:
+    with (
+        SharedMemory.new("sealed", PAGE) as memory,
+        memory.map(),
+        pytest.raises(RegionBusyError, match="a writable mapping of the memory exists"),
+    ):
+        memory.add_seals(MemfdSeals.WRITE)
+
+
+def test_seal_that_is_not_permitted_says_why() -> None:
+    with SharedMemory.new("sealed", PAGE) as memory:
+        with (
+            open(f"/proc/self/fd/{memory.fileno()}", "rb") as file,
+            SharedMemory.from_file(file) as read_only,
+            pytest.raises(OperationNotPermittedError, match=r"\d is open for reading only"),
+        ):
+            read_only.add_seals(MemfdSeals.WRITE)
+        memory.add_seals(MemfdSeals.SEAL)
+        with pytest.raises(OperationNotPermittedError, match="seal against more seals"):
+            memory.add_seals(MemfdSeals.WRITE)
+
+
+def test_memory_that_is_not_there_says_how_much_is() -> None:
+    with pytest.raises(NoSpaceError, match=rf"{1 << 60} bytes are wanted, and \d+ are available"):
+        SharedMemory.new("large", 1 << 60, allocate=True)
+
+
+def create_past_the_limit_of_files() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PAGE, resource.RLIM_INFINITY))
+    try:
+        SharedMemory.new("large", 2 * PAGE)
+    except SystemCallError as error:
+        say(error)
+
+
+def test_memory_past_the_limit_of_files_says_its_size() -> None:
+    said = in_process(create_past_the_limit_of_files).succeeded()
+    assert said.endswith(f"ftruncate: {os.strerror(errno.EFBIG)}; {2 * PAGE} bytes\n")
+
+
+@pytest.mark.parametrize("size", [0, -1, 2**63, 2**64])
+def test_size_that_no_shared_memory_has_is_told_the_largest(size: int) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"{size} is not between 1 and 2\*\*63 - 1"):
+        SharedMemory.new("sized", size)
+
+
+def test_copy_that_no_memory_holds_says_its_size() -> None:
+    size = 1 << 46  # more than the addresses that are left
+    with MemoryMapping.anonymous(size) as mapping:
+        for copy, count in ((bytes, size), (lambda m: m[::2], size // 2)):
+            with pytest.raises(OutOfMemoryError, match=f"malloc: .*; {count} bytes"):
+                copy(mapping)
 
 
 # Pickles of shared memory
