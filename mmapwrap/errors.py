@@ -334,19 +334,24 @@ class ViewsExportedError(MmapError, BufferError):
 
 
 class UnsupportedOperationError(MmapError, NotImplementedError):
-    """An operation that this kind of region does not have.
+    """An operation that this kind of region, or its memory, does not support.
 
     Attributes:
-        operation: The name of the method, and the kind of memory that does not support it.
+        operation: The name of the method.
     """
 
     __match_args__ = ("operation",)
+
+    hint: str | None = None
+    """Why it is not supported, where another region of this kind may support it."""
 
     def __init__(self, operation: str) -> None:
         super().__init__(operation)
         self.operation = operation
 
     def __str__(self) -> str:
+        if self.hint is not None:
+            return f"{self.operation} is not supported here: {self.hint}"
         return f"{self.operation} is not supported by this kind of region"
 
 
@@ -483,7 +488,7 @@ class _ErrnoError(MmapError, OSError):
         return report if self.hint is None else f"{report}; {self.hint}"
 
 
-E = TypeVar("E", bound="_ErrnoError | ProtectionError")
+E = TypeVar("E", bound="_ErrnoError | ProtectionError | UnsupportedOperationError")
 
 
 def hinted(error: E, hint: str | None) -> E:

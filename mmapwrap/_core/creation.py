@@ -155,7 +155,7 @@ def _map(
     """Check the other arguments, and map the pages."""
     bits = as_protection(prot).bits
     if populate and not bits & (PROT_READ | PROT_WRITE):
-        raise ProtectionError(Protection.read(), prot)
+        raise _unreadable(prot, size)
     flags |= as_sharing(sharing)
     alignment = constants.PAGE_SIZE if align is None else as_alignment(align)
     if populate:
@@ -164,3 +164,10 @@ def _map(
         address, size, alignment, bits, flags, fd, file_offset, options, path
     )
     return Pages(handle, bits, sharing, None if fd < 0 else file_offset)
+
+
+def _unreadable(prot: Protection, size: int) -> ProtectionError:
+    """Return the error of pages to populate that allow neither reading nor writing."""
+    error = ProtectionError(Protection.read(), prot)
+    error.range = (0, size) if size else None  # 0: the rest of the file, which is not known yet
+    return error

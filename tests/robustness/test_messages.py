@@ -30,12 +30,14 @@ from kernel_view import (
     process_unchanged,
     say,
 )
+from marks import needs
 from messages import nearest_offsets
 from protections import READ, RW
 
 from mmapwrap import (
     AccessDeniedError,
     Advice,
+    BadAddressError,
     BadDescriptorError,
     DestructiveAdvice,
     InvalidArgumentError,
@@ -55,15 +57,19 @@ from mmapwrap import (
     OutOfMemoryError,
     PastEndOfFileError,
     Protection,
+    ProtectionError,
+    ReadToMemoryError,
     RegionBusyError,
     Scalar,
     SharedMemory,
     Sharing,
     SyncMode,
     SystemCallError,
+    UnsupportedOperationError,
     VolatileMisalignedError,
     VolatileOutOfBoundsError,
     VolatileSlice,
+    WriteFromMemoryError,
     f32,
     f64,
     u8,
@@ -935,6 +941,185 @@ def test_number_of_any_kind_is_written_as_the_float_it_is(
     assert mapping.read_obj(scalar, 8) == stored
     mapping.get_slice(0, 8).store(scalar, value)
     assert mapping.read_obj(scalar, 0) == stored
+
+
+# Kinds of memory
+
+
+@pytest.fixture
+def private() -> Iterator[MemoryMapping]:
+    """Four private pages."""
+    with MemoryMapping.anonymous(4 * PAGE, sharing=Sharing.PRIVATE) as m:
+        yield m
+
+
+@needs(Advice.WIPEONFORK)
+def test_advice_that_is_for_other_memory_names_itself_and_that_memory(
+    mapping: MemoryMapping, private: MemoryMapping
+) -> None:
+    calls: list[tuple[Callable[[], None], str]] = [
+        (lambda: mapping.advise(Advice.WIPEONFORK), "MADV_WIPEONFORK needs private anonymous"),
+        (
+            lambda: mapping.advise_destructive(DestructiveAdvice.FREE),
+            "MADV_FREE needs private anonymous memory",
+        ),
+        (lambda: private.remove_range(0, PAGE), "MADV_REMOVE needs memory that is shared"),
+    ]
+    for call, said in calls:
+        with pytest.raises(InvalidSystemCallError, match=said):
+            call()
+
+
+def test_removal_from_a_private_mapping_of_a_file_names_the_advice(known_file: KnownFile) -> None:
+    with (
+        MemoryMapping.from_file(known_file.path, sharing=Sharing.PRIVATE) as mapping,
+        pytest.raises(AccessDeniedError, match="MADV_REMOVE needs memory that is shared"),
+    ):
+        mapping.remove_range(0, PAGE)
+
+
+@needs(Advice.POPULATE_READ)
+def test_advice_that_fails_in_another_way_is_named(known_file: KnownFile) -> None:
+    size = known_file.path.stat().st_size
+    with (
+        open(known_file.path, "r+b") as file,
+        MemoryMapping.from_fd(file, size + 2 * PAGE) as mapping,
+        pytest.raises(BadAddressError, match=r"; MADV_POPULATE_READ$"),
+    ):
+        mapping.advise(Advice.POPULATE_READ)
+
+
+def test_advice_of_a_newer_kernel_is_said_to_be_unknown(
+    mapping: MemoryMapping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Advice, "is_supported", lambda advice: False)
+    with pytest.raises(InvalidSystemCallError, match="this kernel does not know MADV_WIPEONFORK"):
+        mapping.advise(Advice.WIPEONFORK)
+
+
+def test_locked_pages_that_forbid_a_call_are_said_to_be_locked(mapping: MemoryMapping) -> None:
+    mapping.lock(0, PAGE)
+    with pytest.raises(RegionBusyError, match="locked: unlock it first"):
+        mapping.msync(invalidate=True)
+    with pytest.raises(InvalidSystemCallError, match="locked: unlock it first"):
+        mapping.remove_range(0, 2 * PAGE)
+    mapping.msync(PAGE, PAGE, invalidate=True)
+
+
+def open_for_reading(path: Path) -> MemoryMapping:
+    with open(path, "rb") as file:
+        return MemoryMapping.from_file(file)
+
+
+def sealed_against_writing(path: Path) -> MemoryMapping:
+    with SharedMemory.new("sealed", 4 * PAGE) as memory:
+        memory.add_seals(MemfdSeals.FUTURE_WRITE)
+        return memory.map(prot=READ)
+
+
+@pytest.mark.parametrize("count", [None, PAGE])
+@pytest.mark.parametrize("make", [open_for_reading, sealed_against_writing])
+def test_write_access_that_a_file_does_not_give_is_explained(
+    make: Callable[[Path], MemoryMapping], count: int | None, known_file: KnownFile
+) -> None:
+    said = "open for reading only, or is sealed against writing"
+    with make(known_file.path) as mapping:
+        with pytest.raises(AccessDeniedError, match=said):
+            mapping.protect(RW, 0, count)
+        with mapping.into_arena() as arena, pytest.raises(AccessDeniedError, match=said):
+            arena.protect(RW, 0, count)
+
+
+def test_populating_without_access_gives_the_range(known_file: KnownFile) -> None:
+    with pytest.raises(ProtectionError, match=rf"no access \({PAGE} bytes at offset 0\)"):
+        MemoryMapping.anonymous(PAGE, prot=Protection.none(), populate=True)
+    with pytest.raises(ProtectionError, match=r"no access$"):  # the size is not known yet
+        MemoryMapping.from_file(known_file.path, prot=Protection.none(), populate=True)
+
+
+def test_evict_of_what_is_no_file_says_so(mapping: MemoryMapping) -> None:
+    with pytest.raises(UnsupportedOperationError) as caught:
+        mapping.evict()
+    assert str(caught.value) == (
+        "evict is not supported here: some of the range is no shared mapping of a file"
+    )
+
+
+def test_evict_of_a_file_that_is_gone_names_it(disk_path: Path) -> None:
+    disk_path.chmod(0o777)
+    program = """
+        import os, sys
+        from kernel_view import become_unprivileged
+        from mmapwrap import MemoryMapping, UnsupportedOperationError
+
+        become_unprivileged()
+        with open(sys.argv[1], "w+b") as file:
+            file.truncate(4096)
+            with MemoryMapping.from_file(file) as mapping:
+                os.unlink(sys.argv[1])
+                try:
+                    mapping.evict()
+                except UnsupportedOperationError as error:
+                    print(error.hint)
+    """
+    path = disk_path / "gone"
+    said = f"the file '{path} (deleted)' cannot be opened again\n"
+    assert child(program, path).succeeded() == said
+
+
+# Transfers
+
+
+def transfer_past(call: str, mapping: MemoryMapping, fd: int, **arguments: Any) -> str:
+    """What the error of a transfer says after the errno."""
+    kind = ReadToMemoryError if call == "read_from_fd" else WriteFromMemoryError
+    with pytest.raises(kind) as caught:
+        getattr(mapping.get_slice(0, 8), call)(fd, **arguments)
+    return str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("call", "mode", "said"),
+    [
+        ("read_from_fd", os.O_WRONLY, "is open for writing only: reading is needed"),
+        ("write_to_fd", os.O_RDONLY, "is open for reading only: writing is needed"),
+        ("read_from_fd", os.O_PATH, "was opened with O_PATH, which allows no access"),
+        ("write_to_fd", os.O_PATH, "was opened with O_PATH, which allows no access"),
+    ],
+)
+def test_transfer_with_a_descriptor_opened_in_a_wrong_mode_names_it(
+    call: str, mode: int, said: str, mapping: MemoryMapping, known_file: KnownFile
+) -> None:
+    fd = os.open(known_file.path, mode)
+    try:
+        for file_offset in (None, 3):
+            hint = transfer_past(call, mapping, fd, file_offset=file_offset)
+            assert hint == f"descriptor {fd} {said}"
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("call", ["read_from_fd", "write_to_fd"])
+def test_transfer_with_a_descriptor_that_is_not_open_names_it(
+    call: str, mapping: MemoryMapping
+) -> None:
+    assert transfer_past(call, mapping, 999) == "descriptor 999 is not open"
+
+
+@pytest.mark.parametrize(("call", "end"), [("read_from_fd", 0), ("write_to_fd", 1)])
+def test_transfer_at_an_offset_of_a_pipe_says_that_it_has_none(
+    call: str, end: int, mapping: MemoryMapping, disk_path: Path
+) -> None:
+    with end_of_a_pipe(disk_path, end) as fd:
+        hint = transfer_past(call, mapping, fd, file_offset=3)
+    assert hint == f"descriptor {fd} has no positions: leave file_offset out"
+
+
+def test_transfer_from_a_directory_names_the_descriptor(
+    mapping: MemoryMapping, disk_path: Path
+) -> None:
+    with directory(disk_path) as fd:
+        assert transfer_past("read_from_fd", mapping, fd) == f"descriptor {fd} is of a directory"
 
 
 # Shared memory
