@@ -88,7 +88,8 @@ class MemoryMapping(
         NotMappableError: The descriptor is of a socket, a pipe or another file that cannot be
             mapped.
         IsDirectoryError: The descriptor is of a directory.
-        BadAddressError: `populate` met a page that the file does not have.
+        MappingFaultError: `populate` met a page that could not be read in: the file does not have
+            it, for example.
         ProtectionError: `populate`, and neither reading nor writing is allowed.
         TypeError: An argument has a wrong type.
 

@@ -92,6 +92,9 @@ class InvalidRangeError(InvalidAddressError):
 
     __match_args__ = ("offset", "count", "region_size")
 
+    holder = "region"
+    """What does not hold the range: a region, or a slice of one."""
+
     def __init__(self, offset: int, count: int, region_size: int) -> None:
         MmapError.__init__(
             self, offset, count, region_size
@@ -106,7 +109,7 @@ class InvalidRangeError(InvalidAddressError):
         return (
             f"the range of {_counted(self.count, 'byte')} at offset {in_digits(self.offset)} ends "
             f"at {in_digits(self.offset + self.count)}, "
-            f"but the region has {_counted(self.region_size, 'byte')}"
+            f"but the {self.holder} has {_counted(self.region_size, 'byte')}"
         )
 
 
@@ -397,22 +400,28 @@ class VolatileOutOfBoundsError(VolatileMemoryError):
     """A volatile access that ends past the memory it is made in.
 
     Attributes:
-        addr: The end of the range that was asked for, in bytes.
+        addr: The end of the range that was asked for, in bytes; a length that is negative.
     """
 
     __match_args__ = ("addr",)
 
     range: tuple[int, int, int] | None = None
     """The offset, the count and the size of the memory, in bytes, if they are known."""
+    holder = "region"
+    """What does not hold the range: a region, or a slice of one."""
 
     def __init__(self, addr: int) -> None:
         super().__init__(addr)
         self.addr = addr
 
     def __str__(self) -> str:
-        if self.range is None:
-            return f"the range ends at {self.addr:#x}, which is past the end of the memory"
-        return str(InvalidRangeError(*self.range))
+        if self.range is not None:
+            error = InvalidRangeError(*self.range)
+            error.holder = self.holder
+            return str(error)
+        if self.addr < 0:
+            return f"len {in_digits(self.addr)} is negative"
+        return f"the range ends at {self.addr:#x}, which is past the end of the memory"
 
 
 class VolatileOverflowError(VolatileMemoryError):

@@ -11,6 +11,7 @@ from mmapwrap._core._mman import ffi, lib
 from mmapwrap._core.failures import Refusal, call_failure, errno_of, raise_if_failed
 from mmapwrap.errors import (
     InvalidArgumentError,
+    MappingFaultError,
     MmapError,
     PastEndOfFileError,
     SystemCallError,
@@ -88,13 +89,14 @@ def map_pages(
     result = _map(handle, address, size, align, prot, flags, fd, file_offset, options)
     if result < 0:
         request = Request(address, size, align, prot, flags, fd, file_offset, path)
-        raise _with_path(_mapping_error(-result, request), path)
+        raise with_path(_mapping_error(-result, request), path)
     return handle
 
 
-def _with_path(error: MmapError, path: "descriptors.Path | None") -> MmapError:
+def with_path(error: MmapError, path: "descriptors.Path | None") -> MmapError:
     """Return the error, which now names the file's path."""
-    if path is not None and isinstance(error, (SystemCallError, PastEndOfFileError)):
+    named = (SystemCallError, PastEndOfFileError, MappingFaultError)
+    if path is not None and isinstance(error, named):
         error.filename = os.fspath(path)
     return error
 

@@ -40,7 +40,6 @@ from protections import READ, RW
 from mmapwrap import (
     AccessDeniedError,
     AddressInUseError,
-    BadAddressError,
     BadDescriptorError,
     InvalidAddressError,
     InvalidAlignmentError,
@@ -793,8 +792,16 @@ def test_file_populate_brings_the_pages_in(
 def test_file_populate_of_pages_that_the_file_lacks_is_refused(
     align: int | None, known_file: KnownFile
 ) -> None:
-    with opened(known_file.path) as fd, refused(BadAddressError, MappingFaultError, also=OSError):
-        MemoryMapping.from_fd_offset_protection_populate(fd, 17 * PAGE, 0, align, RW, True)
+    with opened(known_file.path) as fd:
+        for prot in (READ, RW, Protection.write()):
+            for offset in (0, 5):
+                with refused(MappingFaultError, also=OSError) as caught:
+                    MemoryMapping.from_fd_offset_protection_populate(
+                        fd, 20 * PAGE, offset, align, prot, True
+                    )
+                # As the method says it of the same mapping.
+                assert (caught.value.offset, caught.value.pages) == (16 * PAGE - offset, 1)
+                assert f"the file has {16 * PAGE} bytes now" in str(caught.value)
 
 
 # Names of memory
