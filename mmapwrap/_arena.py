@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, SupportsIndex, fi
 
 import attrs
 
-from mmapwrap._core import calls, changes, constants, descriptors, failures
+from mmapwrap._core import calls, changes, constants, descriptors, failures, mapping
 from mmapwrap._core.arguments import (
     Descriptor,
     as_descriptor,
@@ -22,7 +22,13 @@ from mmapwrap._core.protection import READ_WRITE, Protection, Sharing
 from mmapwrap._core.range_map import RangeMap
 from mmapwrap._regions.base import region_of
 from mmapwrap._regions.region import MappedRegion
-from mmapwrap.errors import NotPageAlignedError, OutOfMemoryError, hinted
+from mmapwrap.errors import (
+    MmapError,
+    NotPageAlignedError,
+    OutOfMemoryError,
+    SystemCallError,
+    hinted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -417,7 +423,8 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         """Reserve a range again."""
         start, end = self._range(pages, offset, size)
         reserve = partial(calls.reserve, pages.handle, start, end - start)
-        self._replace(pages, start, end, 0, None, reserve, pages.page_size)
+        result = self._replace(pages, start, end, 0, None, reserve, pages.page_size)
+        pages.raise_failure(result, start, end - start)
 
     def _map_over(self, pages: Pages, offset: int, size: int, placement: _Placement) -> None:
         """Map memory or a file over a range."""
@@ -433,7 +440,9 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         replaces = any(source for _, _, source in self._sources.pieces(start, end))
         place = partial(calls.place, pages.handle, start, end - start, (*placement, replaces))
         source = _Source(None if placement.fd < 0 else placement.file_offset - start)
-        self._replace(pages, start, end, placement.bits, source, place, page_size)
+        result = self._replace(pages, start, end, placement.bits, source, place, page_size)
+        if result < 0:
+            raise _placing_error(pages, -result, start, end - start, placement)
 
     def _replace(
         self,
@@ -444,8 +453,8 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         source: _Source | None,
         act: "Callable[[], int]",
         page_size: int,
-    ) -> None:
-        """Act on a range and remember its new content.
+    ) -> int:
+        """Act on a range and remember its new content; return the act's result.
 
         Until the act has ended the range counts as one that holds nothing. That stays so if a
         signal handler raises in the middle of the change, and in a child that is forked there.
@@ -478,7 +487,7 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         else:
             for first, last, old in before:
                 self._sources.assign(first, last, old)
-        pages.raise_failure(result, start, end - start)
+        return result
 
     def _place(
         self,
@@ -500,6 +509,16 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         start, count = as_integer(offset, "offset"), as_size(size)
         pages = self._open_pages()
         pages.exclusively(self._map_over, pages, start, count, placement)
+
+
+def _placing_error(
+    pages: Pages, failure: int, offset: int, count: int, placement: _Placement
+) -> MmapError:
+    """Return the error of a placement that failed, with the cause that a new mapping has."""
+    bits, flags, fd, file_offset = placement
+    request = mapping.Request(0, count, constants.PAGE_SIZE, bits, flags, fd, file_offset)
+    error = pages.error(failure, offset, count)
+    return mapping.explained(error, request) if isinstance(error, SystemCallError) else error
 
 
 def _arena_of(pages: Pages, source: _Source | None) -> MemoryMappingArena:

@@ -82,12 +82,14 @@ class MemoryMapping(
         OutOfMemoryError: Not enough address space or memory (RLIMIT_AS, overcommit), or the process
             has as many mappings as vm.max_map_count allows.
         BadDescriptorError: The descriptor is closed, never was one, or was opened with O_PATH.
-        AccessDeniedError: The descriptor was not opened for reading (the writing end of a pipe, for
-            example), or not for writing where a shared mapping is to be writable.
+        AccessDeniedError: The descriptor was not opened for reading, or not for writing where a
+            shared mapping is to be writable.
         OperationNotPermittedError: The file is sealed, or its file system mounted, against this.
-        NotMappableError: The descriptor is of a socket or another file that cannot be mapped.
+        NotMappableError: The descriptor is of a socket, a pipe or another file that cannot be
+            mapped.
         IsDirectoryError: The descriptor is of a directory.
-        BadAddressError: `populate` met a page that the file does not have.
+        MappingFaultError: `populate` met a page that could not be read in: the file does not have
+            it, for example.
         ProtectionError: `populate`, and neither reading nor writing is allowed.
         TypeError: An argument has a wrong type.
 
@@ -388,7 +390,7 @@ class MemoryMapping(
             IsDirectoryError: There is a directory at the path, and `prot` allows writing.
             SystemCallError: The file at the path cannot be opened: a socket (ENXIO), for example.
             InvalidArgumentError: `size` is None and the file has no length, such as a character
-                device. A block device has one.
+                device that can be mapped. A block device has one.
 
         Example:
             >>> import tempfile

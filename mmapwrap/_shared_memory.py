@@ -8,7 +8,7 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, SupportsIndex, TypeAlias, final
 
-from mmapwrap._core import constants, descriptors
+from mmapwrap._core import descriptors
 from mmapwrap._core.arguments import Descriptor, as_descriptor, as_file_offset, as_size
 from mmapwrap._core.construction import NamedConstructors
 from mmapwrap._core.creation import map_file_range
@@ -100,12 +100,11 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
             raise InvalidArgumentError(
                 f"debug_name has {len(name)} bytes: at most {_LONGEST_NAME} and no NUL are allowed"
             )
-        length = as_size(size)
-        if length > constants.LARGEST_FILE_OFFSET:
-            raise InvalidArgumentError(f"size {length} is past 2**63 - 1")
+        length = as_size(size, bits=63)
         # fallocate(2) of a memfd has no limit: it takes memory until the kernel kills processes.
-        if allocate and length > _available_memory():
-            raise system_call_error(errno.ENOSPC, "fallocate")
+        if allocate and length > (available := _available_memory()):
+            hint = f"{length} bytes are wanted, and {available} are available"
+            raise hinted(system_call_error(errno.ENOSPC, "fallocate"), hint)
         descriptor = descriptors.create_memfd(name, length, allocate=bool(allocate))
         return _memory_of(descriptor, length, debug_name)
 
@@ -288,7 +287,8 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
 
         Raises:
             ClosedMappingError: The memory is closed.
-            OperationNotPermittedError: The memory has the seal against seals (MemfdSeals.SEAL).
+            OperationNotPermittedError: The memory has the seal against seals (MemfdSeals.SEAL), or
+                its descriptor is open for reading only.
             RegionBusyError: WRITE, and a writable shared mapping exists.
             InvalidSystemCallError: The memory is no memfd, or the kernel does not know a seal.
             TypeError: `seals` is not of MemfdSeals.
@@ -302,9 +302,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
             mmapwrap.errors.OperationNotPermittedError: [Errno 1] mmap: Operation not permitted...
         """
         fd, _owner = self._open_descriptor()
-        if not 0 <= _as_seals(seals) <= constants.LARGEST_INT:
-            raise system_call_error(errno.EINVAL, "fcntl")
-        descriptors.add_seals(fd, seals)
+        descriptors.add_seals(fd, _as_seals(seals))
 
     def map(
         self,

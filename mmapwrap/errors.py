@@ -92,6 +92,9 @@ class InvalidRangeError(InvalidAddressError):
 
     __match_args__ = ("offset", "count", "region_size")
 
+    holder = "region"
+    """What does not hold the range: a region, or a slice of one."""
+
     def __init__(self, offset: int, count: int, region_size: int) -> None:
         MmapError.__init__(
             self, offset, count, region_size
@@ -103,11 +106,11 @@ class InvalidRangeError(InvalidAddressError):
             return f"the offset {in_digits(self.offset)} is negative"
         if self.count < 0:
             return f"the count {in_digits(self.count)} is negative"
-        region = f"but the region has {_counted(self.region_size, 'byte')}"
+        holder = f"but the {self.holder} has {_counted(self.region_size, 'byte')}"
         return (
             f"the range of {_counted(self.count, 'byte')} at offset {in_digits(self.offset)} ends "
             f"at {in_digits(self.offset + self.count)}, "
-            + ("past 2**64" if self.region_size == 2**64 else region)
+            + ("past 2**64" if self.region_size == 2**64 else holder)
         )
 
 
@@ -337,19 +340,24 @@ class ViewsExportedError(MmapError, BufferError):
 
 
 class UnsupportedOperationError(MmapError, NotImplementedError):
-    """An operation that this kind of region does not have.
+    """An operation that this kind of region, or its memory, does not support.
 
     Attributes:
-        operation: The name of the method, and the kind of memory that does not support it.
+        operation: The name of the method.
     """
 
     __match_args__ = ("operation",)
+
+    hint: str | None = None
+    """Why it is not supported, where another region of this kind may support it."""
 
     def __init__(self, operation: str) -> None:
         super().__init__(operation)
         self.operation = operation
 
     def __str__(self) -> str:
+        if self.hint is not None:
+            return f"{self.operation} is not supported here: {self.hint}"
         return f"{self.operation} is not supported by this kind of region"
 
 
@@ -395,22 +403,28 @@ class VolatileOutOfBoundsError(VolatileMemoryError):
     """A volatile access that ends past the memory it is made in.
 
     Attributes:
-        addr: The end of the range that was asked for, in bytes.
+        addr: The end of the range that was asked for, in bytes; a length that is negative.
     """
 
     __match_args__ = ("addr",)
 
     range: tuple[int, int, int] | None = None
     """The offset, the count and the size of the memory, in bytes, if they are known."""
+    holder = "region"
+    """What does not hold the range: a region, or a slice of one."""
 
     def __init__(self, addr: int) -> None:
         super().__init__(addr)
         self.addr = addr
 
     def __str__(self) -> str:
-        if self.range is None:
-            return f"the range ends at {self.addr:#x}, which is past the end of the memory"
-        return str(InvalidRangeError(*self.range))
+        if self.range is not None:
+            error = InvalidRangeError(*self.range)
+            error.holder = self.holder
+            return str(error)
+        if self.addr < 0:
+            return f"len {in_digits(self.addr)} is negative"
+        return f"the range ends at {self.addr:#x}, which is past the end of the memory"
 
 
 class VolatileOverflowError(VolatileMemoryError):
@@ -486,7 +500,7 @@ class _ErrnoError(MmapError, OSError):
         return report if self.hint is None else f"{report}; {self.hint}"
 
 
-E = TypeVar("E", bound="_ErrnoError | ProtectionError")
+E = TypeVar("E", bound="_ErrnoError | ProtectionError | UnsupportedOperationError")
 
 
 def hinted(error: E, hint: str | None) -> E:

@@ -4,6 +4,10 @@ Advice that changes the pages' content, or the access to them, is a type of its 
 """
 
 import enum
+import errno
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 from mmapwrap._core._mman import lib
 
@@ -97,6 +101,38 @@ class DestructiveAdvice(_KernelAdvice):
     """Drop the pages and forbid all access to them. Linux 6.13."""
     GUARD_REMOVE = lib.MADV_GUARD_REMOVE
     """Undo GUARD_INSTALL: the pages read as zeros. Linux 6.13."""
+
+
+_NEEDED: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        Advice.WIPEONFORK: "private anonymous memory",
+        Advice.COLLAPSE: "memory that can have transparent huge pages",
+        DestructiveAdvice.FREE: "private anonymous memory",
+        DestructiveAdvice.REMOVE: "memory that is shared",
+    }
+)
+"""The kind of memory that an advice is for, where it is not for every kind."""
+
+
+def cause_of_refusal(number: int, argument: object, *, is_locked: bool) -> str | None:
+    """Return the hint for a call on a range that the kernel refused; None: no cause is known.
+
+    Args:
+        number: The errno.
+        argument: The call's argument beside the range: an advice, or another.
+        is_locked: Whether some of the range is locked, and the errno may say so.
+    """
+    if is_locked:
+        return "some of the range is locked: unlock it first"
+    if not isinstance(argument, (Advice, DestructiveAdvice)):
+        return None
+    name = f"MADV_{argument.name}"
+    if number not in (errno.EINVAL, errno.EACCES):
+        return name
+    if not argument.is_supported():
+        return f"this kernel does not know {name}"
+    needed = _NEEDED.get(argument)
+    return f"{name} of this memory" if needed is None else f"{name} needs {needed}"
 
 
 class SyncMode(enum.IntEnum):

@@ -65,11 +65,11 @@ def _as_number(fd: object, wanted: str) -> int:
     return index(cast("SupportsIndex", fd))
 
 
-def as_size(size: SupportsIndex) -> int:
-    """Return a number of bytes that a mapping can have: at least one."""
+def as_size(size: SupportsIndex, bits: int = 64) -> int:
+    """Return a number of bytes that a mapping, or a file with 63 bits, can have: at least one."""
     number = size if type(size) is int else as_integer(size, "size")
-    if not 0 < number < constants.ADDRESS_SPACE:
-        raise InvalidArgumentError(f"size {in_digits(number)} is not between 1 and 2**64 - 1")
+    if not 0 < number < 1 << bits:
+        raise InvalidArgumentError(f"size {in_digits(number)} is not between 1 and 2**{bits} - 1")
     return number
 
 

@@ -113,7 +113,7 @@ def new_bytes(count: int) -> "tuple[bytes, CData]":
     else:
         made: list[bytes] = []
         # SAFETY: the local list outlives the call, and no other thread has a reference to it.
-        raise_if_failed(lib.mmw_new_bytes(id(made), count))
+        raise_if_failed(lib.mmw_new_bytes(id(made), count), f"{count} bytes")
         (content,) = made
     return content, _from_buffer(_BYTES, content)
 

@@ -16,14 +16,21 @@ from collections.abc import Callable
 from functools import partial
 
 from mmapwrap._core import calls
-from mmapwrap._core._mman import lib
 from mmapwrap._core.access import GUARDED
-from mmapwrap._core.constants import PROT_ANY, PROT_WRITE
+from mmapwrap._core.advice import DestructiveAdvice
+from mmapwrap._core.constants import PROT_ANY, PROT_EXEC, PROT_WRITE
 from mmapwrap._core.failures import Refusal, call_failure, fault_in
 from mmapwrap._core.page_sizes import PageSizes
 from mmapwrap._core.pages import Pages
 from mmapwrap._core.range_map import RangeMap
-from mmapwrap.errors import NotPageAlignedError, UnsupportedOperationError, page_size_name
+from mmapwrap.errors import (
+    AccessDeniedError,
+    MmapError,
+    NotPageAlignedError,
+    UnsupportedOperationError,
+    hinted,
+    page_size_name,
+)
 
 
 def change_access(
@@ -78,7 +85,8 @@ def protect(pages: Pages, bits: int, start: int, end: int) -> None:
     act = partial(calls.protect, pages.handle, start, end - start, (bits, PROT_ANY))
     # Guard pages allow no access, whatever the protection below them is.
     result = change_access(pages, start, end, bits, act, kept=GUARDED)
-    pages.raise_failure(result, start, end - start)
+    if result < 0:
+        raise _protecting_error(pages, -result, bits, start, end)
 
 
 def _protect_all(pages: Pages, bits: int) -> None:
@@ -90,8 +98,16 @@ def _protect_all(pages: Pages, bits: int) -> None:
     if result < 0:
         if calls.protect(pages.handle, 0, pages.size, (old, old)) >= 0:
             access.bits = old
-        raise pages.error(-result, 0, pages.size)
+        raise _protecting_error(pages, -result, bits, 0, pages.size)
     access.bits = bits
+
+
+def _protecting_error(pages: Pages, failure: int, bits: int, start: int, end: int) -> MmapError:
+    """Return the error of a protection that the kernel refused, with its cause."""
+    error = pages.error(failure, start, end - start)
+    if isinstance(error, AccessDeniedError) and bits & (PROT_WRITE | PROT_EXEC) == PROT_WRITE:
+        error.hint = "the file was open for reading only, or is sealed against writing"
+    return error
 
 
 # --- Guard pages ----------------------------------------------------------------------------------
@@ -105,27 +121,27 @@ def install_guards(pages: Pages, start: int, end: int) -> None:
     before = ranges.pieces(start, end)
     for first, last, old in before:
         ranges.assign(first, last, old | GUARDED)
-    result = _advise(pages, start, end, lib.MADV_GUARD_INSTALL)
+    result = _advise(pages, start, end, DestructiveAdvice.GUARD_INSTALL)
     if result < 0:
         was_called = call_failure(-result) is not None
         for first, last, old in before:
             # The kernel may have installed some. A range that cannot be cleared keeps the bit.
             if not old & GUARDED and (not was_called or _is_cleared(pages, first, last)):
                 ranges.assign(first, last, old)
-    pages.raise_failure(result, start, end - start)
+    pages.raise_failure(result, start, end - start, DestructiveAdvice.GUARD_INSTALL)
 
 
 def remove_guards(pages: Pages, start: int, end: int) -> None:
     """Remove guard pages. madvise(MADV_GUARD_REMOVE)."""
     pages.require_whole_pages(start, end)
-    result = _advise(pages, start, end, lib.MADV_GUARD_REMOVE)
-    pages.raise_failure(result, start, end - start)
+    result = _advise(pages, start, end, DestructiveAdvice.GUARD_REMOVE)
+    pages.raise_failure(result, start, end - start, DestructiveAdvice.GUARD_REMOVE)
     ranges = pages.access.split(pages.size)
     for first, last, old in ranges.pieces(start, end):
         ranges.assign(first, last, old & PROT_ANY)
 
 
-def _advise(pages: Pages, start: int, end: int, advice: int) -> int:
+def _advise(pages: Pages, start: int, end: int, advice: DestructiveAdvice) -> int:
     """Give destructive advice on a range; return the C function's result."""
     return calls.advise_destructive(pages.handle, start, end - start, advice)
 
@@ -136,7 +152,7 @@ def _is_cleared(pages: Pages, start: int, end: int) -> bool:
     EINVAL: the kernel has no guard pages (before Linux 6.13), or none for this memory. Then the
     failed call has installed none either.
     """
-    result = _advise(pages, start, end, lib.MADV_GUARD_REMOVE)
+    result = _advise(pages, start, end, DestructiveAdvice.GUARD_REMOVE)
     error = call_failure(-result) if result < 0 else None
     return error is None or error.errno == errno.EINVAL
 
@@ -157,7 +173,7 @@ def remove(pages: Pages, start: int, end: int) -> None:
         # Only the last bytes are touched, in the page that the region shares with the file's rest.
         fault = fault_in(-result)
         touched = start if fault is None else fault.offset
-        raise pages.error(-result, touched, end - touched)
+        raise pages.error(-result, touched, end - touched, DestructiveAdvice.REMOVE)
 
 
 def note_new_mapping(pages: Pages, start: int, end: int, page_size: int) -> None:
@@ -194,7 +210,9 @@ def recover(pages: Pages) -> None:
     """Map the pages anew that a fault guard has replaced by zeros. mremap(2)."""
     result = calls.recover(pages.handle)
     if result == -Refusal.NOT_HERE:
-        raise UnsupportedOperationError("recover of pages that the kernel could not set aside")
+        raise hinted(
+            UnsupportedOperationError("recover"), "the kernel could not set the pages aside"
+        )
     pages.raise_failure(result)
     access = pages.access
     if access.by_range is None:

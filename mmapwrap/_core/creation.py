@@ -2,7 +2,7 @@
 
 from typing import Final, SupportsIndex
 
-from mmapwrap._core import constants, descriptors, mapping
+from mmapwrap._core import calls, constants, descriptors, mapping
 from mmapwrap._core.arguments import (
     Descriptor,
     Path,
@@ -15,9 +15,10 @@ from mmapwrap._core.arguments import (
     as_size,
 )
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
+from mmapwrap._core.faults import populating_error
 from mmapwrap._core.pages import Pages
 from mmapwrap._core.protection import Protection, Sharing
-from mmapwrap.errors import ProtectionError
+from mmapwrap.errors import BadAddressError, MappingFaultError, ProtectionError
 
 _UNRESERVED_MEMORY: Final = constants.MAP_ANONYMOUS | constants.MAP_NORESERVE
 
@@ -155,12 +156,43 @@ def _map(
     """Check the other arguments, and map the pages."""
     bits = as_protection(prot).bits
     if populate and not bits & (PROT_READ | PROT_WRITE):
-        raise ProtectionError(Protection.read(), prot)
+        raise _unreadable(prot, size)
     flags |= as_sharing(sharing)
     alignment = constants.PAGE_SIZE if align is None else as_alignment(align)
     if populate:
         options |= constants.MapOption.POPULATE
-    handle = mapping.map_pages(
-        address, size, alignment, bits, flags, fd, file_offset, options, path
-    )
+    try:
+        handle = mapping.map_pages(
+            address, size, alignment, bits, flags, fd, file_offset, options, path
+        )
+    except BadAddressError as error:
+        if fd < 0 or not populate or error.syscall != "madvise":
+            raise
+        missing = _missing_page(size, bits, flags, fd, file_offset, options)
+        raise mapping.with_path(missing, path) from None
     return Pages(handle, bits, sharing, None if fd < 0 else file_offset)
+
+
+def _unreadable(prot: Protection, size: int) -> ProtectionError:
+    """Return the error of pages to populate that allow neither reading nor writing."""
+    error = ProtectionError(Protection.read(), prot)
+    error.range = (0, size) if size else None  # 0: the rest of the file, which is not known yet
+    return error
+
+
+def _missing_page(
+    size: int, bits: int, flags: int, fd: int, file_offset: int, options: int
+) -> MappingFaultError:
+    """Return the error of a file's page that could not be populated.
+
+    Nothing stays mapped where populating fails, so that the page is looked for in another mapping.
+    """
+    options &= ~constants.MapOption.POPULATE
+    page = constants.PAGE_SIZE
+    handle = mapping.map_pages(0, size, page, bits, flags, fd, file_offset, options)
+    # As C populates it: what is private, or cannot be read, by writing.
+    is_written = bits & PROT_WRITE and (flags & constants.MAP_PRIVATE or not bits & PROT_READ)
+    try:
+        return populating_error(handle, 0, calls.size(handle), write=bool(is_written))
+    finally:
+        mapping.unmap(handle)

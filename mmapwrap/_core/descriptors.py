@@ -1,13 +1,15 @@
 """Descriptors and files: opening, duplicating and sealing them, and their status in the kernel."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
+from mmapwrap._core import constants
 from mmapwrap._core._mman import ffi, lib
-from mmapwrap._core.failures import errno_of, raise_if_failed, retry_on_eintr
-from mmapwrap.errors import InvalidArgumentError, system_call_error
+from mmapwrap._core.failures import call_failure, errno_of, raise_if_failed, retry_on_eintr
+from mmapwrap.errors import InvalidArgumentError, SystemCallError, hinted, system_call_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,19 +32,70 @@ def _new_owner() -> "CData":
     return ffi.gc(lib.mmw_new_descriptor(), lib.mmw_close_descriptor)
 
 
+# --- The causes of refusals -----------------------------------------------------------------------
+
+
+def reason(fd: int, *, to_read: bool = False, to_write: bool = False) -> str | None:
+    """Return why a call refused a descriptor, or None where the descriptor does not tell.
+
+    Args:
+        fd: The descriptor.
+        to_read: Whether the call reads the file.
+        to_write: Whether the call writes to the file.
+    """
+    status = _fcntl(fd, lib.F_GETFL, 0)
+    if status < 0:
+        return f"descriptor {fd} is not open"
+    if status & os.O_PATH:
+        return f"descriptor {fd} was opened with O_PATH, which allows no access"
+    mode = status & os.O_ACCMODE
+    if to_read and mode == os.O_WRONLY:
+        return f"descriptor {fd} is open for writing only: reading is needed"
+    if to_write and mode == os.O_RDONLY:
+        return f"descriptor {fd} is open for reading only: writing is needed"
+    return None
+
+
+def _of_descriptor(result: int, fd: int) -> int:
+    """Return the result of a call on a descriptor.
+
+    Raises:
+        SystemCallError: The call failed; where the descriptor is the cause, the hint says so.
+    """
+    if result < 0:
+        raise _error_of(-result, fd)
+    return result
+
+
+def _error_of(failure: int, fd: int) -> SystemCallError:
+    """Return the error of a failed call on a descriptor."""
+    error = cast("SystemCallError", call_failure(failure))  # these functions refuse nothing
+    return hinted(error, reason(fd) if error.errno == errno.EBADF else None)
+
+
 # --- New descriptors ------------------------------------------------------------------------------
 
 
 def create_memfd(name: bytes, size: int, *, allocate: bool) -> OwnedDescriptor:
     """Create a memfd: memfd_create(2), ftruncate(2) and, to have the memory now, fallocate(2)."""
     owner = _new_owner()
-    return raise_if_failed(retry_on_eintr(lib.mmw_create_memfd, owner, name, size, allocate)), owner
+    result = retry_on_eintr(lib.mmw_create_memfd, owner, name, size, allocate)
+    if result < 0:
+        raise _memfd_error(-result, size)
+    return result, owner
+
+
+def _memfd_error(failure: int, size: int) -> SystemCallError:
+    """Return the error of a memfd that could not be created, or not in this size."""
+    error = cast("SystemCallError", call_failure(failure))
+    is_of_size = error.syscall in ("ftruncate", "fallocate")
+    return hinted(error, f"{size} bytes" if is_of_size else None)
 
 
 def duplicate(fd: int) -> OwnedDescriptor:
     """Return another descriptor of the same file. fcntl(F_DUPFD_CLOEXEC)."""
     owner = _new_owner()
-    return raise_if_failed(lib.mmw_duplicate(owner, fd)), owner
+    return _of_descriptor(lib.mmw_duplicate(owner, fd), fd), owner
 
 
 def own_descriptor(release: "Callable[[], int]") -> OwnedDescriptor:
@@ -88,12 +141,41 @@ def close_file(owner: "CData") -> None:
 
 def add_seals(fd: int, seals: int) -> None:
     """Add seals to a memfd. fcntl(F_ADD_SEALS)."""
-    raise_if_failed(_fcntl(fd, lib.F_ADD_SEALS, seals))
+    if not 0 <= seals <= constants.LARGEST_INT:
+        raise hinted(system_call_error(errno.EINVAL, "fcntl"), _unknown(seals))
+    result = _fcntl(fd, lib.F_ADD_SEALS, seals)
+    if result < 0:
+        raise _seal_error(-result, fd, seals)
 
 
 def get_seals(fd: int) -> int:
     """Return the seals of a memfd. fcntl(F_GET_SEALS)."""
-    return raise_if_failed(_fcntl(fd, lib.F_GET_SEALS, 0))
+    result = _fcntl(fd, lib.F_GET_SEALS, 0)
+    if result < 0:
+        raise _seal_error(-result, fd)
+    return result
+
+
+def _seal_error(failure: int, fd: int, seals: int = 0) -> SystemCallError:
+    """Return the error of a failed call on seals, with its cause."""
+    error = cast("SystemCallError", call_failure(failure))
+    match error.errno:
+        case errno.EINVAL if _fcntl(fd, lib.F_GET_SEALS, 0) >= 0:
+            return hinted(error, _unknown(seals))
+        case errno.EINVAL:
+            return hinted(error, "this is no memfd")
+        case errno.EBUSY:
+            return hinted(error, "a writable mapping of the memory exists, here or elsewhere")
+        case errno.EPERM:
+            sealed = "the memory has the seal against more seals"
+            return hinted(error, reason(fd, to_write=True) or sealed)
+        case _:
+            return error
+
+
+def _unknown(seals: int) -> str:
+    """Return the hint about seals of which the kernel does not know one."""
+    return f"the kernel does not know all of the seals {seals:#x}"
 
 
 def get_seals_if_any(fd: int) -> int:
@@ -108,7 +190,7 @@ def close_on_exec(fd: int) -> None:
 
 def access_mode(fd: int) -> int:
     """Return O_RDONLY, O_WRONLY or O_RDWR. fcntl(F_GETFL)."""
-    return raise_if_failed(_fcntl(fd, lib.F_GETFL, 0)) & os.O_ACCMODE
+    return _of_descriptor(_fcntl(fd, lib.F_GETFL, 0), fd) & os.O_ACCMODE
 
 
 # --- The status and content of files --------------------------------------------------------------
@@ -126,7 +208,7 @@ class FileStatus(NamedTuple):
 def file_status(fd: int) -> FileStatus:
     """Return the file's status. fstat(2)."""
     status = ffi.new("mmw_file_status *")
-    raise_if_failed(lib.mmw_fstat(fd, status))
+    _of_descriptor(lib.mmw_fstat(fd, status), fd)
     return FileStatus(status.size, status.device, status.inode, status.mode)
 
 

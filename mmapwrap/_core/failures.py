@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmapwrap._core._mman import lib
 from mmapwrap._core.constants import ADDRESS_SPACE
-from mmapwrap.errors import SystemCallError, system_call_error
+from mmapwrap.errors import SystemCallError, hinted, system_call_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,15 +75,19 @@ def errno_of(failure: int) -> int:
     return failure & 0xFFF
 
 
-def raise_if_failed(result: int) -> int:
+def raise_if_failed(result: int, given: str | None = None) -> int:
     """Return a result that is no failed system call.
+
+    Args:
+        result: What a C function returned.
+        given: What the call was given, such as "4096 bytes": the error's hint.
 
     Raises:
         SystemCallError: The system call failed; the error is of its errno's class.
     """
     if result < 0 and (error := call_failure(-result)):
         try:
-            raise error
+            raise hinted(error, given)
         finally:
             del error  # its traceback holds this frame, and the frame would hold it
     return result

@@ -71,6 +71,20 @@ def _reason(address: int, *, is_met: bool = True) -> str | None:
     return "its memory or disk has failed" if is_met else None
 
 
+def populating_error(
+    handle: calls.Handle, start: int, size: int, *, write: bool
+) -> MappingFaultError:
+    """Return the error of the first page of a range that could not be populated.
+
+    Where all can by now, the first page of the range stands for it.
+    """
+    missing = missing_in(handle, start, size, write=write)
+    if missing is None:
+        page_size = calls.page_size_of(handle)
+        missing = max(start - (calls.address(handle) + start) % page_size, 0)
+    return fault_error(handle, missing)
+
+
 def missing_in(handle: calls.Handle, start: int, size: int, *, write: bool) -> int | None:
     """Return the first page of a range that cannot be populated; None where all can."""
     page_size = calls.page_size_of(handle)

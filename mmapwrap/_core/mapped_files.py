@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Final, NamedTuple
 
 from mmapwrap._core import buffers, calls, constants, descriptors, mapping
-from mmapwrap.errors import SystemCallError, UnsupportedOperationError, system_call_error
+from mmapwrap.errors import SystemCallError, UnsupportedOperationError, hinted, system_call_error
 
 _OUT_OF_REACH: Final = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """The errors of one way to open a file that would fail the other way too."""
@@ -52,7 +52,8 @@ class MappedFile(NamedTuple):
                 if path == link or _identity_of(fd) == self.identity:  # pragma: no branch
                     undo.pop_all()
                     return fd, owner
-        raise UnsupportedOperationError("evict of a file that cannot be opened again")
+        hint = f"the file {os.fsdecode(self.path)!r} cannot be opened again"
+        raise hinted(UnsupportedOperationError("evict"), hint)
 
     def length_and_room(self) -> tuple[int | None, int]:
         """Return the length of the file and the free blocks of its device; (None, 0) if unknown."""
@@ -126,9 +127,8 @@ def shared_files(start: int, end: int) -> list[MappedFile]:
     found = [each for each in _mappings() if each.start < end and start < each.end]
     for each in found:
         if not each.is_shared or not each.is_file:
-            raise UnsupportedOperationError(
-                "evict of memory that is not a shared mapping of a file"
-            )
+            hint = "some of the range is no shared mapping of a file"
+            raise hinted(UnsupportedOperationError("evict"), hint)
     return found
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmapwrap._core import calls, constants, descriptors
 from mmapwrap._core._mman import ffi, lib
-from mmapwrap._core.failures import Refusal, call_failure, raise_if_failed
+from mmapwrap._core.failures import Refusal, call_failure, errno_of, raise_if_failed
 from mmapwrap.errors import (
     InvalidArgumentError,
+    MappingFaultError,
     MmapError,
     PastEndOfFileError,
     SystemCallError,
@@ -27,8 +28,21 @@ _map: Final = lib.mmw_map
 _release: Final = lib.mmw_release
 
 
-class _Request(NamedTuple):
-    """The arguments of a `map_pages` that failed."""
+_USER_SPACE_END: Final = (
+    1 << 48 if os.uname().machine == "aarch64" else (1 << 47) - constants.PAGE_SIZE
+)
+"""The address at which user space ends on most machines; with larger page tables it ends later."""
+
+_UNMAPPABLE: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe or FIFO",
+    stat.S_IFSOCK: "a socket",
+}
+"""The kinds of files that no access mode and no size makes mappable."""
+
+
+class Request(NamedTuple):
+    """The arguments of a mapping that failed."""
 
     address: int
     size: int
@@ -37,6 +51,12 @@ class _Request(NamedTuple):
     flags: int
     fd: int
     file_offset: int
+    path: "descriptors.Path | None" = None
+
+    @property
+    def file(self) -> str:
+        """The file as hints call it: the error names a path, but no descriptor."""
+        return "this file" if self.path is not None else f"the file of descriptor {self.fd}"
 
 
 def map_pages(
@@ -68,75 +88,114 @@ def map_pages(
     # replaces mappings, and only `mmapwrap.unsafe`, whose caller answers for the range, passes it.
     result = _map(handle, address, size, align, prot, flags, fd, file_offset, options)
     if result < 0:
-        request = _Request(address, size, align, prot, flags, fd, file_offset)
-        raise _with_path(_mapping_error(-result, request), path)
+        request = Request(address, size, align, prot, flags, fd, file_offset, path)
+        raise with_path(_mapping_error(-result, request), path)
     return handle
 
 
-def _with_path(error: MmapError, path: "descriptors.Path | None") -> MmapError:
+def with_path(error: MmapError, path: "descriptors.Path | None") -> MmapError:
     """Return the error, which now names the file's path."""
-    if path is not None and isinstance(error, (SystemCallError, PastEndOfFileError)):
+    named = (SystemCallError, PastEndOfFileError, MappingFaultError)
+    if path is not None and isinstance(error, named):
         error.filename = os.fspath(path)
     return error
 
 
-def _mapping_error(failure: int, request: _Request) -> MmapError:
+def _mapping_error(failure: int, request: Request) -> MmapError:
     """Return the error of a failed `map_pages`."""
     fd, size = request.fd, request.size
     if error := call_failure(failure):
-        if fd >= 0:
-            error = _file_error(error, request)
-        numbers = {
-            errno.EBADF: f"descriptor {fd}",
-            errno.EEXIST: f"the {size} bytes at address {request.address:#x} are in use",
-            errno.EFAULT: "some of the pages to populate cannot be read in",
-            errno.ENOMEM: f"{size} bytes",
-            errno.EOVERFLOW: f"{size} bytes at offset {request.file_offset}",
-        }
-        return error if error.hint is not None else hinted(error, numbers.get(error.errno))
+        return explained(error, request)
     if failure == Refusal.PAST_END:  # the error has the length of now, which may be larger
         return PastEndOfFileError(request.file_offset, size, descriptors.file_status(fd).size)
     if failure == Refusal.NO_SIZE:
-        return _no_length(descriptors.file_status(fd).mode)
+        return _no_length(request)
     return InvalidArgumentError(f"size {size} with align {request.align} goes past 2**64")
 
 
-def _file_error(error: SystemCallError, request: _Request) -> SystemCallError:
-    """Return the error of a file that cannot be mapped, with its cause."""
-    fd = request.fd
-    if error.errno == errno.ENODEV and stat.S_ISDIR(descriptors.file_status(fd).mode):
-        return system_call_error(errno.EISDIR, "mmap")
-    if error.errno == errno.EACCES:
-        mode = descriptors.access_mode(fd)
-        if mode == os.O_WRONLY:
-            return hinted(error, f"descriptor {fd} is open for writing only: reading is needed too")
-        if mode == os.O_RDONLY and request.prot & constants.PROT_WRITE:
-            return hinted(error, f"descriptor {fd} is open for reading only")
-    if request.flags & constants.MAP_SHARED and error.errno in (errno.ENODEV, errno.EACCES):
+def explained(error: SystemCallError, request: Request) -> SystemCallError:
+    """Return the error of a mapping that the kernel refused, with its cause."""
+    size = request.size
+    match error.errno:
+        case errno.EACCES | errno.ENODEV if request.fd >= 0:
+            return _file_error(error, request)
+        case errno.EBADF:
+            return hinted(error, descriptors.reason(request.fd))
+        case errno.EEXIST:
+            return hinted(error, f"the {size} bytes at address {request.address:#x} are in use")
+        case errno.EFAULT:
+            return hinted(error, "some of the pages to populate cannot be read in")
+        case errno.ENOMEM:
+            return hinted(error, _place(request))
+        case errno.EOVERFLOW:
+            return hinted(error, f"{size} bytes at offset {request.file_offset}")
+        case _:
+            return error
+
+
+def _place(request: Request) -> str:
+    """Return the addresses that a mapping asked for."""
+    size = request.size or descriptors.file_status(request.fd).size - request.file_offset
+    if request.align > constants.PAGE_SIZE:
+        return f"{size} bytes with align {request.align}"
+    if not request.address:
+        return f"{size} bytes"
+    place = f"{size} bytes at address {request.address:#x}"
+    if request.address + size <= _USER_SPACE_END:
+        return place
+    return f"{place}; user space ends at {_USER_SPACE_END:#x} on most machines"
+
+
+def _file_error(error: SystemCallError, request: Request) -> SystemCallError:
+    """Return the error of a file that cannot be mapped, with its cause.
+
+    Where the kernel compares the modes of access before it looks at the kind of the file, the
+    error is still that of the kind, which no other mode would help.
+    """
+    fd, file = request.fd, request.file
+    kind = stat.S_IFMT(descriptors.file_status(fd).mode)
+    if kind in _UNMAPPABLE:
+        number = errno.EISDIR if kind == stat.S_IFDIR else errno.ENODEV
+        hint = f"{file} is {_UNMAPPABLE[kind]}, which cannot be mapped"
+        return hinted(system_call_error(number, "mmap"), hint)
+    is_written = request.flags & constants.MAP_SHARED and request.prot & constants.PROT_WRITE
+    reason = descriptors.reason(fd, to_read=True, to_write=bool(is_written))
+    if error.errno == errno.EACCES and reason is not None:
+        return hinted(error, reason)
+    if request.flags & constants.MAP_SHARED:
         private = constants.MAP_PRIVATE | constants.MAP_NORESERVE
         if try_to_map(constants.PAGE_SIZE, private, fd) is None:
-            return hinted(error, "this file or its driver cannot be mapped")
-        hint = "this file or its driver cannot be mapped shared; sharing=Sharing.PRIVATE may work"
-        return hinted(error, hint)
+            return hinted(error, f"{file} or its driver cannot be mapped")
+        remedy = "MemoryMapping.from_file with sharing=Sharing.PRIVATE may work"
+        return hinted(error, f"{file} or its driver cannot be mapped shared; {remedy}")
     return error
 
 
-def _no_length(mode: int) -> MmapError:
-    """Return the error of a file without a length, of which "the rest" was to be mapped."""
-    if stat.S_ISDIR(mode):
-        return system_call_error(errno.EISDIR, "mmap")
-    if stat.S_ISCHR(mode):
-        return InvalidArgumentError("size is needed: a device has no length of its own")
-    if stat.S_IFMT(mode) == 0:  # an anonymous inode: eventfd, io_uring, perf ...
-        return InvalidArgumentError("size is needed: the file of this descriptor has no length")
-    return system_call_error(errno.ENODEV, "mmap")
+def _no_length(request: Request) -> MmapError:
+    """Return the error of a file without a length, of which "the rest" was to be mapped.
+
+    The kernel is asked for a page of it, because a size is no remedy where nothing can be mapped.
+    """
+    fd, path = request.fd, request.path
+    kind = stat.S_IFMT(descriptors.file_status(fd).mode)
+    _, result = _map_start(constants.PAGE_SIZE, request.flags, fd)
+    if kind in _UNMAPPABLE or (result < 0 and errno_of(-result) == errno.ENODEV):
+        return _file_error(system_call_error(errno.ENODEV, "mmap"), request)
+    noun = "device" if kind == stat.S_IFCHR else "file"
+    name = f"of descriptor {fd}" if path is None else repr(os.fspath(path))
+    return InvalidArgumentError(f"size is needed: the {noun} {name} has no length of its own")
+
+
+def _map_start(size: int, flags: int, fd: int) -> "tuple[CData, int]":
+    """Map a file's start without any access; return the handle, and the result or the failure."""
+    handle = _gc(_new(), _release)
+    # SAFETY: address 0, so the kernel chooses one that is free.
+    return handle, _map(handle, 0, size, constants.PAGE_SIZE, 0, flags, fd, 0, 0)
 
 
 def try_to_map(size: int, flags: int, fd: int) -> "CData | None":
     """Map a file's start without any access; return None where the kernel refuses."""
-    handle = _gc(_new(), _release)
-    # SAFETY: address 0, so the kernel chooses one that is free.
-    result = _map(handle, 0, size, constants.PAGE_SIZE, 0, flags, fd, 0, 0)
+    handle, result = _map_start(size, flags, fd)
     return handle if result >= 0 else None
 
 

@@ -14,6 +14,7 @@ from typing import Final, SupportsIndex, TypeVar, TypeVarTuple
 
 from mmapwrap._core import calls, python_types
 from mmapwrap._core.access import AccessMap
+from mmapwrap._core.advice import cause_of_refusal
 from mmapwrap._core.arguments import as_integer
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
 from mmapwrap._core.failures import Refusal, call_failure, fault_in, out_of_range
@@ -31,6 +32,7 @@ from mmapwrap.errors import (
     NotPageAlignedError,
     UnsupportedByKernelError,
     VolatileMisalignedError,
+    hinted,
 )
 
 T = TypeVar("T")
@@ -169,25 +171,26 @@ class Pages:
             if offset > self.size:
                 count = max(count, 0)  # the range has no bytes
         if result < 0:
-            raise self.error(-result, offset, count)
+            raise self.error(-result, offset, count, argument)
         return result
 
-    def raise_failure(self, result: int, offset: int = 0, count: int = 0) -> None:
+    def raise_failure(
+        self, result: int, offset: int = 0, count: int = 0, argument: object = None
+    ) -> None:
         """Raise the error of a C function's result, if it is a failure."""
         if result < 0:
-            raise self.error(-result, offset, count)
+            raise self.error(-result, offset, count, argument)
 
-    def error(self, failure: int, offset: int, count: int) -> MmapError:
-        """Return the error of a C function that failed on a range."""
+    def error(self, failure: int, offset: int, count: int, argument: object = None) -> MmapError:
+        """Return the error of a C function that failed on a range; it names an advice."""
         if fault := fault_in(failure):
             offset = first_missing(self.handle, offset, count, fault.offset)
             return fault_error(self.handle, offset)
         if error := call_failure(failure):
-            if error.errno == errno.EINVAL and self.locked.overlap(
+            is_locked = error.errno in (errno.EINVAL, errno.EBUSY) and self.locked.overlap(
                 *self.whole_pages(offset, offset + count)
-            ):
-                error.hint = "some of the range is locked: unlock it first"
-            return error
+            )
+            return hinted(error, cause_of_refusal(error.errno, argument, is_locked=is_locked))
         if failure == Refusal.CLOSED or not calls.is_open(self.handle):
             return ClosedMappingError()
         return self._refusal(failure, offset, count)

@@ -137,5 +137,5 @@ class TypedRegion(RegionBase):
         """
         start, size = as_integer(offset, "offset"), as_integer(count, "count")
         pages = self._open_pages()
-        end = volatile_end(start, size, pages.size)
+        end = volatile_end(start, size, pages.size, "region")
         return slice_of(pages, start, end - start)

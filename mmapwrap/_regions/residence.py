@@ -8,7 +8,7 @@ from mmapwrap._core import buffers, calls, constants, descriptors, mapped_files
 from mmapwrap._core.advice import Advice
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
 from mmapwrap._core.failures import call_failure
-from mmapwrap._core.faults import fault_error, missing_in
+from mmapwrap._core.faults import populating_error
 from mmapwrap._core.pages import Pages
 from mmapwrap._regions.base import RegionBase
 from mmapwrap._regions.residency import Residency
@@ -80,10 +80,7 @@ class ResidentRegion(RegionBase):
             return
         error = call_failure(-result)
         if error is not None and error.errno == errno.EFAULT:
-            missing = missing_in(pages.handle, start, size, write=write)
-            if missing is None:  # they all can by now, so the first page of the range stands for it
-                missing = max(start - (pages.lead_in + start) % pages.page_size, 0)
-            raise fault_error(pages.handle, missing)
+            raise populating_error(pages.handle, start, size, write=write)
         raise pages.error(-result, start, size)
 
     def residency(self, offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> Residency:

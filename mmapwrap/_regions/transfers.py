@@ -9,7 +9,7 @@ from mmapwrap._core.arguments import Descriptor, as_descriptor, as_file_offset
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
 from mmapwrap._core.faults import fault_error, missing_in
 from mmapwrap._core.pages import Pages
-from mmapwrap.errors import ReadToMemoryError, WriteFromMemoryError
+from mmapwrap.errors import ReadToMemoryError, WriteFromMemoryError, hinted
 
 _AT_POSITION: Final = -1
 
@@ -66,8 +66,24 @@ def _transfer(
                     raise fault_error(pages.handle, missing)
             if done:
                 break
-            raise failed(failure.errno) from failure
+            raise hinted(failed(failure.errno), _cause(failure.errno, number, failed)) from failure
         done += moved
         if moved == 0 or (done < count and descriptors.keeps_messages_apart(number)):
             break
     return done
+
+
+def _cause(
+    number: int, fd: int, failed: type[ReadToMemoryError] | type[WriteFromMemoryError]
+) -> str | None:
+    """Return the hint for a transfer that failed with an errno: what the descriptor is at fault."""
+    match number:
+        case errno.EBADF:
+            is_read = failed is ReadToMemoryError
+            return descriptors.reason(fd, to_read=is_read, to_write=not is_read)
+        case errno.ESPIPE:
+            return f"descriptor {fd} has no positions: leave file_offset out"
+        case errno.EISDIR:
+            return f"descriptor {fd} is of a directory"
+        case _:
+            return None

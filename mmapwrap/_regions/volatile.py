@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 N = TypeVar("N", int, float)
 
 
-def volatile_end(offset: int, count: int, size: int) -> int:
+def volatile_end(offset: int, count: int, size: int, holder: str = "slice") -> int:
     """Return `offset + count`, in bytes, of a range inside `size` bytes of volatile memory.
+
+    Args:
+        offset: The first byte.
+        count: The bytes.
+        size: The bytes of the memory.
+        holder: The memory's name in the error: a region, or a slice of one.
 
     Raises:
         VolatileOverflowError: The end is past 2**64.
@@ -26,17 +32,20 @@ def volatile_end(offset: int, count: int, size: int) -> int:
     """
     end = offset + count
     if offset < 0 or count < 0:
-        raise _out_of_bounds(min(offset, end), offset, count, size)
+        raise _out_of_bounds(min(offset, end), offset, count, size, holder)
     if end >= constants.ADDRESS_SPACE:
         raise VolatileOverflowError(offset, count)
     if end > size:
-        raise _out_of_bounds(end, offset, count, size)
+        raise _out_of_bounds(end, offset, count, size, holder)
     return end
 
 
-def _out_of_bounds(addr: int, offset: int, count: int, size: int) -> VolatileOutOfBoundsError:
+def _out_of_bounds(
+    addr: int, offset: int, count: int, size: int, holder: str
+) -> VolatileOutOfBoundsError:
     """Return the error of a range that is not inside `size` bytes."""
     error = VolatileOutOfBoundsError(addr)
+    error.holder = holder
     error.range = offset, count, size
     return error
 

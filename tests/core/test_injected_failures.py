@@ -389,12 +389,13 @@ def _mapping_steps() -> Iterator[Step]:
         yield Step(operation, "mmap", (length(SIZE), fixed), which="(over the reservation)")
         yield Step(operation, "madvise", (length(SIZE), dump), typed_out_of_memory)
 
-    for operation, populating in (
-        ("from_fd_offset_protection_populate", Advice.POPULATE_READ),
-        ("anonymous populate", Advice.POPULATE_WRITE),
-        ("anonymous private populate", Advice.POPULATE_READ),
+    for operation, populating, expected in (
+        ("from_fd_offset_protection_populate", Advice.POPULATE_READ, populated),
+        ("anonymous populate", Advice.POPULATE_WRITE, typed),
+        ("anonymous private populate", Advice.POPULATE_READ, typed),
     ):
-        yield Step(operation, "madvise", (length(SIZE), advice(populating)), which="(populate)")
+        arguments = length(SIZE), advice(populating)
+        yield Step(operation, "madvise", arguments, expected, which="(populate)")
         unknown = length(0), advice(populating)
         yield Step(operation, "madvise", unknown, succeeded, "EINVAL", "(older kernel)")
 

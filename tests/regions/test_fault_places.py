@@ -14,7 +14,7 @@ from marks import LOCKS_DO_NOTHING
 from protections import RW
 
 from mmapwrap import MappedRegion, MappingFaultError, MemoryMapping, Sharing
-from mmapwrap._regions import residence
+from mmapwrap._core import faults
 
 LONG = MIB
 
@@ -147,7 +147,7 @@ def test_populate_of_what_has_come_back_meanwhile_tells_the_first_page_of_the_ra
     def none_is_missing(*_: object, **__: object) -> None:
         return None
 
-    monkeypatch.setattr(residence, "missing_in", none_is_missing)
+    monkeypatch.setattr(faults, "missing_in", none_is_missing)
     assert fault_of(lambda: cut.populate(2 * PAGE + 8, 1)).offset == 2 * PAGE
 
 

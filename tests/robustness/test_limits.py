@@ -64,7 +64,6 @@ from protections import READ, RW
 from mmapwrap import (
     AccessDeniedError,
     Advice,
-    BadAddressError,
     LockLimitError,
     MappedRegion,
     MappingFaultError,
@@ -864,7 +863,9 @@ def ask_a_full_filesystem(folder: str) -> None:
         ballast.write_bytes(bytes(HOLE))
     with SharedMemory.from_file(sparse.open("r+b")) as memory:
         error = outcome_of(lambda: MemoryMapping.from_file(sparse, populate=True)).error
-        assert isinstance(error, BadAddressError), error
+        assert isinstance(error, MappingFaultError), error
+        assert (error.offset, error.pages, error.filename) == (0, 1, str(sparse))
+        assert error.hint == "no space is left on its device"
         with process_unchanged(), memory.map() as m:
             for act in (m.populate, lambda: m.populate(write=True), m.lock_all):
                 error = outcome_of(act).error

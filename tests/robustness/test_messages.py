@@ -1,13 +1,19 @@
 """What errors say: what was given, under its own name, what is wrong with it, and what works."""
 
 import ctypes
+import errno
 import inspect
 import os
+import pickle
 import re
+import resource
 import select
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -15,35 +21,56 @@ from typing import Any, Final
 
 import pytest
 from arena_view import assert_as_the_kernel_lists, unchanged
-from kernel_view import PAGE, KnownFile, child, is_mapped, known_bytes, process_unchanged
+from kernel_view import (
+    PAGE,
+    KnownFile,
+    child,
+    in_process,
+    is_mapped,
+    known_bytes,
+    process_unchanged,
+    say,
+)
+from marks import needs
 from messages import nearest_offsets
 from protections import READ, RW
 
 from mmapwrap import (
     AccessDeniedError,
     Advice,
+    BadAddressError,
+    BadDescriptorError,
     DestructiveAdvice,
     InvalidArgumentError,
     InvalidRangeError,
+    InvalidSystemCallError,
     IsDirectoryError,
     MappedRegion,
     MemfdSeals,
     MemoryMapping,
     MemoryMappingArena,
     MmapError,
+    NoSpaceError,
     NoSuchFileError,
     NotMappableError,
     NotPageAlignedError,
+    OperationNotPermittedError,
+    OutOfMemoryError,
     PastEndOfFileError,
     Protection,
+    ProtectionError,
+    ReadToMemoryError,
+    RegionBusyError,
     Scalar,
     SharedMemory,
     Sharing,
     SyncMode,
     SystemCallError,
+    UnsupportedOperationError,
     VolatileMisalignedError,
     VolatileOutOfBoundsError,
     VolatileSlice,
+    WriteFromMemoryError,
     f32,
     f64,
     u8,
@@ -344,23 +371,191 @@ ANONYMOUS_INODES: dict[str, Callable[[], int]] = {
 
 
 @pytest.mark.parametrize("make", ANONYMOUS_INODES.values(), ids=ANONYMOUS_INODES.keys())
-def test_descriptor_of_an_anonymous_inode_is_told_that_a_size_is_needed(
+def test_descriptor_of_an_anonymous_inode_cannot_be_mapped_with_any_size(
     make: Callable[[], int],
 ) -> None:
     fd = make()
     try:
-        with process_unchanged(), pytest.raises(InvalidArgumentError, match="size is needed"):
-            MemoryMapping.from_file(fd)
-        with process_unchanged(), pytest.raises(NotMappableError):
-            MemoryMapping.from_file(fd, PAGE)
+        for size in (None, PAGE):
+            with process_unchanged(), pytest.raises(NotMappableError, match=f"descriptor {fd} or"):
+                MemoryMapping.from_file(fd, size)
     finally:
         os.close(fd)
 
 
-@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
-def test_character_device_is_told_that_a_size_is_needed(path: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="size is needed"):
-        MemoryMapping.from_file(path)
+def test_character_device_is_told_that_a_size_is_needed() -> None:
+    with pytest.raises(InvalidArgumentError, match="size is needed: the device '/dev/zero' has"):
+        MemoryMapping.from_file("/dev/zero")
+    with (
+        open("/dev/zero", "r+b", buffering=0) as zero,
+        pytest.raises(InvalidArgumentError, match=f"the device of descriptor {zero.fileno()} has"),
+    ):
+        MemoryMapping.from_file(zero)
+
+
+@pytest.mark.parametrize("prot", [None, READ], ids=["to write", "to read"])
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/full", "/dev/urandom"])
+def test_character_device_that_no_size_helps_is_told_no_size(
+    path: str, prot: Protection | None
+) -> None:
+    for size in (None, PAGE):
+        with process_unchanged(), pytest.raises(NotMappableError) as caught:
+            MemoryMapping.from_file(path, size, prot=prot)
+        assert path in str(caught.value)
+        assert "cannot be mapped" in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [None, PAGE])
+@pytest.mark.parametrize("prot", [None, READ], ids=["to write", "to read"])
+def test_fifo_is_said_to_be_one(prot: Protection | None, size: int | None, disk_path: Path) -> None:
+    path = disk_path / "fifo"
+    os.mkfifo(path)
+    with process_unchanged(), pytest.raises(NotMappableError, match=r"FIFO.*cannot be") as caught:
+        MemoryMapping.from_file(path, size, prot=prot)
+    assert str(path) in str(caught.value)
+
+
+# Descriptors
+
+
+def place_over(fd: Any, start: int) -> None:
+    with MemoryMappingArena.new(2 * PAGE) as arena:
+        arena.add_anon(0, PAGE)
+        arena.add_fd(start, PAGE, fd)
+
+
+MAPPED_TO_WRITE: dict[str, Callable[[Any], object]] = {
+    "from_fd": lambda fd: MemoryMapping.from_fd(fd, PAGE),
+    "from_file": lambda fd: MemoryMapping.from_file(fd, PAGE, prot=RW),
+    "fixed": lambda fd: MemoryMapping.from_descriptor_offset_protection_fixed(
+        1 << 44, fd, PAGE, 0, RW
+    ),
+    "arena": lambda fd: place_over(fd, 0),
+    "hole of an arena": lambda fd: place_over(fd, PAGE),
+}
+to_write = pytest.mark.parametrize("make", MAPPED_TO_WRITE.values(), ids=MAPPED_TO_WRITE.keys())
+
+
+@to_write
+@pytest.mark.parametrize(
+    ("mode", "kind", "said"),
+    [
+        (os.O_RDONLY, AccessDeniedError, "is open for reading only"),
+        (os.O_WRONLY, AccessDeniedError, "is open for writing only"),
+        (os.O_PATH, BadDescriptorError, "was opened with O_PATH"),
+    ],
+    ids=["read-only", "write-only", "path only"],
+)
+def test_descriptor_opened_in_a_wrong_mode_is_named_with_its_mode(
+    mode: int,
+    kind: type[MmapError],
+    said: str,
+    make: Callable[[Any], object],
+    known_file: KnownFile,
+) -> None:
+    fd = os.open(known_file.path, mode)
+    try:
+        with process_unchanged(), pytest.raises(kind, match=f"descriptor {fd} {said}"):
+            make(fd)
+    finally:
+        os.close(fd)
+
+
+@to_write
+def test_descriptor_that_is_not_open_is_named(make: Callable[[Any], object]) -> None:
+    with process_unchanged(), pytest.raises(BadDescriptorError, match="descriptor 999 is not open"):
+        make(999)
+
+
+def test_descriptor_that_is_not_open_is_named_where_its_mode_is_asked_for() -> None:
+    for call in (MemoryMapping.from_file, SharedMemory.from_fd):
+        with pytest.raises(BadDescriptorError, match="descriptor 999 is not open"):
+            call(999)
+
+
+@contextmanager
+def end_of_a_pipe(path: Path, end: int) -> Generator[int]:
+    ends = os.pipe()
+    try:
+        yield ends[end]
+    finally:
+        for each in ends:
+            os.close(each)
+
+
+@contextmanager
+def connection(path: Path) -> Generator[int]:
+    one, other = socket.socketpair()
+    with one, other:
+        yield one.fileno()
+
+
+@contextmanager
+def directory(path: Path) -> Generator[int]:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+NO_FILES: dict[str, tuple[Callable[[Path], AbstractContextManager[int]], type[MmapError], str]] = {
+    "reading end": (lambda path: end_of_a_pipe(path, 0), NotMappableError, "a pipe"),
+    "writing end": (lambda path: end_of_a_pipe(path, 1), NotMappableError, "a pipe"),
+    "socket": (connection, NotMappableError, "a socket"),
+    "directory": (directory, IsDirectoryError, "a directory"),
+}
+
+
+@to_write
+@pytest.mark.parametrize(("opened", "kind", "said"), NO_FILES.values(), ids=NO_FILES.keys())
+def test_descriptor_of_what_cannot_be_mapped_is_named_with_its_kind(
+    opened: Callable[[Path], AbstractContextManager[int]],
+    kind: type[MmapError],
+    said: str,
+    make: Callable[[Any], object],
+    disk_path: Path,
+) -> None:
+    with (
+        opened(disk_path) as fd,
+        process_unchanged(),
+        pytest.raises(kind, match=f"the file of descriptor {fd} is {said}"),
+    ):
+        make(fd)
+
+
+# Addresses
+
+
+def test_alignment_that_no_address_has_is_named(known_file: KnownFile) -> None:
+    align = 1 << 62
+    with pytest.raises(OutOfMemoryError, match=f"{PAGE} bytes with align {align}"):
+        MemoryMapping.anonymous(PAGE, align=align)
+    size = known_file.path.stat().st_size
+    with pytest.raises(OutOfMemoryError, match=f"; {size} bytes with align {align}"):
+        MemoryMapping.from_file(known_file.path, align=align)
+
+
+def test_address_above_user_space_is_named_as_such(known_file: KnownFile) -> None:
+    address = 1 << 60
+    said = f"{PAGE} bytes at address {address:#x}; user space ends at 0x"
+    with pytest.raises(OutOfMemoryError, match=said):
+        MemoryMapping.new_protection_fixed(address, PAGE, READ)
+    with pytest.raises(OutOfMemoryError, match=said), open(known_file.path, "rb") as file:
+        MemoryMapping.from_descriptor_offset_protection_fixed(address, file, PAGE, 0, READ)
+
+
+def map_low_at_the_limit_of_addresses() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 40, resource.RLIM_INFINITY))
+    try:
+        MemoryMapping.new_protection_fixed(1 << 44, 1 << 40, READ)
+    except OutOfMemoryError as error:
+        say(error.hint)
+
+
+def test_address_in_user_space_is_named_alone() -> None:
+    ended = in_process(map_low_at_the_limit_of_addresses)
+    assert ended.succeeded() == f"{1 << 40} bytes at address {1 << 44:#x}\n"
 
 
 @pytest.fixture
@@ -620,6 +815,41 @@ def test_error_of_a_misaligned_number_gives_its_offset(
         assert "offset" in str(caught.value)
 
 
+OUTSIDE_A_SLICE: dict[str, Callable[[VolatileSlice], object]] = {
+    "sub_slice": lambda s: s.sub_slice(57, 51),
+    "offset": lambda s: s.offset(103),
+    "advance": lambda s: s.advance(104),
+    "load": lambda s: s.load(u32, 98),
+    "write_to_fd": lambda s: s.write_to_fd(1, 106),
+}
+
+
+@pytest.mark.parametrize("call", OUTSIDE_A_SLICE.values(), ids=OUTSIDE_A_SLICE.keys())
+def test_error_of_a_slice_does_not_speak_of_the_region(
+    call: Callable[[VolatileSlice], object], slice_: VolatileSlice
+) -> None:
+    with pytest.raises(VolatileOutOfBoundsError, match="but the slice has 100 bytes") as caught:
+        call(slice_)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+
+
+def test_error_of_a_slice_that_the_region_does_not_hold_speaks_of_the_region(
+    mapping: MemoryMapping,
+) -> None:
+    with pytest.raises(VolatileOutOfBoundsError, match=f"but the region has {4 * PAGE} bytes"):
+        mapping.get_slice(0, 5 * PAGE)
+
+
+@pytest.mark.parametrize("length", [-1, -(2**64)])
+def test_slice_truncated_to_a_negative_length_is_told_so(
+    length: int, slice_: VolatileSlice
+) -> None:
+    with pytest.raises(VolatileOutOfBoundsError, match=f"^len {length} is negative$"):
+        slice_.truncate(length)
+    assert slice_.size == 100
+
+
 # Residency
 
 
@@ -748,6 +978,263 @@ def test_number_of_any_kind_is_written_as_the_float_it_is(
     assert mapping.read_obj(scalar, 8) == stored
     mapping.get_slice(0, 8).store(scalar, value)
     assert mapping.read_obj(scalar, 0) == stored
+
+
+# Kinds of memory
+
+
+@pytest.fixture
+def private() -> Iterator[MemoryMapping]:
+    """Four private pages."""
+    with MemoryMapping.anonymous(4 * PAGE, sharing=Sharing.PRIVATE) as m:
+        yield m
+
+
+@needs(Advice.WIPEONFORK)
+def test_advice_that_is_for_other_memory_names_itself_and_that_memory(
+    mapping: MemoryMapping, private: MemoryMapping
+) -> None:
+    calls: list[tuple[Callable[[], None], str]] = [
+        (lambda: mapping.advise(Advice.WIPEONFORK), "MADV_WIPEONFORK needs private anonymous"),
+        (
+            lambda: mapping.advise_destructive(DestructiveAdvice.FREE),
+            "MADV_FREE needs private anonymous memory",
+        ),
+        (lambda: private.remove_range(0, PAGE), "MADV_REMOVE needs memory that is shared"),
+    ]
+    for call, said in calls:
+        with pytest.raises(InvalidSystemCallError, match=said):
+            call()
+
+
+def test_removal_from_a_private_mapping_of_a_file_names_the_advice(known_file: KnownFile) -> None:
+    with (
+        MemoryMapping.from_file(known_file.path, sharing=Sharing.PRIVATE) as mapping,
+        pytest.raises(AccessDeniedError, match="MADV_REMOVE needs memory that is shared"),
+    ):
+        mapping.remove_range(0, PAGE)
+
+
+@needs(Advice.POPULATE_READ)
+def test_advice_that_fails_in_another_way_is_named(known_file: KnownFile) -> None:
+    size = known_file.path.stat().st_size
+    with (
+        open(known_file.path, "r+b") as file,
+        MemoryMapping.from_fd(file, size + 2 * PAGE) as mapping,
+        pytest.raises(BadAddressError, match=r"; MADV_POPULATE_READ$"),
+    ):
+        mapping.advise(Advice.POPULATE_READ)
+
+
+def test_advice_of_a_newer_kernel_is_said_to_be_unknown(
+    mapping: MemoryMapping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_unknown(_: Advice) -> bool:
+        return False
+
+    monkeypatch.setattr(Advice, "is_supported", is_unknown)
+    with pytest.raises(InvalidSystemCallError, match="this kernel does not know MADV_WIPEONFORK"):
+        mapping.advise(Advice.WIPEONFORK)
+
+
+def test_locked_pages_that_forbid_a_call_are_said_to_be_locked(mapping: MemoryMapping) -> None:
+    mapping.lock(0, PAGE)
+    with pytest.raises(RegionBusyError, match="locked: unlock it first"):
+        mapping.msync(invalidate=True)
+    with pytest.raises(InvalidSystemCallError, match="locked: unlock it first"):
+        mapping.remove_range(0, 2 * PAGE)
+    mapping.msync(PAGE, PAGE, invalidate=True)
+
+
+def open_for_reading(path: Path) -> MemoryMapping:
+    with open(path, "rb") as file:
+        return MemoryMapping.from_file(file)
+
+
+def sealed_against_writing(path: Path) -> MemoryMapping:
+    with SharedMemory.new("sealed", 4 * PAGE) as memory:
+        memory.add_seals(MemfdSeals.FUTURE_WRITE)
+        return memory.map(prot=READ)
+
+
+@pytest.mark.parametrize("count", [None, PAGE])
+@pytest.mark.parametrize("make", [open_for_reading, sealed_against_writing])
+def test_write_access_that_a_file_does_not_give_is_explained(
+    make: Callable[[Path], MemoryMapping], count: int | None, known_file: KnownFile
+) -> None:
+    said = "open for reading only, or is sealed against writing"
+    with make(known_file.path) as mapping:
+        with pytest.raises(AccessDeniedError, match=said):
+            mapping.protect(RW, 0, count)
+        with mapping.into_arena() as arena, pytest.raises(AccessDeniedError, match=said):
+            arena.protect(RW, 0, count)
+
+
+def test_populating_without_access_gives_the_range(known_file: KnownFile) -> None:
+    with pytest.raises(ProtectionError, match=rf"no access \({PAGE} bytes at offset 0\)"):
+        MemoryMapping.anonymous(PAGE, prot=Protection.none(), populate=True)
+    with pytest.raises(ProtectionError, match=r"no access$"):  # the size is not known yet
+        MemoryMapping.from_file(known_file.path, prot=Protection.none(), populate=True)
+
+
+def test_evict_of_what_is_no_file_says_so(mapping: MemoryMapping) -> None:
+    with pytest.raises(UnsupportedOperationError) as caught:
+        mapping.evict()
+    assert str(caught.value) == (
+        "evict is not supported here: some of the range is no shared mapping of a file"
+    )
+
+
+def test_evict_of_a_file_that_is_gone_names_it(disk_path: Path) -> None:
+    disk_path.chmod(0o777)
+    program = """
+        import os, sys
+        from kernel_view import become_unprivileged
+        from mmapwrap import MemoryMapping, UnsupportedOperationError
+
+        become_unprivileged()
+        with open(sys.argv[1], "w+b") as file:
+            file.truncate(4096)
+            with MemoryMapping.from_file(file) as mapping:
+                os.unlink(sys.argv[1])
+                try:
+                    mapping.evict()
+                except UnsupportedOperationError as error:
+                    print(error.hint)
+    """
+    path = disk_path / "gone"
+    said = f"the file '{path} (deleted)' cannot be opened again\n"
+    assert child(program, path).succeeded() == said
+
+
+# Transfers
+
+
+def transfer_past(call: str, mapping: MemoryMapping, fd: int, **arguments: Any) -> str:
+    """What the error of a transfer says after the errno."""
+    kind = ReadToMemoryError if call == "read_from_fd" else WriteFromMemoryError
+    with pytest.raises(kind) as caught:
+        getattr(mapping.get_slice(0, 8), call)(fd, **arguments)
+    return str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("call", "mode", "said"),
+    [
+        ("read_from_fd", os.O_WRONLY, "is open for writing only: reading is needed"),
+        ("write_to_fd", os.O_RDONLY, "is open for reading only: writing is needed"),
+        ("read_from_fd", os.O_PATH, "was opened with O_PATH, which allows no access"),
+        ("write_to_fd", os.O_PATH, "was opened with O_PATH, which allows no access"),
+    ],
+)
+def test_transfer_with_a_descriptor_opened_in_a_wrong_mode_names_it(
+    call: str, mode: int, said: str, mapping: MemoryMapping, known_file: KnownFile
+) -> None:
+    fd = os.open(known_file.path, mode)
+    try:
+        for file_offset in (None, 3):
+            hint = transfer_past(call, mapping, fd, file_offset=file_offset)
+            assert hint == f"descriptor {fd} {said}"
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("call", ["read_from_fd", "write_to_fd"])
+def test_transfer_with_a_descriptor_that_is_not_open_names_it(
+    call: str, mapping: MemoryMapping
+) -> None:
+    assert transfer_past(call, mapping, 999) == "descriptor 999 is not open"
+
+
+@pytest.mark.parametrize(("call", "end"), [("read_from_fd", 0), ("write_to_fd", 1)])
+def test_transfer_at_an_offset_of_a_pipe_says_that_it_has_none(
+    call: str, end: int, mapping: MemoryMapping, disk_path: Path
+) -> None:
+    with end_of_a_pipe(disk_path, end) as fd:
+        hint = transfer_past(call, mapping, fd, file_offset=3)
+    assert hint == f"descriptor {fd} has no positions: leave file_offset out"
+
+
+def test_transfer_from_a_directory_names_the_descriptor(
+    mapping: MemoryMapping, disk_path: Path
+) -> None:
+    with directory(disk_path) as fd:
+        assert transfer_past("read_from_fd", mapping, fd) == f"descriptor {fd} is of a directory"
+
+
+# Shared memory
+
+
+def test_seals_of_what_is_no_memfd_are_said_to_be_none(known_file: KnownFile) -> None:
+    with open(known_file.path, "r+b") as file, SharedMemory.from_file(file) as memory:
+        for call in (memory.get_seals, lambda: memory.add_seals(MemfdSeals.WRITE)):
+            with pytest.raises(InvalidSystemCallError, match="this is no memfd"):
+                call()
+
+
+@pytest.mark.parametrize("bit", [30, 31, 40, 64])
+def test_seal_that_the_kernel_does_not_know_is_named(bit: int) -> None:
+    with (
+        SharedMemory.new("sealed", PAGE) as memory,
+        pytest.raises(InvalidSystemCallError, match=f"does not know .* {1 << bit:#x}"),
+    ):
+        memory.add_seals(MemfdSeals(1 << bit))
+
+
+def test_seal_against_writing_is_told_of_the_mapping_in_its_way() -> None:
+    with (
+        SharedMemory.new("sealed", PAGE) as memory,
+        memory.map(),
+        pytest.raises(RegionBusyError, match="a writable mapping of the memory exists"),
+    ):
+        memory.add_seals(MemfdSeals.WRITE)
+
+
+def test_seal_that_is_not_permitted_says_why() -> None:
+    with SharedMemory.new("sealed", PAGE) as memory:
+        with (
+            open(f"/proc/self/fd/{memory.fileno()}", "rb") as file,
+            SharedMemory.from_file(file) as read_only,
+            pytest.raises(OperationNotPermittedError, match=r"\d is open for reading only"),
+        ):
+            read_only.add_seals(MemfdSeals.WRITE)
+        memory.add_seals(MemfdSeals.SEAL)
+        with pytest.raises(OperationNotPermittedError, match="seal against more seals"):
+            memory.add_seals(MemfdSeals.WRITE)
+
+
+def test_memory_that_is_not_there_says_how_much_is() -> None:
+    with pytest.raises(NoSpaceError, match=rf"{1 << 60} bytes are wanted, and \d+ are available"):
+        SharedMemory.new("large", 1 << 60, allocate=True)
+
+
+def create_past_the_limit_of_files() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PAGE, resource.RLIM_INFINITY))
+    try:
+        SharedMemory.new("large", 2 * PAGE)
+    except SystemCallError as error:
+        say(error)
+
+
+def test_memory_past_the_limit_of_files_says_its_size() -> None:
+    said = in_process(create_past_the_limit_of_files).succeeded()
+    assert said.endswith(f"ftruncate: {os.strerror(errno.EFBIG)}; {2 * PAGE} bytes\n")
+
+
+@pytest.mark.parametrize("size", [0, -1, 2**63, 2**64])
+def test_size_that_no_shared_memory_has_is_told_the_largest(size: int) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"{size} is not between 1 and 2\*\*63 - 1"):
+        SharedMemory.new("sized", size)
+
+
+def test_copy_that_no_memory_holds_says_its_size() -> None:
+    size = 1 << 46  # more than the addresses that are left
+    with MemoryMapping.anonymous(size) as mapping:
+        with pytest.raises(OutOfMemoryError, match=f"malloc: .*; {size} bytes"):
+            bytes(mapping)
+        with pytest.raises(OutOfMemoryError, match=f"malloc: .*; {size // 2} bytes"):
+            mapping[::2]
 
 
 # Pickles of shared memory
