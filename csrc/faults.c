@@ -39,6 +39,7 @@
 #include "guard.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <ucontext.h>
@@ -98,10 +99,17 @@ static void take_default(int signal_number, bool is_fault)
     if (!is_fault) raise(signal_number);
 }
 
+/* Whether an instruction of this thread has met the address, and would meet it again. BUS_MCEERR_AO
+ * only tells that some page has failed. */
+static bool is_of_instruction(int signal_number, const siginfo_t *info)
+{
+    return info->si_code > 0 && !(signal_number == SIGBUS && info->si_code == BUS_MCEERR_AO);
+}
+
 static void forward(int signal_number, siginfo_t *info, ucontext_t *context,
                     struct sigaction *below)
 {
-    bool is_fault = info->si_code > 0;
+    bool is_fault = is_of_instruction(signal_number, info);
     struct sigaction next = *below;
     if (next.sa_handler == SIG_IGN && !is_fault) return;
     if (next.sa_handler == SIG_DFL || next.sa_handler == SIG_IGN) {
@@ -124,10 +132,7 @@ static void on_signal(int entry, int signal_number, siginfo_t *info, void *conte
     int saved_errno = errno;
     mmw_access *access = mmw_current_access;
     bool is_raised_again = info->si_code == SI_TKILL && info->si_pid == getpid();
-    /* BUS_MCEERR_AO tells that some page has failed, and no instruction of this thread. */
-    bool is_of_access =
-        info->si_code > 0 && !(signal_number == SIGBUS && info->si_code == BUS_MCEERR_AO);
-    if (is_of_access) {
+    if (is_of_instruction(signal_number, info)) {
         const char *address = info->si_addr;
         int64_t failure = access == NULL ? 0 : failure_of(signal_number, access, address);
         bool is_own = failure != 0 && !is_in_buffer(access, address);
@@ -194,7 +199,11 @@ static int64_t install(int index)
     /* A handler that restarts system calls, or interrupts them, goes on doing so. */
     ours.sa_flags |= current.sa_handler == SIG_IGN ? SA_RESTART : current.sa_flags & SA_RESTART;
     displaced[index][entry] = current;
-    if (sigaction(signal_numbers[index], &ours, NULL) != 0) return MMW_FAILED(MMW_CALL_SIGACTION);
+    struct sigaction replaced;
+    if (sigaction(signal_numbers[index], &ours, &replaced) != 0)
+        return MMW_FAILED(MMW_CALL_SIGACTION);
+    /* Another thread may have installed one more since the handler was asked for. */
+    if (entry_of(&replaced) < 0) displaced[index][entry] = replaced;
     top_entry[index] = entry;
     return 0;
 }
@@ -207,12 +216,26 @@ int64_t mmw_handlers_require(void)
     return is_on_top ? 0 : mmw_handlers_install();
 }
 
+/* Not the lock of the records: accesses to all regions come here once a tick, and the recovery of
+ * one region may hold that one for long. */
+static atomic_flag handlers_lock = ATOMIC_FLAG_INIT;
+
+static void unlock_handlers(void)
+{
+    atomic_flag_clear_explicit(&handlers_lock, memory_order_release);
+}
+
+__attribute__((constructor)) static void watch_forks(void)
+{
+    pthread_atfork(NULL, NULL, unlock_handlers); /* no thread of the child holds it */
+}
+
 int64_t mmw_handlers_install(void)
 {
-    mmw_lock_records();
+    while (atomic_flag_test_and_set_explicit(&handlers_lock, memory_order_acquire)) sched_yield();
     int64_t failure = install(BUS);
     if (!failure) failure = install(SEGMENTATION);
     if (!failure) atomic_store(&mmw_handlers_installed, 1);
-    mmw_unlock_records();
+    unlock_handlers();
     return failure;
 }

@@ -16,6 +16,7 @@
 #include "guard.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #ifndef MREMAP_DONTUNMAP /* Linux 5.7, of files 5.13 */
@@ -38,13 +39,17 @@ static char *map_zeros(char *place, uint64_t size, int flags)
     return mapped == MAP_FAILED ? NULL : mapped;
 }
 
-/* Room for the pages that are lost, reserved at the first of them. */
+/* Room for the pages that are lost, reserved at the first of them. A child that is forked before it
+ * is ready cannot recover. */
 static void prepare_aside(mmw_pages *pages)
 {
-    pages->lost = (uint64_t *)(void *)map_zeros(NULL, size_of_bitmap(pages), MAP_PRIVATE);
+    pages->is_unrecoverable = true;
+    MMW_NEXT_STEP();
     int64_t failure = 0;
     /* Huge pages want an address on one. */
     pages->aside = mmw_reserve_aligned(pages->mapped_size, pages->page_size, &failure);
+    pages->lost = (uint64_t *)(void *)map_zeros(NULL, size_of_bitmap(pages), MAP_PRIVATE);
+    MMW_NEXT_STEP();
     pages->is_unrecoverable = pages->lost == NULL || pages->aside == NULL;
 }
 
@@ -94,12 +99,21 @@ static bool duplicate_spare(const mmw_pages *pages, char *place)
            mremap(pages->spare, 0, pages->page_size, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place;
 }
 
+/* The pointer goes first, also elsewhere in this file: a child that is forked in between must not
+ * unmap what somebody else may have there by then. */
+static void drop_spare(mmw_pages *pages)
+{
+    char *spare = pages->spare;
+    pages->spare = NULL;
+    MMW_NEXT_STEP();
+    if (spare != NULL) munmap(spare, pages->page_size);
+}
+
 static bool replace_all(mmw_pages *pages)
 {
     if (pages->is_borrowed) return false;
-    if (pages->spare != NULL) munmap(pages->spare, pages->page_size);
-    pages->spare = NULL;
     pages->is_unrecoverable = true;
+    drop_spare(pages);
     return map_zeros(pages->mapped, pages->mapped_size, MAP_PRIVATE | MAP_FIXED) != NULL;
 }
 
@@ -114,10 +128,19 @@ static bool replace_huge_page(mmw_pages *pages, const char *address)
     return map_zeros(page, size, MAP_PRIVATE | MAP_FIXED) != NULL;
 }
 
+/* Whether a page that was lost has its zeros, because another thread met it first. They may have
+ * been written to. */
+static bool has_zeros(const mmw_pages *pages, char *page, uint64_t index)
+{
+    return pages->lost != NULL && is_lost(pages, index) &&
+           madvise(page, pages->page_size, MADV_POPULATE_READ) == 0;
+}
+
 static bool replace_page(mmw_pages *pages, const char *address)
 {
     uint64_t index = (uint64_t)(address - pages->mapped) / pages->page_size;
     char *page = pages->mapped + index * pages->page_size;
+    if (has_zeros(pages, page, index)) return true;
     count_lost_page(pages, index);
     /* SAFETY: mmw_covers held: the page is one of the region's, which the guard keeps. */
     return map_zeros(page, pages->page_size, MAP_PRIVATE | MAP_FIXED) != NULL ||
@@ -182,10 +205,13 @@ __attribute__((constructor)) static void watch_forks(void)
 
 static void drop_aside(mmw_pages *pages)
 {
-    if (pages->lost != NULL) munmap(pages->lost, size_of_bitmap(pages));
-    if (pages->aside != NULL) munmap(pages->aside, pages->mapped_size);
+    uint64_t *lost = pages->lost;
+    char *aside = pages->aside;
     pages->lost = NULL;
     pages->aside = NULL;
+    MMW_NEXT_STEP();
+    if (lost != NULL) munmap(lost, size_of_bitmap(pages));
+    if (aside != NULL) munmap(aside, pages->mapped_size);
 }
 
 void mmw_keep_spare(mmw_pages *pages)
@@ -199,8 +225,7 @@ void mmw_guard_forget(mmw_pages *pages)
     if (pages->is_guarded) mmw_unlink_guarded(pages);
     mmw_unlock_records();
     if (!mmw_is_gone(pages)) drop_aside(pages);
-    if (pages->spare != NULL) munmap(pages->spare, pages->page_size);
-    pages->spare = NULL;
+    drop_spare(pages);
 }
 
 void mmw_guard_release(mmw_pages *pages)
@@ -254,20 +279,37 @@ static int64_t move_all_back(mmw_pages *pages)
     return 0;
 }
 
+/* A child that is forked on the way cannot recover: it does not know which pages are back. */
+static int64_t recover(mmw_pages *pages)
+{
+    if (pages->is_unrecoverable) return MMW_REFUSED(MMW_NOT_HERE);
+    pages->is_unrecoverable = true;
+    MMW_NEXT_STEP();
+    int64_t failure = move_all_back(pages);
+    if (failure) {
+        pages->is_unrecoverable = pages->aside == NULL;
+        return failure;
+    }
+    atomic_store(&pages->fault_offset, 0);
+    atomic_store(&pages->fault_pages, 0);
+    MMW_NEXT_STEP();
+    drop_aside(pages);
+    MMW_NEXT_STEP();
+    pages->is_unrecoverable = false;
+    return 0;
+}
+
 int64_t mmw_recover(mmw_pages *pages)
 {
     if (pages == NULL || mmw_is_gone(pages)) return MMW_REFUSED(MMW_CLOSED);
+    /* A handler of this thread that meets a missing page would set aside a page that is back. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     mmw_lock_records();
-    int64_t result = 0;
-    if (atomic_load(&pages->fault_pages) != 0) {
-        result = pages->is_unrecoverable ? MMW_REFUSED(MMW_NOT_HERE) : move_all_back(pages);
-        if (!result) {
-            drop_aside(pages);
-            atomic_store(&pages->fault_offset, 0);
-            atomic_store(&pages->fault_pages, 0);
-        }
-    }
+    int64_t result = atomic_load(&pages->fault_pages) != 0 ? recover(pages) : 0;
     mmw_unlock_records();
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return result;
 }
 

@@ -102,6 +102,37 @@ char *mmw_reserve_aligned(uint64_t length, uint64_t align, int64_t *failure)
     return aligned;
 }
 
+bool mmw_fill_hole(char *place, size_t length)
+{
+    char *filled = mmap(place, length, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (filled == MAP_FAILED) return false;
+    if (filled != place) munmap(filled, length); /* before Linux 4.17 */
+    if (filled == place) (void)madvise(place, length, MADV_DONTDUMP);
+    return filled == place;
+}
+
+char *mmw_map_reserved(char *place, size_t length, int prot, int flags, int fd, off_t file_offset,
+                       int64_t *failure)
+{
+    /* A file's driver is asked only when the reservation has gone. Another thread's memory may
+     * land in the hole that a refusal leaves, so a refusal is met elsewhere first. */
+    if (fd >= 0) {
+        char *tried = mmap(NULL, length, prot, flags & ~MAP_POPULATE, fd, file_offset);
+        if (tried == MAP_FAILED) {
+            *failure = MMW_FAILED(MMW_CALL_MMAP);
+            return NULL;
+        }
+        munmap(tried, length);
+    }
+    /* SAFETY: the place is a reservation of the caller's. */
+    char *mapped = mmap(place, length, prot, flags | MAP_FIXED, fd, file_offset);
+    if (mapped != MAP_FAILED) return mapped;
+    *failure = MMW_FAILED(MMW_CALL_MMAP);
+    mmw_fill_hole(place, length);
+    return NULL;
+}
+
 /* Private writable memory is populated by writing, or each first write would fault all the same;
  * so is what cannot be read. */
 static int populating_advice(int prot, int flags)
@@ -118,20 +149,21 @@ static int64_t map_pages(mmw_pages *pages, uint64_t address, uint64_t align, int
     int64_t failure = 0;
     bool by_advice = populate && mmw_advice_is_known(populating_advice(prot, flags));
     if (populate && !by_advice) flags |= MAP_POPULATE;
+    char *mapped;
     if (align > pages->page_size) {
-        address = (uint64_t)(uintptr_t)mmw_reserve_aligned(pages->mapped_size, align, &failure);
+        char *reserved = mmw_reserve_aligned(pages->mapped_size, align, &failure);
         if (failure) return failure;
-        flags |= MAP_FIXED;
+        mapped = mmw_map_reserved(reserved, pages->mapped_size, prot, flags, fd, (off_t)file_start,
+                                  &failure);
+        if (failure) munmap(reserved, pages->mapped_size);
+    } else {
+        /* SAFETY: the address is NULL, or the caller's own under MAP_FIXED_NOREPLACE or an unsafe
+         * call's MAP_FIXED. */
+        mapped = mmap((void *)(uintptr_t)address, pages->mapped_size, prot, flags, fd,
+                      (off_t)file_start);
+        if (mapped == MAP_FAILED) failure = MMW_FAILED(MMW_CALL_MMAP);
     }
-    /* SAFETY: the address is NULL, the caller's own under MAP_FIXED_NOREPLACE or an unsafe call's
-     * MAP_FIXED, or the reservation made above. */
-    char *mapped =
-        mmap((void *)(uintptr_t)address, pages->mapped_size, prot, flags, fd, (off_t)file_start);
-    if (mapped == MAP_FAILED) {
-        failure = MMW_FAILED(MMW_CALL_MMAP);
-        if (align > pages->page_size) munmap((void *)(uintptr_t)address, pages->mapped_size);
-        return failure;
-    }
+    if (failure) return failure;
     if (address != 0 && mapped != (char *)(uintptr_t)address)
         failure = MMW_FAILED_WITH(MMW_CALL_MMAP, EEXIST); /* before Linux 4.17 a hint, no demand */
     else

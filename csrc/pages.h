@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/types.h>
 
 #include "constants.h"
 
@@ -130,6 +131,13 @@ bool mmw_note_dontfork(mmw_pages *pages, char *start, char *end);
 
 /* Reserves addresses that start at a multiple of `align`. NULL with the failure where it cannot. */
 char *mmw_reserve_aligned(uint64_t size, uint64_t align, int64_t *failure);
+
+/* Reserves a range again if a failed call has unmapped it. Whether it had. */
+bool mmw_fill_hole(char *place, size_t length);
+
+/* Maps over a reservation. NULL with the failure where it cannot: the place stays reserved. */
+char *mmw_map_reserved(char *place, size_t length, int prot, int flags, int fd, off_t file_offset,
+                       int64_t *failure);
 
 /* madvise(MADV_DONTDUMP) of pages that are new. */
 int64_t mmw_leave_out_of_dumps(char *start, size_t length);

@@ -38,41 +38,15 @@ int64_t mmw_become_arena(mmw_pages *pages)
     return 0;
 }
 
-/* Reserves a range again if the kernel unmapped it before it failed. Whether it had. */
-static bool fill_hole(char *place, size_t length)
-{
-    char *filled = mmap(place, length, PROT_NONE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    if (filled == MAP_FAILED) return false;
-    if (filled != place) munmap(filled, length); /* before Linux 4.17 */
-    if (filled == place) (void)madvise(place, length, MADV_DONTDUMP);
-    return filled == place;
-}
-
 /* Maps at a place where nothing would be lost. NULL with the failure where it cannot. */
 static char *map_elsewhere(size_t length, int prot, int flags, int fd, off_t file_offset,
                            int64_t *failure)
 {
     char *place = mmw_reserve_aligned(length, mmw_file_page_size(fd), failure);
     if (place == NULL) return NULL;
-    /* SAFETY: the place is the reservation. */
-    char *mapped = mmap(place, length, prot, flags | MAP_FIXED, fd, file_offset);
-    if (mapped != MAP_FAILED) return mapped;
-    *failure = MMW_FAILED(MMW_CALL_MMAP);
-    munmap(place, length);
-    return NULL;
-}
-
-/* Maps over a range that holds nothing. NULL with the failure where it cannot: the range stays
- * reserved. */
-static char *map_in_place(char *place, size_t length, int prot, int flags, int fd,
-                          off_t file_offset, int64_t *failure)
-{
-    char *mapped = mmap(place, length, prot, flags | MAP_FIXED, fd, file_offset);
-    if (mapped != MAP_FAILED) return mapped;
-    *failure = MMW_FAILED(MMW_CALL_MMAP);
-    fill_hole(place, length);
-    return NULL;
+    char *mapped = mmw_map_reserved(place, length, prot, flags, fd, file_offset, failure);
+    if (mapped == NULL) munmap(place, length);
+    return mapped;
 }
 
 /* Maps over a range. Where the range holds content (`replaces`), every step that the kernel may
@@ -93,9 +67,9 @@ static int64_t place_file(mmw_pages *pages, uint64_t offset, uint64_t count, int
     /* SAFETY: mmw_check_whole_pages found the range inside the region; the caller knows that no
      * view shows any of it. */
     int64_t failure = 0;
-    char *mapped = replaces
-                       ? map_elsewhere(length, prot, flags, fd, (off_t)file_offset, &failure)
-                       : map_in_place(place, length, prot, flags, fd, (off_t)file_offset, &failure);
+    char *mapped =
+        replaces ? map_elsewhere(length, prot, flags, fd, (off_t)file_offset, &failure)
+                 : mmw_map_reserved(place, length, prot, flags, fd, (off_t)file_offset, &failure);
     if (mapped == NULL) return failure;
     bool stays_behind = atomic_load(&pages->dontfork) != 0;
     if (stays_behind) mmw_note_dontfork(pages, place, place + length);
@@ -105,7 +79,7 @@ static int64_t place_file(mmw_pages *pages, uint64_t offset, uint64_t count, int
     if (!failure && replaces &&
         mremap(mapped, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, place) == MAP_FAILED) {
         failure = MMW_FAILED(MMW_CALL_MREMAP);
-        if (fill_hole(place, length)) failure = MMW_REFUSED(MMW_CONTENT_LOST);
+        if (mmw_fill_hole(place, length)) failure = MMW_REFUSED(MMW_CONTENT_LOST);
     }
     if (failure && replaces) munmap(mapped, length);
     if (failure && !replaces) reserve(place, length);

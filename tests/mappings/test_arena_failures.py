@@ -5,6 +5,7 @@ import mmap
 import os
 import resource
 import socket
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -709,3 +710,35 @@ def test_interrupted_add_over_others_allows_no_access(monkeypatch: pytest.Monkey
             arena[0]
         arena.add_anon(0, PAGE)
         assert arena[0] == 0
+
+
+def map_where_a_failed_add_was() -> None:
+    """Another thread maps memory all the time; none of it may come to lie in the arena."""
+    size = 1 << 20
+    with MemoryMappingArena.new(size) as arena, socket.socket(type=socket.SOCK_DGRAM) as unmappable:
+        start = arena.as_ptr()
+        is_running, failures = True, 0
+
+        def fail() -> None:
+            nonlocal failures
+            while is_running:
+                with pytest.raises(MmapError):
+                    arena.add_fd(0, size, unmappable)
+                failures += 1
+
+        thread = threading.Thread(target=fail)
+        thread.start()
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        end, places = time.monotonic() + 3, set[int]()
+        while time.monotonic() < end:
+            place = libc.mmap(None, size, mmap.PROT_READ, private, -1, 0)
+            places.add(place)
+            libc.munmap(place, size)
+        is_running = False
+        thread.join()
+        assert failures > 100
+        assert start not in places
+
+
+def test_failed_add_leaves_no_hole_for_memory_of_other_threads() -> None:
+    in_process(map_where_a_failed_add_was).succeeded_silently()

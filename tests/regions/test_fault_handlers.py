@@ -9,7 +9,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
@@ -25,6 +28,7 @@ from mmapwrap import MemoryMapping
 HANDLERS_IN_C = r"""
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/time.h>
 
 static __thread sigjmp_buf place;
 static __thread volatile int is_inside;
@@ -90,6 +94,39 @@ int install_passing(int index, int number, int flags)
     struct sigaction action = {.sa_sigaction = passing[index], .sa_flags = SA_SIGINFO | flags};
     sigemptyset(&action.sa_mask);
     return sigaction(number, &action, &before_passing[index][number]);
+}
+
+static volatile char *volatile profiled;
+static volatile long profiled_pages, profiled_times;
+
+static void read_next_page(int number)
+{
+    (void)number;
+    (void)profiled[profiled_times++ % profiled_pages * 4096];
+}
+
+/* Reads another page each time that SIGALRM comes, which it does each `interval` microseconds. */
+void profile(char *start, long pages, long interval)
+{
+    profiled = start;
+    profiled_pages = pages;
+    struct sigaction action = {.sa_handler = read_next_page, .sa_flags = SA_RESTART};
+    sigaction(SIGALRM, &action, 0);
+    struct itimerval timer = {{0, interval}, {0, interval}};
+    setitimer(ITIMER_REAL, &timer, 0);
+}
+
+long times_profiled(void) { return profiled_times; }
+
+/* Writes to a byte of each page, beside another thread, and counts what is not there then. */
+long write_pages(volatile char *start, long pages, long at, volatile long *waiting)
+{
+    __atomic_fetch_add(waiting, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(waiting, __ATOMIC_SEQ_CST) < 2) {}
+    for (long page = 0; page < pages; page++) start[page * 4096 + at] = 1;
+    long missing = 0;
+    for (long page = 0; page < pages; page++) missing += start[page * 4096 + at] != 1;
+    return missing;
 }
 
 int times_heard(int index, int number) { return heard[index][number]; }
@@ -574,3 +611,78 @@ def test_small_access_survives_a_handler_that_was_taken_off_a_while_ago() -> Non
         print("survived")
     """
     assert child(program, measured=False).succeeded() == "survived\n"
+
+
+def read_a_guarded_view_in_a_handler(path: str) -> None:
+    """A profiler's handler comes while its thread enters and leaves guards."""
+    c = ctypes.CDLL(path)
+    c.profile.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]
+    c.times_profiled.restype = ctypes.c_long
+    pages, wanted = 20_000, 5_000
+    fd = memory_file(b"")
+    os.ftruncate(fd, pages * PAGE)
+    m, other = MemoryMapping.from_fd(fd, pages * PAGE), MemoryMapping.new(PAGE)
+    os.ftruncate(fd, 0)
+    end = time.monotonic() + 10
+
+    def enter_and_leave() -> None:
+        with m.fault_guard():
+            c.profile(m.as_ptr(), pages, 200)
+            while c.times_profiled() < wanted and time.monotonic() < end:
+                with other.fault_guard():
+                    pass
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    assert fault_of(enter_and_leave).pages > 100
+
+
+def test_handler_that_touches_a_guarded_view_inside_a_guards_entry_goes_on(handlers: Path) -> None:
+    in_process(read_a_guarded_view_in_a_handler, handlers).succeeded_silently()
+
+
+def write_lost_pages_from_two_threads(path: str) -> None:
+    c = ctypes.CDLL(path)
+    c.write_pages.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_void_p]
+    c.write_pages.restype = ctypes.c_long
+    pages = 4096
+
+    def write_both(m: MemoryMapping, missing: list[int]) -> None:
+        waiting = ctypes.c_long(0)
+
+        def write(at: int) -> None:
+            missing.append(c.write_pages(m.as_ptr(), pages, at, ctypes.addressof(waiting)))
+
+        threads = [threading.Thread(target=write, args=(at,)) for at in range(2)]
+        with m.fault_guard():
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+    for _ in range(5):
+        fd = memory_file(b"")
+        os.ftruncate(fd, pages * PAGE)
+        m = MemoryMapping.from_fd(fd, pages * PAGE)
+        os.ftruncate(fd, 0)
+        missing: list[int] = []
+        assert fault_of(partial(write_both, m, missing)).pages == pages
+        assert missing == [0, 0]
+        os.close(fd)
+
+
+def test_what_is_written_to_a_lost_page_in_a_guard_stays_there(handlers: Path) -> None:
+    in_process(write_lost_pages_from_two_threads, handlers).succeeded_silently()
+
+
+def test_failure_of_some_page_ends_a_process_without_a_handler_as_before() -> None:
+    program = """
+        import ctypes, os, signal, struct
+        from mmapwrap import MemoryMapping
+
+        MemoryMapping.anonymous(4096)[0]
+        bus_mceerr_ao, rt_sigqueueinfo = 5, 129
+        info = ctypes.create_string_buffer(struct.pack("iii", signal.SIGBUS, 0, bus_mceerr_ao), 128)
+        ctypes.CDLL(None).syscall(rt_sigqueueinfo, os.getpid(), signal.SIGBUS, info)
+        print("goes on")
+    """
+    assert child(program, measured=False).killed_by == "SIGBUS"

@@ -116,3 +116,48 @@ def test_fork_handler_of_another_library_may_wait_for_a_thread_that_meets_a_lost
     """
     expected = r"b'\x00'" + "\n1 7\n"
     assert child(text, measured=False).succeeded() == expected
+
+
+def test_child_forked_while_a_thread_recovers_a_region_meets_errors_and_no_signal() -> None:
+    body = """
+    from mmapwrap import MappingFaultError, UnsupportedOperationError
+
+    page, count = 4096, 64
+    fd = os.memfd_create("recovered")
+    os.ftruncate(fd, count * page)
+    m = MemoryMapping.from_fd(fd, count * page)
+    view = m.view()
+    is_running, recoveries = True, 0
+
+    def lose_and_recover():
+        global recoveries
+        while is_running:
+            os.ftruncate(fd, 0)
+            try:
+                with m.fault_guard():
+                    for at in range(0, count * page, 7 * page):
+                        view[at]
+            except MappingFaultError:
+                pass
+            os.ftruncate(fd, count * page)
+            m.recover()
+            recoveries += 1
+
+    thread = threading.Thread(target=lose_and_recover)
+    thread.start()
+    end = time.monotonic() + 6
+    while time.monotonic() < end:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                m.recover()
+            except UnsupportedOperationError:
+                pass
+            m.close()
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    is_running = False
+    thread.join()
+    assert recoveries > 0
+    """
+    child(program(body), measured=False).succeeded_silently()

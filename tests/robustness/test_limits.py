@@ -243,8 +243,9 @@ NEED_ADDRESSES: Final = {
     "arena new",
     "shared memory map",
     "residency",
-    # Beside what is to be replaced, for a moment.
+    # Beside what is to be replaced, for a moment; a file also beside a place that is reserved.
     "recover",
+    "arena add_fd",
     "arena add_anon over",
     "arena add_fd over",
 }
