@@ -33,6 +33,7 @@ from mmapwrap._core.seals import MemfdSeals as MemfdSeals
 from mmapwrap._external import ExternalMapping as ExternalMapping
 from mmapwrap._mapping import MemoryMapping as MemoryMapping
 from mmapwrap._ranges import ByteRange as ByteRange, range_end as range_end
+from mmapwrap._regions.file import RegionIO as RegionIO
 from mmapwrap._regions.region import MappedRegion as MappedRegion
 from mmapwrap._regions.residency import Residency as Residency
 from mmapwrap._regions.scalars import (

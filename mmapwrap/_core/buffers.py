@@ -49,6 +49,8 @@ _BYTES: Final = ffi.typeof("char[]")
 
 def _as_plain(buffer: "Buffer", name: str, *, is_filled: bool) -> "Buffer":
     """Return a buffer whose bytes are contiguous and are not the addresses of Python objects."""
+    if type(buffer) is memoryview and _is_of_bytes(buffer) and not (is_filled and buffer.readonly):
+        return buffer
     kind = "a writable" if is_filled else "a"
     if isinstance(buffer, str):
         raise TypeError(f"{name} must be {kind} bytes-like object: bytes are needed, not str")
@@ -74,6 +76,15 @@ def _as_plain(buffer: "Buffer", name: str, *, is_filled: bool) -> "Buffer":
     if has_objects:
         raise InvalidArgumentError(f"{name} holds Python objects (format {item!r}), not bytes")
     return buffer
+
+
+def _is_of_bytes(view: memoryview) -> bool:
+    """Return whether a view is of contiguous bytes of Python's own, as those of `io` are."""
+    return type(view.obj) in _PLAIN and view.c_contiguous
+
+
+_PLAIN: Final = (type(None), bytes, bytearray)
+"""What has no Python objects in its memory; None: memory of a file's buffer."""
 
 
 def _has_objects(view: memoryview) -> bool:

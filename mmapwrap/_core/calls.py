@@ -4,7 +4,7 @@ Each takes the handle of the pages first. A function on a range takes offset and
 them, and returns a result or a failure (`failures.py`). `Pages.run_on_range` calls it.
 """
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mmapwrap._core._mman import ffi, lib
 
@@ -75,6 +75,21 @@ FAILED_FLOAT: Final = lib.mmw_failed_float()
 store_signed: Final = lib.mmw_store_signed
 store_unsigned: Final = lib.mmw_store_unsigned
 store_float: Final = lib.mmw_store_float
+
+# --- On a file over a region: (handle, file, ...) -------------------------------------------------
+
+file_size: Final = lib.mmw_file_size
+file_move: Final = lib.mmw_file_move
+file_read: Final = lib.mmw_file_read
+file_write: Final = lib.mmw_file_write
+UP_TO_END: Final = 2**64 - 1
+"""The count of a file that ends where its region ends."""
+
+
+def new_file(start: int, count: int) -> Any:
+    """Return a `mmw_file *` of a range of a region, at its first byte."""
+    return ffi.new("mmw_file *", (0, start, count))
+
 
 # --- On a handle alone ----------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from mmapwrap._core.arguments import Descriptor
 from mmapwrap._core.protection import Protection
 from mmapwrap._regions.advising import AdvisedRegion
 from mmapwrap._regions.content import ContentRegion
+from mmapwrap._regions.file import FileRegion
 from mmapwrap._regions.numbers import TypedRegion
 from mmapwrap._regions.residence import ResidentRegion
 from mmapwrap._regions.search import SearchableRegion
@@ -14,7 +15,13 @@ from mmapwrap.errors import AddFdMappingUnsupportedError, RemoveMappingUnsupport
 
 
 class MappedRegion(
-    ContentRegion, TypedRegion, SearchableRegion, AdvisedRegion, ResidentRegion, abc.ABC
+    ContentRegion,
+    TypedRegion,
+    SearchableRegion,
+    FileRegion,
+    AdvisedRegion,
+    ResidentRegion,
+    abc.ABC,
 ):
     """A range of mapped memory; the base of the kinds of regions, never made itself.
 

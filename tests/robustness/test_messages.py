@@ -116,6 +116,7 @@ RIGHT: Final[dict[str, Any]] = {
     "addr": 1 << 44,
     "advice": Advice.NORMAL,
     "align": None,
+    "buffering": 0,
     "allocate": False,
     "buffer": bytearray(4),
     "count": 8,
@@ -193,11 +194,15 @@ def test_argument_of_a_wrong_type_is_a_type_error_that_names_it(
         right = {**RIGHT, "fd": memory, "file": memory, "mapping": mapping, "slice": slice_}
         if name == "advise_destructive":
             right["advice"] = DestructiveAdvice.DONTNEED
+        if name == "open":
+            right["mode"] = "rb"
         function = getattr(objects[owner], name)
         given: Any
         for given in (Nothing(), 1.5, "text"):
             if type(given) is str and argument in {"debug_name", "file", "name"}:
                 continue  # a path, for example
+            if type(given) is str and (name, argument) == ("open", "mode"):
+                continue  # a mode
             with pytest.raises(TypeError) as caught:
                 call_with(function, {**right, argument: given})
             if sys.version_info < (3, 12) and argument in {"buffer", "data", "needle"}:
