@@ -270,7 +270,7 @@ class FileRegion(RegionBase):
         NoSpaceError, after what fits is written; of a buffered file when it is flushed.
 
         Args:
-            mode: 'rb' to read, 'r+b' to read and write, as of `open`.
+            mode: As of `open`: 'rb' to read, 'r+b' to read and write.
             offset: The first byte of the file, in bytes from the region's start.
             count: The bytes of the file; None: up to the region's end, wherever that is later.
             buffering: The bytes of the buffer; -1: `io.DEFAULT_BUFFER_SIZE`; 0: no buffer.

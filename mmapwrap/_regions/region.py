@@ -6,6 +6,7 @@ from typing import SupportsIndex
 from mmapwrap._core.arguments import Descriptor
 from mmapwrap._core.protection import Protection
 from mmapwrap._regions.advising import AdvisedRegion
+from mmapwrap._regions.arrays import ArrayRegion
 from mmapwrap._regions.content import ContentRegion
 from mmapwrap._regions.file import FileRegion
 from mmapwrap._regions.numbers import TypedRegion
@@ -19,6 +20,7 @@ class MappedRegion(
     TypedRegion,
     SearchableRegion,
     FileRegion,
+    ArrayRegion,
     AdvisedRegion,
     ResidentRegion,
     abc.ABC,

@@ -4,9 +4,10 @@ import array
 import io
 import zipfile
 from collections.abc import Iterator
-from typing import SupportsIndex, assert_type
+from typing import Any, SupportsIndex, assert_type
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmapwrap import (
     Advice,
@@ -71,6 +72,15 @@ def files(region: MappedRegion, at: SupportsIndex) -> None:
         assert_type(raw.readinto(bytearray(4)), int)
         assert_type(raw.write(memoryview(b"ab")), int)
         assert_type(raw.seek(0, io.SEEK_END), int)
+
+
+def arrays(region: MappedRegion, at: SupportsIndex) -> None:
+    assert_type(region.array(), NDArray[Any])
+    assert_type(region.array("f4"), NDArray[Any])
+    assert_type(region.array(np.float32), NDArray[np.float32])
+    assert_type(region.array(np.dtype(np.uint16), (2, at)), NDArray[np.uint16])
+    assert_type(region.array([("a", "<u4")], at, offset=at), NDArray[Any])
+    assert_type(region.array(np.float64, [2, 3], order="F"), NDArray[np.float64])
 
 
 def views(region: MappedRegion, at: SupportsIndex) -> None:
