@@ -19,7 +19,7 @@ def array_over(
     dtype: DTypeLike,
     shape: SupportsIndex | Sequence[SupportsIndex] | None,
     offset: int,
-    order: Literal["C", "F"],
+    order: str,
 ) -> NDArray[Any]:
     """Return an array of the pages' own memory, which counts as a live view.
 
@@ -36,7 +36,7 @@ def array_over(
     count = prod(lengths) * items.itemsize
     memory = memoryview(pages.export(offset, count))
     try:
-        return np.ndarray(lengths, items, memory, order=order)
+        return np.ndarray(lengths, items, memory, order=cast("Literal['C', 'F']", order))
     except (ValueError, OverflowError) as error:
         raise InvalidArgumentError(f"shape {lengths} of {items}: {error}") from None
 
@@ -54,16 +54,16 @@ def _whole_items(pages: Pages, items: "np.dtype[Any]", offset: int) -> tuple[int
 
 def _lengths(shape: SupportsIndex | Sequence[SupportsIndex]) -> tuple[int, ...]:
     """Return the length of each dimension."""
-    if isinstance(shape, np.ndarray):  # it has an `__index__` too, for an array of one item
-        shape = shape.tolist()
-    if hasattr(shape, "__index__"):
-        return _lengths((cast("SupportsIndex", shape),))
-    if isinstance(shape, str | bytes) or not isinstance(shape, Sequence):
+    if type(shape) is int:
+        lengths: tuple[int, ...] = (shape,)
+    elif isinstance(shape, Sequence | np.ndarray) and not isinstance(shape, str | bytes):
+        lengths = tuple([as_integer(cast("SupportsIndex", length), "shape") for length in shape])
+    elif hasattr(shape, "__index__"):
+        lengths = (as_integer(cast("SupportsIndex", shape), "shape"),)
+    else:
         raise TypeError(f"shape must be an int or a tuple of ints, not {type(shape).__name__}")
-    lengths = tuple(as_integer(length, "shape") for length in shape)
-    for length in lengths:
-        if length < 0:
-            raise InvalidArgumentError(f"shape has a negative dimension, {shown(length)}")
+    if min(lengths, default=0) < 0:
+        raise InvalidArgumentError(f"shape has a negative dimension, {shown(min(lengths))}")
     return lengths
 
 

@@ -45,7 +45,7 @@ class ArrayRegion(RegionBase):
         shape: "Shape | None" = None,
         *,
         offset: SupportsIndex = 0,
-        order: Literal["C", "F"] = "C",
+        order: str = "C",
     ) -> "NDArray[Any]":
         """Return a NumPy array of the memory itself, not a copy.
 
