@@ -154,10 +154,13 @@ int64_t mmw_store_signed(mmw_pages *pages, uint64_t offset, int mode, int64_t va
 int64_t mmw_store_unsigned(mmw_pages *pages, uint64_t offset, int mode, uint64_t value);
 int64_t mmw_store_float(mmw_pages *pages, uint64_t offset, int mode, double value);
 
-/* scans.c: looking through a range. The finders answer 1 + the offset, or 0. */
+/* find.c, compare.c: looking through a range. The finders answer 1 + the offset, or 0; of what is
+ * counted no two overlap. */
 int64_t mmw_find(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
                  uint64_t needle_size);
 int64_t mmw_rfind(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
+                  uint64_t needle_size);
+int64_t mmw_count(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
                   uint64_t needle_size);
 int64_t mmw_is_all_zero(mmw_pages *pages, uint64_t offset, uint64_t count);
 int64_t mmw_equals(mmw_pages *pages, uint64_t offset, uint64_t count, mmw_pages *other,

@@ -56,6 +56,7 @@ copy: Final = _takes_tuple(lib.mmw_copy)
 equals: Final = _takes_tuple(lib.mmw_equals)
 find: Final = _takes_tuple(lib.mmw_find)
 rfind: Final = _takes_tuple(lib.mmw_rfind)
+count: Final = _takes_tuple(lib.mmw_count)
 is_all_zero: Final = lib.mmw_is_all_zero
 flush_lines: Final = lib.mmw_flush_lines
 read_from_fd: Final = _takes_tuple(lib.mmw_read_from_fd)

@@ -12,6 +12,7 @@ from mmapwrap._core import buffers, calls, failures
 from mmapwrap._core.arguments import ReadableBuffer, WritableBuffer, as_byte, as_integer
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
 from mmapwrap._regions.base import RegionBase
+from mmapwrap._regions.volatile import slice_of
 from mmapwrap.errors import ClosedMappingError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -104,6 +105,36 @@ class ContentRegion(RegionBase):
         if count > rest:
             count = max(rest, 0)
         return pages.run_on_range(function, start, count, buffer, need)
+
+    def move(self, target: SupportsIndex, source: SupportsIndex, count: SupportsIndex) -> None:
+        """Copy bytes from one place of the region to another; the places may overlap. memmove(3).
+
+        Args:
+            target: The first byte to overwrite.
+            source: The first byte to copy.
+            count: The bytes to copy.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: One of the two ranges is not inside the region.
+            ProtectionError: The source cannot be read, or the target cannot be written.
+            MappingFaultError: Some of the two ranges could not be read in.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping[:4] = b"data"
+            >>> mapping.move(2, 0, 4)
+            >>> mapping[:6]
+            b'dadata'
+        """
+        pages = self._pages
+        length = pages.integer(count, "count")
+        place, start = pages.integer(target, "target"), pages.integer(source, "source")
+        pages.checked_range(place, length)
+        pages.checked_range(start, length)
+        copied = slice_of(pages, start, length)
+        copied.copy_to_volatile_slice(slice_of(pages, place, length))
 
     # --- As a sequence of bytes -----------------------------------------------------------------
 

@@ -613,7 +613,7 @@ def test_position_that_no_file_has_is_refused(mapping: MemoryMapping) -> None:
 
 def test_file_is_made_by_open_alone(mapping: MemoryMapping) -> None:
     with pytest.raises(TypeError, match=r"^use open\(\) of a region$"):
-        RegionIO()
+        RegionIO()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     with mapping.open(buffering=0) as file:
         for refused in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match="cannot be copied or pickled"):

@@ -144,7 +144,9 @@ RIGHT: Final[dict[str, Any]] = {
     "shape": 1,
     "sharing": Sharing.SHARED,
     "size": PAGE,
+    "source": 0,
     "start": 0,
+    "target": 0,
     "value": 1,
     "write": False,
 }
