@@ -79,6 +79,9 @@ def array_of(pages: Pages, dtype: Any, *, copy: bool | None) -> Any:
     if copy is False:
         raise ValueError("a region is bytes: another dtype needs a copy")
     content = bytearray(pages.size)
-    with buffers.bytes_to_fill(content) as memory:
+    memory = buffers.bytes_to_fill(content)
+    try:
         pages.run_on_range(calls.read, 0, len(content), memory, PROT_READ)
+    finally:
+        buffers.release(memory)
     return np.frombuffer(content, np.uint8).astype(wanted, copy=False)

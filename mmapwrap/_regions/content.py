@@ -58,8 +58,11 @@ class ContentRegion(RegionBase):
             >>> bytes(buffer[:2])
             b'hi'
         """
-        with buffers.bytes_to_fill(buffer) as into:
+        into = buffers.bytes_to_fill(buffer)
+        try:
             return self._copy(PROT_READ, calls.read, into, offset)
+        finally:
+            buffers.release(into)
 
     def write_slice(self, data: ReadableBuffer, offset: SupportsIndex) -> int:
         """Copy from a buffer into the region, as many bytes as both have.
@@ -88,8 +91,11 @@ class ContentRegion(RegionBase):
             >>> mapping[6:8]
             b'he'
         """
-        with buffers.bytes_in(data) as source:
+        source = buffers.bytes_in(data)
+        try:
             return self._copy(PROT_WRITE, calls.write, source, offset)
+        finally:
+            buffers.release(source)
 
     def _copy(
         self,
@@ -247,7 +253,8 @@ class ContentRegion(RegionBase):
 
     def _write_bytes(self, key: slice, data: ReadableBuffer) -> None:
         """Set the bytes of a slice from data of the same length."""
-        with buffers.bytes_in(data) as source:
+        source = buffers.bytes_in(data)
+        try:
             chosen = range(*key.indices(len(self)))
             if len(source) != len(chosen):
                 raise InvalidArgumentError(
@@ -257,6 +264,8 @@ class ContentRegion(RegionBase):
                 self._pages.run_on_range(calls.write, chosen.start, len(source), source, PROT_WRITE)
             else:
                 self._copy_steps(PROT_WRITE, calls.write_steps, chosen, source)
+        finally:
+            buffers.release(source)
 
     def _copy_steps(
         self, need: int, function: "Callable[..., int]", chosen: range, memory: "CData"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     ReadMode: TypeAlias = Literal["rb"]
     WriteMode: TypeAlias = Literal["r+b", "rb+"]
 
+_BUFFER_SIZE: Final = 1 << 16
 _NEED: Final = {"rb": PROT_READ, "r+b": PROT_READ | PROT_WRITE, "rb+": PROT_READ | PROT_WRITE}
 """The access that each mode needs."""
 
@@ -146,8 +147,11 @@ class RegionIO(NamedConstructors, io.RawIOBase, made_by="open() of a region"):
         Raises:
             TypeError: The argument is no buffer, or a read-only one.
         """
-        with buffers.bytes_to_fill(buffer) as into:
+        into = buffers.bytes_to_fill(buffer)
+        try:
             return self._copy(calls.file_read, into, PROT_READ)
+        finally:
+            buffers.release(into)
 
     def read(self, size: SupportsIndex | None = -1, /) -> bytes:
         """Read up to `size` bytes; -1 or None: up to the end. Errors: see `RegionIO`."""
@@ -176,21 +180,25 @@ class RegionIO(NamedConstructors, io.RawIOBase, made_by="open() of a region"):
         """
         if not self.writable():
             raise io.UnsupportedOperation("the file is open for reading: use mode 'r+b'")
-        with buffers.bytes_in(data) as source:
+        source = buffers.bytes_in(data)
+        try:
             return self._copy(calls.file_write, source, PROT_WRITE)
+        finally:
+            buffers.release(source)
 
     def _copy(self, copy: "Callable[..., int]", memory: "CData", need: int) -> int:
         """Run a C function that copies between the file and memory; return the bytes copied."""
-        pages, file = self._open_pages(), self._file
+        pages, count = self._pages, len(memory)
         if pages.access.by_range is not None:
-            pages.access.require(need, *self._next(len(memory)))
-        copied = copy(pages.handle, file, memory, len(memory))
+            pages.access.require(need, *self._next(count))
+        copied = copy(pages.handle, self._file, memory, count)
         if copied < 0:
-            raise self._error(pages, -copied, len(memory))
+            raise self._error(-copied, count)
         return copied
 
-    def _error(self, pages: Pages, failure: int, count: int) -> MmapError:
+    def _error(self, failure: int, count: int) -> MmapError:
         """Return the error of a copy of up to `count` bytes that failed."""
+        pages = self._open_pages()
         start, end = self._next(count)
         error = pages.error(failure, start, end - start)
         if isinstance(error, NoSpaceError):
@@ -273,7 +281,7 @@ class FileRegion(RegionBase):
             mode: As of `open`: 'rb' to read, 'r+b' to read and write.
             offset: The first byte of the file, in bytes from the region's start.
             count: The bytes of the file; None: up to the region's end, wherever that is later.
-            buffering: The bytes of the buffer; -1: `io.DEFAULT_BUFFER_SIZE`; 0: no buffer.
+            buffering: The bytes of the buffer; -1: 64 KiB; 0: no buffer.
 
         Returns:
             An `io.BufferedReader`, in mode 'r+b' an `io.BufferedRandom`, without a buffer a
@@ -311,4 +319,4 @@ class FileRegion(RegionBase):
         if size == 0:
             return raw
         buffered = io.BufferedReader if mode == "rb" else io.BufferedRandom
-        return buffered(raw, io.DEFAULT_BUFFER_SIZE if size == -1 else size)
+        return buffered(raw, _BUFFER_SIZE if size == -1 else size)

@@ -98,7 +98,8 @@ class SearchableRegion(RegionBase):
         end: SupportsIndex | None,
     ) -> int:
         """Run a searching C function on the range that `start` and `end` mean; 0: no such range."""
-        with buffers.bytes_in(needle, "needle") as wanted:
+        wanted = buffers.bytes_in(needle, "needle")
+        try:
             begin = 0 if start is None else as_integer(start, "start")
             stop = None if end is None else as_integer(end, "end")
             size = len(self)
@@ -107,6 +108,8 @@ class SearchableRegion(RegionBase):
                 return 0
             arguments = wanted, len(wanted)
             return self._pages.run_on_range(function, first, last - first, arguments, PROT_READ)
+        finally:
+            buffers.release(wanted)
 
     def __contains__(self, item: object) -> bool:
         """Return whether a byte, or a run of bytes, is in the region. Errors: see `find`.
