@@ -8,6 +8,12 @@
 
 typedef struct mmw_pages mmw_pages;
 
+/* A range of a region as a file: where it is read next, where it begins in the region, and how many
+ * bytes it has at most. */
+typedef struct mmw_file {
+    uint64_t position, start, count;
+} mmw_file;
+
 /* What owns a descriptor. */
 typedef struct mmw_descriptor mmw_descriptor;
 
@@ -129,6 +135,13 @@ int64_t mmw_write_to_fd(mmw_pages *pages, uint64_t offset, uint64_t count, int f
                         int64_t file_offset);
 int mmw_keeps_messages_apart(int fd);
 
+/* file.c: a region as a file. The copies move the position by what they copy, and move it back
+ * where they fail. */
+uint64_t mmw_file_size(mmw_pages *pages, const mmw_file *file);
+int mmw_file_move(mmw_file *file, uint64_t from, uint64_t to);
+int64_t mmw_file_read(mmw_pages *pages, mmw_file *file, char *into, uint64_t count);
+int64_t mmw_file_write(mmw_pages *pages, mmw_file *file, const char *source, uint64_t count);
+
 /* scalars.c: numbers. A failed load returns what mmw_failed_... does; mmw_check_scalar says why. */
 int64_t mmw_failed_signed(void);
 uint64_t mmw_failed_unsigned(void);
@@ -141,10 +154,13 @@ int64_t mmw_store_signed(mmw_pages *pages, uint64_t offset, int mode, int64_t va
 int64_t mmw_store_unsigned(mmw_pages *pages, uint64_t offset, int mode, uint64_t value);
 int64_t mmw_store_float(mmw_pages *pages, uint64_t offset, int mode, double value);
 
-/* scans.c: looking through a range. The finders answer 1 + the offset, or 0. */
+/* find.c, compare.c: looking through a range. The finders answer 1 + the offset, or 0; of what is
+ * counted no two overlap. */
 int64_t mmw_find(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
                  uint64_t needle_size);
 int64_t mmw_rfind(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
+                  uint64_t needle_size);
+int64_t mmw_count(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
                   uint64_t needle_size);
 int64_t mmw_is_all_zero(mmw_pages *pages, uint64_t offset, uint64_t count);
 int64_t mmw_equals(mmw_pages *pages, uint64_t offset, uint64_t count, mmw_pages *other,

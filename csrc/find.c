@@ -158,6 +158,30 @@ int64_t mmw_find(mmw_pages *pages, uint64_t offset, uint64_t count, const char *
     return mmw_access_end(&access, found == NULL ? 0 : found - pages->base + 1);
 }
 
+MMW_WORK uint64_t number_of_matches(const char *text, uint64_t count, const char *bytes,
+                                    uint64_t size)
+{
+    if (size == 0) return count + 1;
+    const char *end = text + count;
+    uint64_t number = 0;
+    while ((text = first_match(text, (uint64_t)(end - text), bytes, size)) != NULL) {
+        number++;
+        text += size;
+    }
+    return number;
+}
+
+int64_t mmw_count(mmw_pages *pages, uint64_t offset, uint64_t count, const char *needle,
+                  uint64_t needle_size)
+{
+    int64_t refused = mmw_check_access(pages, offset, count, PROT_READ);
+    if (refused) return refused;
+    mmw_access access;
+    MMW_ACCESS(&access, pages, PROT_READ, needle, needle_size);
+    uint64_t number = number_of_matches(pages->base + offset, count, needle, needle_size);
+    return mmw_access_end(&access, (int64_t)number);
+}
+
 /* A needle that is matched from its last byte to its first. */
 typedef struct {
     const char *last;

@@ -33,6 +33,7 @@ from mmapwrap._core.seals import MemfdSeals as MemfdSeals
 from mmapwrap._external import ExternalMapping as ExternalMapping
 from mmapwrap._mapping import MemoryMapping as MemoryMapping
 from mmapwrap._ranges import ByteRange as ByteRange, range_end as range_end
+from mmapwrap._regions.file import RegionIO as RegionIO
 from mmapwrap._regions.region import MappedRegion as MappedRegion
 from mmapwrap._regions.residency import Residency as Residency
 from mmapwrap._regions.scalars import (
@@ -51,6 +52,7 @@ from mmapwrap._regions.scalars import (
     i16 as i16,
     i32 as i32,
     i64 as i64,
+    isize as isize,
     le_f32 as le_f32,
     le_f64 as le_f64,
     le_i16 as le_i16,
@@ -63,6 +65,7 @@ from mmapwrap._regions.scalars import (
     u16 as u16,
     u32 as u32,
     u64 as u64,
+    usize as usize,
 )
 from mmapwrap._regions.volatile import VolatileSlice as VolatileSlice
 from mmapwrap._shared_memory import SharedMemory as SharedMemory

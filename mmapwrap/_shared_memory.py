@@ -6,7 +6,7 @@ import stat
 from collections import deque
 from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, SupportsIndex, TypeAlias, final
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, TypeAlias, final
 
 from mmapwrap._core import descriptors
 from mmapwrap._core.arguments import Descriptor, as_descriptor, as_file_offset, as_size
@@ -182,6 +182,10 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         return _memory_of(descriptors.duplicate(fd), self._size, self._name)
 
     # --- Properties -----------------------------------------------------------------------------
+
+    def __array__(self, *_: object, **__: object) -> NoReturn:
+        """Refuse: without this NumPy makes an array of the object."""
+        raise TypeError("SharedMemory has no bytes until it is mapped: use map().array()")
 
     def fileno(self) -> int:
         """Return the descriptor, which this object keeps and closes.

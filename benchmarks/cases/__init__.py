@@ -1,7 +1,7 @@
 """All cases, in the order of the table."""
 
 from benchmarks.case import Case
-from benchmarks.cases import access, arenas, calls, copies, files, processes, search, threads
+from benchmarks.cases import access, arenas, calls, copies, doors, files, processes, search, threads
 
 ALL: tuple[Case, ...] = (
     *calls.CASES,
@@ -10,6 +10,7 @@ ALL: tuple[Case, ...] = (
     *search.CASES,
     *threads.CASES,
     *files.CASES,
+    *doors.CASES,
     *processes.SHARED_CASES,
     *arenas.CASES,
     *copies.GUARD_CASES,

@@ -1,12 +1,70 @@
 """NumPy arrays over a region's pages."""
 
-from typing import Any
+from collections.abc import Sequence
+from math import prod
+from typing import Any, Literal, SupportsIndex, cast
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from mmapwrap._core import buffers, calls
+from mmapwrap._core.arguments import as_integer
 from mmapwrap._core.constants import PROT_READ
 from mmapwrap._core.pages import Pages
+from mmapwrap.errors import ClosedMappingError, InvalidArgumentError, shown
+
+
+def array_over(
+    pages: Pages,
+    dtype: DTypeLike,
+    shape: SupportsIndex | Sequence[SupportsIndex] | None,
+    offset: int,
+    order: str,
+) -> NDArray[Any]:
+    """Return an array of the pages' own memory, which counts as a live view.
+
+    Raises:
+        InvalidRangeError: The array is not inside the region.
+        InvalidArgumentError: NumPy allows no such array, or it would be of Python objects.
+    """
+    items = np.dtype(dtype)
+    if items.hasobject:
+        raise InvalidArgumentError(f"dtype {items} holds Python objects, which memory cannot keep")
+    lengths = _whole_items(pages, items, offset) if shape is None else _lengths(shape)
+    if pages.is_closed:  # an `__index__` of the shape has closed the region
+        raise ClosedMappingError
+    count = prod(lengths) * items.itemsize
+    memory = memoryview(pages.export(offset, count))
+    try:
+        return np.ndarray(lengths, items, memory, order=cast("Literal['C', 'F']", order))
+    except (ValueError, OverflowError) as error:
+        raise InvalidArgumentError(f"shape {lengths} of {items}: {error}") from None
+
+
+def _whole_items(pages: Pages, items: "np.dtype[Any]", offset: int) -> tuple[int]:
+    """Return the number of items from an offset to the region's end, also of one that is cut off.
+
+    The array then ends past the region, which is refused.
+    """
+    if items.itemsize == 0:
+        raise InvalidArgumentError(f"dtype {items} has no bytes: give a shape")
+    start, end = pages.checked_range(offset, None)
+    return (-(-(end - start) // items.itemsize),)
+
+
+def _lengths(shape: SupportsIndex | Sequence[SupportsIndex]) -> tuple[int, ...]:
+    """Return the length of each dimension."""
+    if type(shape) is int:
+        lengths: tuple[int, ...] = (shape,)
+    elif isinstance(shape, Sequence | np.ndarray) and not isinstance(shape, str | bytes):
+        lengths = tuple([as_integer(cast("SupportsIndex", length), "shape") for length in shape])
+    elif hasattr(shape, "__index__"):
+        lengths = (as_integer(cast("SupportsIndex", shape), "shape"),)
+    else:
+        raise TypeError(f"shape must be an int or a tuple of ints, not {type(shape).__name__}")
+    if min(lengths, default=0) < 0:
+        raise InvalidArgumentError(f"shape has a negative dimension, {shown(min(lengths))}")
+    return lengths
 
 
 def array_of(pages: Pages, dtype: Any, *, copy: bool | None) -> Any:
@@ -22,5 +80,8 @@ def array_of(pages: Pages, dtype: Any, *, copy: bool | None) -> Any:
         raise ValueError("a region is bytes: another dtype needs a copy")
     content = bytearray(pages.size)
     memory = buffers.bytes_to_fill(content)
-    pages.run_on_range(calls.read, 0, len(content), memory, PROT_READ)
+    try:
+        pages.run_on_range(calls.read, 0, len(content), memory, PROT_READ)
+    finally:
+        buffers.release(memory)
     return np.frombuffer(content, np.uint8).astype(wanted, copy=False)

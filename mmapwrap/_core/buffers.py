@@ -1,9 +1,8 @@
 """Buffers of callers, whose bytes the C functions read and write, and new bytes objects.
 
-A caller's buffer is held in a `with` block, which lets it go also where the call fails. Otherwise
-the frames of the error would hold it: a bytearray could not be resized as long as the error lives,
-and CPython up to 3.11.7 and 3.12.1 crashes where it collects a cycle with a memoryview that has an
-export (gh-77894).
+A call releases a caller's buffer when it ends, also where it fails. Otherwise the frames of the
+error would hold it: a bytearray could not be resized as long as the error lives, and CPython up to
+3.11.7 and 3.12.1 crashes where it collects a cycle with a memoryview that has an export (gh-77894).
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -14,35 +13,38 @@ from mmapwrap._core.python_types import is_buffer
 from mmapwrap.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from typing_extensions import Buffer
 
     from mmapwrap._core._mman import CData
 
 
 def bytes_in(buffer: "Buffer", name: str = "data") -> "CData":
-    """Return a buffer's bytes for a C function to read, for a `with` block.
+    """Return a buffer's bytes for a C function to read, until `release`.
 
     Raises:
         TypeError: The object is no buffer, or not contiguous.
         InvalidArgumentError: The buffer holds Python objects.
     """
-    if type(buffer) is not bytes:
+    if type(buffer) is not bytes and not _is_of_bytes(buffer):
         buffer = _as_plain(buffer, name, is_filled=False)
     return _from_buffer(_BYTES, buffer)
 
 
 def bytes_to_fill(buffer: "Buffer", name: str = "buffer") -> "CData":
-    """Return a buffer's bytes for a C function to write, for a `with` block.
+    """Return a buffer's bytes for a C function to write, until `release`.
 
     Raises:
         TypeError: The object is no buffer, read-only, or not contiguous.
         InvalidArgumentError: The buffer holds Python objects.
     """
-    if type(buffer) is not bytearray:
+    if type(buffer) is not bytearray and (not _is_of_bytes(buffer) or buffer.readonly):
         buffer = _as_plain(buffer, name, is_filled=True)
     return _from_buffer(_BYTES, buffer, True)  # noqa: FBT003  # faster than as a keyword
 
 
+release: Final = ffi.release
 _from_buffer: Final = ffi.from_buffer
 _BYTES: Final = ffi.typeof("char[]")
 
@@ -74,6 +76,15 @@ def _as_plain(buffer: "Buffer", name: str, *, is_filled: bool) -> "Buffer":
     if has_objects:
         raise InvalidArgumentError(f"{name} holds Python objects (format {item!r}), not bytes")
     return buffer
+
+
+def _is_of_bytes(buffer: "Buffer") -> "TypeGuard[memoryview]":
+    """Return whether a buffer is a view of contiguous bytes of Python's own, as `io` makes them."""
+    return type(buffer) is memoryview and type(buffer.obj) in _PLAIN and buffer.c_contiguous
+
+
+_PLAIN: Final = (type(None), bytes, bytearray)
+"""What has no Python objects in its memory; None: memory of a file's buffer."""
 
 
 def _has_objects(view: memoryview) -> bool:

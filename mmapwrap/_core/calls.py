@@ -4,7 +4,7 @@ Each takes the handle of the pages first. A function on a range takes offset and
 them, and returns a result or a failure (`failures.py`). `Pages.run_on_range` calls it.
 """
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mmapwrap._core._mman import ffi, lib
 
@@ -56,6 +56,7 @@ copy: Final = _takes_tuple(lib.mmw_copy)
 equals: Final = _takes_tuple(lib.mmw_equals)
 find: Final = _takes_tuple(lib.mmw_find)
 rfind: Final = _takes_tuple(lib.mmw_rfind)
+count: Final = _takes_tuple(lib.mmw_count)
 is_all_zero: Final = lib.mmw_is_all_zero
 flush_lines: Final = lib.mmw_flush_lines
 read_from_fd: Final = _takes_tuple(lib.mmw_read_from_fd)
@@ -75,6 +76,21 @@ FAILED_FLOAT: Final = lib.mmw_failed_float()
 store_signed: Final = lib.mmw_store_signed
 store_unsigned: Final = lib.mmw_store_unsigned
 store_float: Final = lib.mmw_store_float
+
+# --- On a file over a region: (handle, file, ...) -------------------------------------------------
+
+file_size: Final = lib.mmw_file_size
+file_move: Final = lib.mmw_file_move
+file_read: Final = lib.mmw_file_read
+file_write: Final = lib.mmw_file_write
+UP_TO_END: Final = 2**64 - 1
+"""The count of a file that ends where its region ends."""
+
+
+def new_file(start: int, count: int) -> Any:
+    """Return a `mmw_file *` of a range of a region, at its first byte."""
+    return ffi.new("mmw_file *", (0, start, count))
+
 
 # --- On a handle alone ----------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import enum
 import os
 from typing import Final
 
-from mmapwrap._core._mman import lib
+from mmapwrap._core._mman import ffi, lib
 
 PROT_READ: Final = lib.PROT_READ
 PROT_WRITE: Final = lib.PROT_WRITE
@@ -24,6 +24,7 @@ MLOCK_ONFAULT: Final = lib.MLOCK_ONFAULT
 PAGE_SIZE: Final = os.sysconf("SC_PAGESIZE")
 ADDRESS_SPACE: Final = 2**64
 LARGEST_FILE_OFFSET: Final = 2**63 - 1
+POINTER_SIZE: Final = ffi.sizeof("void *")
 LARGEST_INT: Final = 2**31 - 1
 """C's int: a descriptor, an argument of fcntl(2)."""
 

@@ -1,7 +1,7 @@
 """RegionBase: the place, size, lifetime and views of a region, which its other parts build on."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Final, SupportsIndex, TypeVar
 
 from mmapwrap._core import calls, changes, python_types
 from mmapwrap._core.arguments import as_integer
@@ -264,28 +264,6 @@ class RegionBase(python_types.Exporter):
                     return kept
             self._kept += (export,)
         return export
-
-    # NumPy passes both by position or by name.
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:  # noqa: FBT001
-        r"""Return the region as a NumPy array of bytes; copy only if `dtype` or `copy` asks for it.
-
-        Errors: see `view`.
-
-        Raises:
-            MappingFaultError: The array is a copy, and some of the region could not be read in.
-            ValueError: `copy` is False, and the dtype needs a copy.
-
-        Example:
-            >>> import numpy
-            >>> from mmapwrap import MemoryMapping
-            >>> mapping = MemoryMapping.anonymous(4)
-            >>> numpy.asarray(mapping)[1] = 7
-            >>> mapping[:]
-            b'\x00\x07\x00\x00'
-        """
-        from mmapwrap._adapters import arrays  # noqa: PLC0415  # it imports NumPy
-
-        return arrays.array_of(self._open_pages(), dtype, copy=copy)
 
 
 R = TypeVar("R", bound=RegionBase)

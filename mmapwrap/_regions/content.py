@@ -12,6 +12,7 @@ from mmapwrap._core import buffers, calls, failures
 from mmapwrap._core.arguments import ReadableBuffer, WritableBuffer, as_byte, as_integer
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
 from mmapwrap._regions.base import RegionBase
+from mmapwrap._regions.volatile import slice_of
 from mmapwrap.errors import ClosedMappingError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -57,8 +58,11 @@ class ContentRegion(RegionBase):
             >>> bytes(buffer[:2])
             b'hi'
         """
-        with buffers.bytes_to_fill(buffer) as into:
+        into = buffers.bytes_to_fill(buffer)
+        try:
             return self._copy(PROT_READ, calls.read, into, offset)
+        finally:
+            buffers.release(into)
 
     def write_slice(self, data: ReadableBuffer, offset: SupportsIndex) -> int:
         """Copy from a buffer into the region, as many bytes as both have.
@@ -87,8 +91,11 @@ class ContentRegion(RegionBase):
             >>> mapping[6:8]
             b'he'
         """
-        with buffers.bytes_in(data) as source:
+        source = buffers.bytes_in(data)
+        try:
             return self._copy(PROT_WRITE, calls.write, source, offset)
+        finally:
+            buffers.release(source)
 
     def _copy(
         self,
@@ -104,6 +111,36 @@ class ContentRegion(RegionBase):
         if count > rest:
             count = max(rest, 0)
         return pages.run_on_range(function, start, count, buffer, need)
+
+    def move(self, target: SupportsIndex, source: SupportsIndex, count: SupportsIndex) -> None:
+        """Copy bytes from one place of the region to another; the places may overlap. memmove(3).
+
+        Args:
+            target: The first byte to overwrite.
+            source: The first byte to copy.
+            count: The bytes to copy.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+            InvalidRangeError: One of the two ranges is not inside the region.
+            ProtectionError: The source cannot be read, or the target cannot be written.
+            MappingFaultError: Some of the two ranges could not be read in.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping[:4] = b"data"
+            >>> mapping.move(2, 0, 4)
+            >>> mapping[:6]
+            b'dadata'
+        """
+        pages = self._pages
+        length = pages.integer(count, "count")
+        place, start = pages.integer(target, "target"), pages.integer(source, "source")
+        pages.checked_range(place, length)
+        pages.checked_range(start, length)
+        copied = slice_of(pages, start, length)
+        copied.copy_to_volatile_slice(slice_of(pages, place, length))
 
     # --- As a sequence of bytes -----------------------------------------------------------------
 
@@ -216,7 +253,8 @@ class ContentRegion(RegionBase):
 
     def _write_bytes(self, key: slice, data: ReadableBuffer) -> None:
         """Set the bytes of a slice from data of the same length."""
-        with buffers.bytes_in(data) as source:
+        source = buffers.bytes_in(data)
+        try:
             chosen = range(*key.indices(len(self)))
             if len(source) != len(chosen):
                 raise InvalidArgumentError(
@@ -226,6 +264,8 @@ class ContentRegion(RegionBase):
                 self._pages.run_on_range(calls.write, chosen.start, len(source), source, PROT_WRITE)
             else:
                 self._copy_steps(PROT_WRITE, calls.write_steps, chosen, source)
+        finally:
+            buffers.release(source)
 
     def _copy_steps(
         self, need: int, function: "Callable[..., int]", chosen: range, memory: "CData"

@@ -6,7 +6,9 @@ from typing import SupportsIndex
 from mmapwrap._core.arguments import Descriptor
 from mmapwrap._core.protection import Protection
 from mmapwrap._regions.advising import AdvisedRegion
+from mmapwrap._regions.arrays import ArrayRegion
 from mmapwrap._regions.content import ContentRegion
+from mmapwrap._regions.file import FileRegion
 from mmapwrap._regions.numbers import TypedRegion
 from mmapwrap._regions.residence import ResidentRegion
 from mmapwrap._regions.search import SearchableRegion
@@ -14,7 +16,14 @@ from mmapwrap.errors import AddFdMappingUnsupportedError, RemoveMappingUnsupport
 
 
 class MappedRegion(
-    ContentRegion, TypedRegion, SearchableRegion, AdvisedRegion, ResidentRegion, abc.ABC
+    ContentRegion,
+    TypedRegion,
+    SearchableRegion,
+    FileRegion,
+    ArrayRegion,
+    AdvisedRegion,
+    ResidentRegion,
+    abc.ABC,
 ):
     """A range of mapped memory; the base of the kinds of regions, never made itself.
 

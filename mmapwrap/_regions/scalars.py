@@ -231,6 +231,8 @@ u32: Final = _integer("u32", 4, signed=False)
 i32: Final = _integer("i32", 4, signed=True)
 u64: Final = _integer("u64", 8, signed=False)
 i64: Final = _integer("i64", 8, signed=True)
+usize: Final = _integer("usize", constants.POINTER_SIZE, signed=False)
+isize: Final = _integer("isize", constants.POINTER_SIZE, signed=True)
 f32: Final = _float("f32", 4)
 f64: Final = _float("f64", 8)
 

@@ -46,7 +46,7 @@ class SearchableRegion(RegionBase):
             >>> mapping.find(b"ab"), mapping.find(b"ab", 4), mapping.find(b"ba", 5)
             (3, 5, -1)
         """
-        return self._search(calls.find, needle, start, end)
+        return self._search(calls.find, needle, start, end) - 1
 
     def rfind(
         self,
@@ -69,7 +69,26 @@ class SearchableRegion(RegionBase):
             >>> mapping.rfind(b"ab"), mapping.rfind(b"ab", 0, 6)
             (5, 3)
         """
-        return self._search(calls.rfind, needle, start, end)
+        return self._search(calls.rfind, needle, start, end) - 1
+
+    def count(
+        self,
+        needle: ReadableBuffer,
+        start: SupportsIndex | None = 0,
+        end: SupportsIndex | None = None,
+    ) -> int:
+        """Return how often `needle` occurs, without overlaps. Arguments and errors: see `find`.
+
+        As of `bytes.count`, a needle of no bytes occurs before each byte and at the end.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(16)
+            >>> mapping[3:8] = b"ababa"
+            >>> mapping.count(b"ab"), mapping.count(b"aba"), mapping.count(b"a", 4)
+            (2, 1, 2)
+        """
+        return self._search(calls.count, needle, start, end)
 
     def _search(
         self,
@@ -78,16 +97,19 @@ class SearchableRegion(RegionBase):
         start: SupportsIndex | None,
         end: SupportsIndex | None,
     ) -> int:
-        """Run a searching C function on the range that `start` and `end` mean."""
-        with buffers.bytes_in(needle, "needle") as wanted:
+        """Run a searching C function on the range that `start` and `end` mean; 0: no such range."""
+        wanted = buffers.bytes_in(needle, "needle")
+        try:
             begin = 0 if start is None else as_integer(start, "start")
             stop = None if end is None else as_integer(end, "end")
             size = len(self)
             first, last, _ = slice(begin, stop).indices(size)
             if begin > size or first > last:
-                return -1
+                return 0
             arguments = wanted, len(wanted)
-            return self._pages.run_on_range(function, first, last - first, arguments, PROT_READ) - 1
+            return self._pages.run_on_range(function, first, last - first, arguments, PROT_READ)
+        finally:
+            buffers.release(wanted)
 
     def __contains__(self, item: object) -> bool:
         """Return whether a byte, or a run of bytes, is in the region. Errors: see `find`.

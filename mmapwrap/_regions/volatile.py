@@ -296,10 +296,13 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
             >>> mapping.get_slice(0, 8).copy_to(buffer), bytes(buffer)
             (4, b'data')
         """
-        with buffers.bytes_to_fill(buffer) as into:
+        into = buffers.bytes_to_fill(buffer)
+        try:
             start, size = self._range
             count = min(len(into), size)
             return self._pages.run_on_range(calls.read, start, count, into, PROT_READ)
+        finally:
+            buffers.release(into)
 
     def copy_from(self, data: ReadableBuffer) -> int:
         r"""Copy from a buffer into the slice, as many bytes as both have.
@@ -323,10 +326,13 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
             >>> mapping[:3]
             b'da\x00'
         """
-        with buffers.bytes_in(data) as source:
+        source = buffers.bytes_in(data)
+        try:
             start, size = self._range
             count = min(len(source), size)
             return self._pages.run_on_range(calls.write, start, count, source, PROT_WRITE)
+        finally:
+            buffers.release(source)
 
     def copy_to_volatile_slice(self, slice: "VolatileSlice") -> int:  # noqa: A002
         """Copy to another slice, as many bytes as both have; the slices may overlap.

@@ -30,7 +30,8 @@ FLOORS = """
     _adapters.arrays _regions.residency _regions.scalars _regions.fault_guard _regions.locking
     _regions.transfers
     _regions.base _regions.volatile
-    _regions.content _regions.search _regions.numbers _regions.advising _regions.residence
+    _regions.content _regions.search _regions.numbers _regions.file _regions.arrays
+    _regions.advising _regions.residence
     _regions.region
     _external _arena
     _mapping

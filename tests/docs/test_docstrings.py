@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import io
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -90,6 +91,8 @@ def _public() -> dict[str, object]:
             for attribute, defined in vars(kind).items():
                 method = getattr(defined, "__func__", defined)
                 is_public = attribute in _INDEXING or not attribute.startswith("_")
+                if hasattr(io.RawIOBase, attribute) and issubclass(kind, io.RawIOBase):
+                    continue  # `io` documents what files have
                 if is_public and inspect.isfunction(method):
                     owner = "MappedRegion" if "._regions." in kind.__module__ else name
                     owner = name if kind is value else owner
@@ -133,7 +136,7 @@ def test_raises_sections_name_one_class_an_entry() -> None:
         f"{name}: {entry}"
         for name, docstring in _documented()
         for entry in _section(docstring, "Raises")
-        if not re.match(r"[A-Z]\w*Error: [A-Z`]", entry)
+        if not re.match(r"(?:[A-Z]\w*Error|io\.UnsupportedOperation): [A-Z`]", entry)
     ]
     assert wrong == []
 

@@ -1,18 +1,36 @@
-"""The README's example, run as it stands there."""
+"""The examples of the README and of the pages of docs/, run as they stand there."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+import pytest
 
-
-def test_readme_example_prints_what_its_comments_say(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    expected = re.findall(r"print\(.*\)  # (.*)", example)
-    run = subprocess.run(
-        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True
+ROOT = Path(__file__).parents[2]
+BLOCKS = [
+    (f"{page.name}-{number}", block)
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for number, block in enumerate(
+        re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), start=1
     )
-    assert len(expected) == 4
+    if "import" in block  # else it is a fragment
+]
+
+
+@pytest.mark.parametrize("block", [block for _, block in BLOCKS], ids=[name for name, _ in BLOCKS])
+def test_example_prints_what_its_comments_say(block: str, tmp_path: Path) -> None:
+    expected = re.findall(r"print\(.*\)  # (.*)", block)
+    run = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert expected
     assert run.stdout.splitlines() == expected
+
+
+def test_pages_with_examples_are_found() -> None:
+    assert {name.partition("-")[0] for name, _ in BLOCKS} >= {
+        "README.md",
+        "arrays.md",
+        "files.md",
+    }

@@ -4,8 +4,10 @@ import array
 import gc
 import hashlib
 import io
+import os
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from mmapwrap import (
     ClosedMappingError,
     InvalidArgumentError,
     InvalidRangeError,
+    MappingFaultError,
     MemoryMapping,
     Protection,
     ProtectionError,
@@ -930,3 +933,46 @@ def test_mapping_of_a_replaced_file_keeps_the_old_one(known_file: KnownFile) -> 
         assert m[:] == known_file.content
         m.msync()
     assert known_file.path.read_bytes() == b"new"
+
+
+# --- move ----------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
+def test_move_is_that_of_a_bytearray(target: int, source: int, count: int) -> None:
+    content = bytearray(known_bytes(60))
+    with MemoryMapping.anonymous(60) as m:
+        m.write_slice(content, 0)
+        if max(target, source) + count > 60:
+            with pytest.raises(InvalidRangeError):
+                m.move(target, source, count)
+        else:
+            m.move(Index(target), Index(source), Index(count))
+            content[target : target + count] = content[source : source + count]
+        assert m[:] == content
+
+
+def test_move_checks_both_ranges_and_both_accesses() -> None:
+    with MemoryMapping.anonymous(3 * PAGE) as m:
+        m.protect(READ, PAGE, PAGE)
+        m.move(0, PAGE, PAGE)
+        with pytest.raises(ProtectionError) as caught:
+            m.move(PAGE - 1, 0, 2)
+        assert caught.value.range == (PAGE - 1, 2)
+        for arguments in [(-1, 0, 1), (0, -1, 1), (0, 0, -1), (0, 2**64, 1), (2**70, 0, 1)]:
+            with pytest.raises(InvalidRangeError):
+                m.move(*arguments)
+    with pytest.raises(ClosedMappingError):
+        m.move(0, 0, 0)
+
+
+def test_move_from_a_missing_page_is_a_fault(disk_path: Path) -> None:
+    path = disk_path / "file"
+    path.write_bytes(bytes(3 * PAGE))
+    with MemoryMapping.from_file(path) as m:
+        os.truncate(path, PAGE)
+        for arguments in [(0, 2 * PAGE, 5), (2 * PAGE, 0, 5)]:
+            with pytest.raises(MappingFaultError) as caught:
+                m.move(*arguments)
+            assert caught.value.offset == 2 * PAGE
+        m.move(0, 10, 20)

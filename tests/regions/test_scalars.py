@@ -98,7 +98,8 @@ def mapping() -> Iterator[MemoryMapping]:
 
 
 def test_every_scalar_is_public_and_names_itself() -> None:
-    for name, code in (formats(INTEGER_CODES) | formats(FLOAT_CODES)).items():
+    of_pointers = {"usize": "N", "isize": "n"}
+    for name, code in (formats(INTEGER_CODES) | formats(FLOAT_CODES) | of_pointers).items():
         scalar: Any = getattr(mmapwrap, name)
         assert scalar.__class__ is Scalar
         assert scalar.name == name

@@ -68,6 +68,7 @@ def test_find_and_rfind_are_those_of_bytes(
         m[:] = haystack
         assert m.find(needle, *start_and_end) == haystack.find(needle, *start_and_end)
         assert m.rfind(needle, *start_and_end) == haystack.rfind(needle, *start_and_end)
+        assert m.count(needle, *start_and_end) == haystack.count(needle, *start_and_end)
 
 
 @given(haystacks, needles, st.none() | bounds, st.none() | bounds)
@@ -81,6 +82,7 @@ def test_find_and_rfind_take_start_and_end_by_name_and_index_method(
         assert m.find(needle, first, last) == haystack.find(needle, start, end)
         assert m.rfind(needle, start=start, end=end) == haystack.rfind(needle, start, end)
         assert m.find(needle, end=end) == haystack.find(needle, 0, end)
+        assert m.count(needle, Index(start or 0), end) == haystack.count(needle, start or 0, end)
 
 
 @given(st.data())
@@ -104,6 +106,7 @@ def test_find_and_rfind_of_all_short_words_of_two_letters_are_those_of_bytes() -
                 end = len(haystack)
                 assert m.find(needle, 0, end) == haystack.find(needle)
                 assert m.rfind(needle, 0, end) == haystack.rfind(needle)
+                assert m.count(needle, 0, end) == haystack.count(needle)
 
 
 def test_find_and_rfind_of_words_that_overlap_themselves_are_those_of_bytes() -> None:

@@ -1,10 +1,13 @@
 """The types of what a region holds and says. Type checkers read it; nothing runs it."""
 
 import array
+import io
+import zipfile
 from collections.abc import Iterator
-from typing import SupportsIndex, assert_type
+from typing import Any, SupportsIndex, assert_type
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmapwrap import (
     Advice,
@@ -12,6 +15,7 @@ from mmapwrap import (
     DestructiveAdvice,
     MappedRegion,
     MemoryMapping,
+    RegionIO,
     Residency,
     Scalar,
     SyncMode,
@@ -49,6 +53,34 @@ def content(region: MappedRegion, at: SupportsIndex) -> None:
     region[:2] = bytearray(b"ab")
     region[:2] = memoryview(b"ab")
     region[:2] = array.array("B", b"ab")
+
+
+def files(region: MappedRegion, at: SupportsIndex) -> None:
+    assert_type(region.open(), io.BufferedReader)
+    assert_type(region.open("rb", offset=at, count=None), io.BufferedReader)
+    assert_type(region.open("r+b", offset=at, count=at), io.BufferedRandom)
+    assert_type(region.open("rb+", buffering=-1), io.BufferedRandom)
+    assert_type(region.open(buffering=0), RegionIO)
+    assert_type(region.open("r+b", buffering=0), RegionIO)
+    assert_type(region.open(buffering=at), io.BufferedReader | RegionIO)
+    assert_type(region.open("r+b", buffering=512), io.BufferedRandom | RegionIO)
+    with region.open() as file, zipfile.ZipFile(file) as archive:
+        assert_type(archive.read("name"), bytes)
+    with region.open(buffering=0) as raw:
+        assert_type(raw, RegionIO)
+        assert_type(raw.read(), bytes)
+        assert_type(raw.readinto(bytearray(4)), int)
+        assert_type(raw.write(memoryview(b"ab")), int)
+        assert_type(raw.seek(0, io.SEEK_END), int)
+
+
+def arrays(region: MappedRegion, at: SupportsIndex) -> None:
+    assert_type(region.array(), NDArray[Any])
+    assert_type(region.array("f4"), NDArray[Any])
+    assert_type(region.array(np.float32), NDArray[np.float32])
+    assert_type(region.array(np.dtype(np.uint16), (2, at)), NDArray[np.uint16])
+    assert_type(region.array([("a", "<u4")], at, offset=at), NDArray[Any])
+    assert_type(region.array(np.float64, [2, 3], order="F"), NDArray[np.float64])
 
 
 def views(region: MappedRegion, at: SupportsIndex) -> None:

@@ -130,6 +130,20 @@ def seals_of(memory: SharedMemory) -> MemfdSeals:
     return memory.size  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
+def files(mapping: MemoryMapping) -> None:
+    mapping.open("wb")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    mapping.open("r")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    mapping.open("rb", 0)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    mapping.open(buffering=None)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    mapping.open(buffering=0).write("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def arrays(mapping: MemoryMapping) -> None:
+    mapping.array("u1", 1.5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    mapping.array("u1", 1, 8)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    mapping.array("u1", 1, order="A")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
 def outcomes(memory: SharedMemory) -> None:
     attempt(MemoryMapping.new, "4096")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     attempt(MemoryMapping.new)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

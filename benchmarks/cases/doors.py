@@ -1,0 +1,103 @@
+"""A region as a file and as an array."""
+
+import io
+import mmap
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bench import MIB, Bench
+from benchmarks.case import Case, Peer, speed, times
+from benchmarks.timing import Measure, once
+from mmapwrap import MemoryMapping
+
+LINE = b"this is a line of a file, and it is one of many\n"
+PIECE = 1 << 16
+
+
+@contextmanager
+def same_file(bench: Bench, fill: bytes) -> Generator[tuple[MemoryMapping, mmap.mmap, bytes]]:
+    """A file of 8 MiB, mapped by both, and its content."""
+    with (
+        bench.file(8 * MIB, fill) as path,
+        MemoryMapping.from_file(path) as m,
+        path.open("r+b") as file,
+        mmap.mmap(file.fileno(), 0) as peer,
+    ):
+        yield m, peer, path.read_bytes()
+
+
+def all_of(read: Callable[[], object]) -> Callable[[], None]:
+    """Give what reads until nothing comes."""
+
+    def work() -> None:
+        while read():
+            pass
+
+    return work
+
+
+@contextmanager
+def lines(bench: Bench) -> Generator[tuple[Measure, ...]]:
+    """Read all lines of a file."""
+    with same_file(bench, LINE) as (m, peer, content):
+
+        def iterate(open_it: Callable[[], Any]) -> Callable[[], None]:
+            def work() -> None:
+                for _ in open_it():
+                    pass
+
+            return work
+
+        def by_mmap() -> None:
+            peer.seek(0)
+            all_of(peer.readline)()
+
+        yield once(iterate(m.open)), once(by_mmap), once(iterate(lambda: io.BytesIO(content)))
+
+
+@contextmanager
+def pieces(bench: Bench) -> Generator[tuple[Measure, ...]]:
+    """Read a file in pieces of 64 KiB."""
+    with same_file(bench, LINE) as (m, peer, content):
+
+        def ours() -> None:
+            file = m.open()
+            all_of(lambda: file.read(PIECE))()
+
+        def by_mmap() -> None:
+            peer.seek(0)
+            all_of(lambda: peer.read(PIECE))()
+
+        def by_bytes_io() -> None:
+            file = io.BytesIO(content)
+            all_of(lambda: file.read(PIECE))()
+
+        yield once(ours), once(by_mmap), once(by_bytes_io)
+
+
+@contextmanager
+def array(bench: Bench) -> Generator[tuple[Measure, ...]]:
+    """Make an array of 1,000 numbers at an offset."""
+    m, peer = MemoryMapping.new(MIB), mmap.mmap(-1, MIB)
+    yield (
+        bench.timed("m.array('f4', 1000, offset=64)", m=m),
+        bench.timed("frombuffer(m, 'f4', 1000, 64)", m=peer, frombuffer=np.frombuffer),
+    )
+
+
+CASES = (
+    Case(
+        "lines of a file of 8 MiB",
+        lines,
+        (Peer("mmap.readline", times(2)), Peer("io.BytesIO", times())),
+    ),
+    Case(
+        "such a file in pieces of 64 KiB",
+        pieces,
+        (Peer("mmap.read", speed(0.8)), Peer("io.BytesIO", speed())),
+    ),
+    Case("an array of a range", array, (Peer("numpy.frombuffer(mmap)", times()),)),
+)
