@@ -9,7 +9,7 @@
  * handler or a trace function that raises. Here nothing does. Python runs inside the function that
  * is called, and whatever it raises, the number is even again and the lock free.
  *
- * Two changes must not wait, because they would wait for themselves or for ever:
+ * Three changes must not wait, because they would wait for themselves or for ever:
  *
  *   - A change inside a change of the same region, in the same thread: a signal handler or a
  *     finalizer has come in between. It is refused: `_refuse` of the subclass raises.
@@ -18,7 +18,10 @@
  *     is not the lock's, takes a new lock, and sees from the odd number that a change was under way
  *     and will never end. It makes the number even and goes on. That is safe, because a change
  *     first remembers less access than there is, then acts, then remembers what there is: wherever
- *     it ended, no more is remembered than the kernel allows. */
+ *     it ended, no more is remembered than the kernel allows.
+ *   - A change by a finalizer, or by other code that runs while Python exits, where a daemon thread
+ *     was changing the region. That thread gets the interpreter's lock no more, so that its change
+ *     never ends. This one is refused too. */
 
 #include "python.h"
 
@@ -61,15 +64,37 @@ static PyThread_type_lock own_lock(layout_lock *self)
     return lock;
 }
 
+static PyObject *refuse(layout_lock *self, const char *what)
+{
+    PyObject *result = PyObject_CallMethod((PyObject *)self, "_refuse", "s", what);
+    Py_XDECREF(result);
+    if (result != NULL) PyErr_SetString(PyExc_RuntimeError, "_refuse() has not raised");
+    return NULL;
+}
+
+static PyObject *is_finalizing; /* of the module sys, which loses it before the last finalizers */
+
+/* Refuses where Python exits, in this thread: no other one runs Python code any more. */
+static bool refuses_at_exit(layout_lock *self)
+{
+    PyObject *answer = PyObject_CallNoArgs(is_finalizing);
+    if (answer == NULL) return true;
+    bool exits = answer == Py_True;
+    Py_DECREF(answer);
+    if (exits) refuse(self, "a call while Python exits, inside a change that never ends");
+    return exits;
+}
+
 /* Waits for the lock of this process. Signal handlers run meanwhile; an error that one of them
  * raises ends the wait. A handler may fork: in the child the wait goes on, for the lock of the
- * child. */
+ * child. Where Python begins to exit meanwhile, this is one of the threads that never go on. */
 static bool acquire(layout_lock *self)
 {
     for (;;) {
         PyThread_type_lock lock = own_lock(self);
         if (lock == NULL) return false;
         if (PyThread_acquire_lock(lock, NOWAIT_LOCK)) return true;
+        if (refuses_at_exit(self)) return false;
         PyLockStatus status;
         Py_BEGIN_ALLOW_THREADS
         status = PyThread_acquire_lock_timed(lock, -1, 1);
@@ -79,12 +104,14 @@ static bool acquire(layout_lock *self)
     }
 }
 
-static PyObject *refuse(layout_lock *self)
+/* Lets the next change in. A fork inside this change may have made the lock a new one, or none
+ * where memory ran out. */
+static void release(layout_lock *self)
 {
-    PyObject *result = PyObject_CallMethod((PyObject *)self, "_refuse", NULL);
-    Py_XDECREF(result);
-    if (result != NULL) PyErr_SetString(PyExc_RuntimeError, "_refuse() has not raised");
-    return NULL;
+    LOCK_OBJECT(self);
+    atomic_store(&self->owner, 0);
+    if (self->lock != NULL) PyThread_release_lock(self->lock);
+    UNLOCK_OBJECT();
 }
 
 /* Calls the first argument with the rest. */
@@ -110,15 +137,15 @@ static PyObject *exclusively(PyObject *object, PyObject *arguments)
     unsigned long me = PyThread_get_thread_ident();
     if (!has_function(arguments)) return NULL;
     if (own_lock(self) == NULL) return NULL;
-    if (atomic_load(&self->owner) == me) return refuse(self);
+    if (atomic_load(&self->owner) == me)
+        return refuse(self, "a call inside a change of the same region");
     if (!acquire(self)) return NULL;
     if (atomic_load(&self->sequence) % 2 != 0) atomic_fetch_add(&self->sequence, 1);
     atomic_store(&self->owner, me);
     atomic_fetch_add(&self->sequence, 1);
     PyObject *result = call(arguments);
     atomic_fetch_add(&self->sequence, 1);
-    atomic_store(&self->owner, 0);
-    PyThread_release_lock(self->lock); /* a fork inside the change may have made it a new one */
+    release(self);
     return result;
 }
 
@@ -170,6 +197,11 @@ static PyType_Spec spec = {
 
 int mmw_add_layout_lock(PyObject *list)
 {
+    is_finalizing = Py_XNewRef(PySys_GetObject("is_finalizing"));
+    if (is_finalizing == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "lost sys.is_finalizing");
+        return -1;
+    }
     PyObject *type = PyType_FromSpec(&spec);
     int result = type == NULL ? -1 : PyList_Append(list, type);
     Py_XDECREF(type);

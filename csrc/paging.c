@@ -134,18 +134,41 @@ int64_t mmw_residency(mmw_pages *pages, uint64_t offset, uint64_t count, char *f
 
 #define MMW_FAR (UINT64_C(1) << 40)
 
+/* Duplicates a page of a shared mapping and what follows it in the file, with a length. An error is
+ * MAP_FAILED, with its call.
+ *
+ * mremap duplicates what it is asked to enlarge from nothing. The duplicate of locked memory is
+ * locked, so that the kernel would read it in, and may refuse to lock so much: it is made of one
+ * page, which is in memory where it is locked, and unlocked before it grows. */
+static char *duplicate(char *page, size_t page_size, size_t length, int *call)
+{
+    *call = MMW_CALL_MREMAP;
+    char *copy = mremap(page, 0, page_size, MREMAP_MAYMOVE);
+    if (copy == MAP_FAILED) return MAP_FAILED;
+    char *longer = MAP_FAILED;
+    if (munlock(copy, page_size) != 0)
+        *call = MMW_CALL_MUNLOCK;
+    else
+        longer = mremap(copy, page_size, length, MREMAP_MAYMOVE);
+    int error = errno;
+    if (longer == MAP_FAILED) munmap(copy, page_size);
+    errno = error;
+    return longer;
+}
+
 /* Whether the kernel tells this process the truth about a shared mapping of a file: 1 or 0. To whom
  * it does not tell it calls every page resident, so it is asked about a page far behind the end of
- * the file. A mapping of that is made by duplicating the region's, which mremap does with a length
- * of 0. */
+ * the file, in a duplicate of the region's mapping. */
 int64_t mmw_tells_residency(mmw_pages *pages, uint64_t offset, uint64_t count)
 {
     int64_t refused = mmw_check(pages, offset, count);
     if (refused || count == 0) return refused;
     char *page = mmw_widened(pages, offset, count).start;
     size_t length = MMW_FAR + pages->page_size;
-    char *copy = mremap(page, 0, length, MREMAP_MAYMOVE);
-    if (copy == MAP_FAILED) return MMW_FAILED(MMW_CALL_MREMAP);
+    int call;
+    /* SAFETY: mmw_check found the page inside the region. */
+    char *copy = duplicate(page, pages->page_size, length, &call);
+    if (copy == MAP_FAILED) return MMW_FAILED(call);
     unsigned char is_resident = 1;
     int64_t failure = mincore(copy + MMW_FAR, mmw_page_size, &is_resident) != 0
                           ? MMW_FAILED(MMW_CALL_MINCORE)

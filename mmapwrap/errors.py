@@ -629,7 +629,7 @@ class RegionBusyError(SystemCallError):
 
     The library raises it too, where a signal handler or a finalizer asks for a change or a view of
     a region in the middle of a change of the same region by the same thread. Try again after that
-    change.
+    change. While Python exits, a daemon thread's change of the region may be one that never ends.
     """
 
 

@@ -5,6 +5,7 @@ error would hold it: a bytearray could not be resized as long as the error lives
 3.11.7 and 3.12.1 crashes where it collects a cycle with a memoryview that has an export (gh-77894).
 """
 
+import gc
 from typing import TYPE_CHECKING, Any, Final
 
 from mmapwrap._core._mman import ffi, lib
@@ -64,7 +65,7 @@ def _as_plain(buffer: "Buffer", name: str, *, is_filled: bool) -> "Buffer":
             raise
         # NumPy does not describe every item type to a memoryview: dates, for example.
         flags: Any = getattr(buffer, "flags")  # noqa: B009  # NumPy's types are not known here
-        has_objects, item = dtype.hasobject, str(dtype)
+        has_objects, item = _exporter_has_objects(buffer), str(dtype)
         is_contiguous, is_writable = bool(flags.c_contiguous), bool(flags.writeable)
     else:
         buffer = view
@@ -91,20 +92,42 @@ def _has_objects(view: memoryview) -> bool:
     """Return whether a buffer has a Python object in it.
 
     Its format has an `O` then, outside of the names of fields. The function also asks exporters of
-    ctypes and NumPy, because a union has no format, and the name of a field may look like the end
-    of one.
+    ctypes and NumPy, because a union has no format, the name of a field may look like the end of
+    one, and the memory may be that of another exporter.
     """
     exporter: Any = view.obj
-    if _ctypes_has_objects(type(exporter)):
-        return True
-    if getattr(getattr(exporter, "dtype", None), "hasobject", False):
+    if type(exporter) in _PLAIN:
+        return False
+    if _exporter_has_objects(exporter):
         return True
     item = view.format
     return "O" in item and any("O" in codes for codes in item.split(":")[::2])
 
 
+def _exporter_has_objects(exporter: Any) -> bool:
+    """Return whether an exporter, or one that its memory may belong to, has a Python object."""
+    if exporter is None:
+        return False
+    if hasattr(exporter, "_b_base_"):  # of ctypes
+        kept: Any = exporter._objects
+        owners: list[Any] = [exporter._b_base_, kept.get(_FROM_BUFFER) if kept else None]
+        return _ctypes_has_objects(type(exporter)) or any(map(_exporter_has_objects, owners))
+    if isinstance(exporter, memoryview):
+        return _exporter_has_objects(exporter.obj)
+    if type(exporter).__name__ == "_buffer_wrapper":  # of what a Python class's __buffer__ returned
+        referents: list[Any] = gc.get_referents(exporter)
+        return any(_exporter_has_objects(each) for each in referents if type(each) is memoryview)
+    if getattr(getattr(exporter, "dtype", None), "hasobject", False):
+        return True
+    return _exporter_has_objects(getattr(exporter, "base", None))  # of NumPy's arrays
+
+
+_FROM_BUFFER: Final = "ffffffff"
+"""The key by which ctypes keeps the buffer that `from_buffer` was given."""
+
+
 def _ctypes_has_objects(kind: Any) -> bool:
-    """Return whether a type of ctypes has a Python object in it; other types have none."""
+    """Return whether a type of ctypes has a Python object in it."""
     if hasattr(kind, "_length_"):  # an array
         return _ctypes_has_objects(kind._type_)
     bases: tuple[type, ...] = getattr(kind, "__mro__", ())

@@ -24,5 +24,5 @@ class LayoutLock(SequenceLock):
 
     __slots__ = ()
 
-    def _refuse(self) -> NoReturn:
-        raise RegionBusyError(errno.EBUSY, "a call inside a change of the same region")
+    def _refuse(self, call: str) -> NoReturn:
+        raise RegionBusyError(errno.EBUSY, call)

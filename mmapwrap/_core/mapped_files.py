@@ -38,6 +38,7 @@ class MappedFile(NamedTuple):
 
         Raises:
             UnsupportedOperationError: The file can be opened neither way.
+            SystemCallError: Another way would fail as well: no memory or no descriptor is left.
         """
         link = f"/proc/self/map_files/{self.start:x}-{self.end:x}".encode()
         paths = dict.fromkeys((link, self.path.replace(rb"\012", b"\n"), self.path))
@@ -70,12 +71,22 @@ class MappedFile(NamedTuple):
 def _identity_of(fd: int) -> tuple[bytes, int] | None:
     """Return the device and the inode of a file as the list has them.
 
-    fstat(2) may tell another device, so the file is mapped for a moment.
+    fstat(2) may tell another device, so the file is mapped for a moment. Return None for a file
+    that cannot be mapped.
+
+    Raises:
+        OutOfMemoryError: No addresses are left.
+        LockLimitError: All new memory is to be locked, and no more can be.
     """
     page = descriptors.file_page_size(fd)
     flags = constants.MAP_PRIVATE | constants.MAP_NORESERVE
-    result = mapping.try_to_map(page, flags, fd)
-    file = None if result is None else file_at(calls.address(result))
+    try:
+        handle = mapping.map_pages(0, page, constants.PAGE_SIZE, 0, flags, fd, 0, 0)
+    except SystemCallError as error:
+        if error.errno in (*_OUT_OF_REACH, errno.EAGAIN):
+            raise
+        return None
+    file = file_at(calls.address(handle))
     return None if file is None else file.identity
 
 

@@ -7,7 +7,7 @@ from typing import Final, SupportsIndex
 from mmapwrap._core import buffers, calls, constants, descriptors, mapped_files
 from mmapwrap._core.advice import Advice
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
-from mmapwrap._core.failures import call_failure
+from mmapwrap._core.failures import call_failure, errno_of
 from mmapwrap._core.faults import populating_error
 from mmapwrap._core.pages import Pages
 from mmapwrap._regions.base import RegionBase
@@ -16,6 +16,9 @@ from mmapwrap.errors import OperationNotPermittedError, UnsupportedByKernelError
 
 POPULATE_WINDOW: Final = 16 * 1024 * 1024
 """Bytes that are populated between two reports of progress, and two chances for a signal."""
+
+_FOUND_OUT_OTHERWISE: Final = (errno.EINVAL, errno.ENOMEM, errno.EAGAIN)
+"""The mapping is private, no addresses are left, or the locked memory is at its limit."""
 
 
 class ResidentRegion(RegionBase):
@@ -102,6 +105,8 @@ class ResidentRegion(RegionBase):
             OperationNotPermittedError: The kernel does not tell this user. In an arena it is no
                 error: there the kernel's answer, that all pages of such a file are resident, is
                 returned.
+            LockLimitError: All new memory is to be locked (mlockall), and RLIMIT_MEMLOCK is used
+                up, so that the kernel cannot be asked whether it tells this user.
 
         Example:
             >>> from mmapwrap import MemoryMapping, page_size
@@ -133,14 +138,13 @@ class ResidentRegion(RegionBase):
         """
         base = calls.address(pages.handle)
         tells = calls.tells_residency(pages.handle, start, end - start)
-        failure = call_failure(-tells) if tells < 0 else None
-        if failure is not None and failure.errno not in (errno.EINVAL, errno.ENOMEM):
-            raise failure
-        if failure is not None:  # the mapping is private, or no addresses are left
+        if tells < 0 and errno_of(-tells) in _FOUND_OUT_OTHERWISE:
             tells = all(
                 mapped_files.tells_residency(file)
                 for file in mapped_files.files_between(base + start, base + end)
             )
+        if tells < 0:
+            raise pages.error(-tells, start, end - start)
         if not tells:
             raise hinted(
                 OperationNotPermittedError(errno.EPERM, "mincore"),

@@ -930,12 +930,58 @@ def test_array_that_lies_about_its_objects_is_refused() -> None:
         m.read_slice(lying, 0)
 
 
-@pytest.mark.parametrize("kind", [Choice, WithColon, Hidden, Choice * 2, Derived])
-def test_buffer_of_python_objects_that_its_format_hides_is_refused(
-    kind: Callable[[], Any],
-) -> None:
-    with filled() as m, pytest.raises(InvalidArgumentError, match="Python objects"):
-        m.write_slice(kind(), 0)
+class Overlaid(ctypes.Union):
+    """A union of a Python object and of bytes, a part that is a buffer of its own."""
+
+    _fields_ = (("item", ctypes.py_object), ("octets", ctypes.c_uint8 * 8))
+
+
+class OfPython:
+    """A buffer that a Python class makes, of another one."""
+
+    def __init__(self, buffer: Any) -> None:
+        self.buffer = buffer
+
+    def __buffer__(self, flags: int) -> memoryview:
+        return memoryview(self.buffer)
+
+
+HIDDEN: dict[str, Callable[[], Any]] = {
+    "union": Choice,
+    "colon": WithColon,
+    "field's name": Hidden,
+    "unions": Choice * 2,
+    "derived": Derived,
+    "array": lambda: np.frombuffer(Choice(), np.uint8),
+    "array of an array": lambda: np.frombuffer(Choice(), np.uint8)[2:].view(np.uint16),
+    "array of a memoryview": lambda: np.asarray(memoryview(Choice()).cast("B").toreadonly()),
+    "array of dates": lambda: np.frombuffer(Choice(), "M8[ns]"),
+    "array of an array of objects": lambda: np.frombuffer(np.array([object()]), np.uint8),
+    "part of a union": lambda: Overlaid().octets,
+    "ctypes from a buffer": lambda: (ctypes.c_char * 8).from_buffer(Choice()),
+    "array of ctypes from a buffer": lambda: np.ctypeslib.as_array(
+        (ctypes.c_uint8 * 8).from_buffer(Choice())
+    ),
+    "part of ctypes from a buffer": lambda: (ctypes.c_char * 4 * 2).from_buffer(Choice())[1],
+    "pickle buffer": lambda: pickle.PickleBuffer(Choice()),
+    "of Python": lambda: OfPython(Choice()),
+    "of Python twice": lambda: OfPython(OfPython(np.frombuffer(Choice(), np.uint8))),
+    "memoryview of Python": lambda: memoryview(OfPython(Choice())),
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=needs_python_buffers if "of Python" in kind else ())
+        for kind in HIDDEN
+    ],
+)
+def test_buffer_of_python_objects_that_its_format_hides_is_refused(kind: str) -> None:
+    with filled() as m:
+        with pytest.raises(InvalidArgumentError, match="Python objects"):
+            m.write_slice(HIDDEN[kind](), 0)
+        assert m[:] == known_bytes(SIZE)
 
 
 def address_of(buffer: Any) -> int:
@@ -971,7 +1017,11 @@ PLAIN: dict[str, Callable[[], Any]] = {
     "ctypes structure": lambda: Plain(5, 7),
     "ctypes structures": Plain * 3,
     "ctypes text": lambda: ctypes.create_string_buffer(b"On"),
+    "ctypes from a buffer": lambda: (ctypes.c_char * 3).from_buffer(bytearray(b"abc")),
+    "array of ctypes": lambda: np.ctypeslib.as_array((ctypes.c_uint8 * 3)(1, 2, 3)),
+    "array of a memoryview": lambda: np.frombuffer(memoryview(bytearray(b"abc")), np.uint8)[1:],
     "another region": lambda: filled(24),
+    "array of another region": lambda: np.frombuffer(filled(24), np.uint8),
 }
 
 

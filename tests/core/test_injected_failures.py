@@ -494,10 +494,16 @@ def _page_steps() -> Iterator[Step]:
     ):
         yield Step(operation, call, (length(SIZE),))
     # Whether the kernel tells the truth is found out in another way as well.
-    for call in ("mremap", "mincore"):
-        arguments = (length(PAGE),) if call == "mincore" else ()
-        yield Step("residency", call, arguments, succeeded, "EINVAL ENOMEM", "(the truth)")
-        yield Step("residency", call, arguments, errnos="EAGAIN EFAULT", which="(the truth)")
+    otherwise = "EAGAIN EINVAL ENOMEM"
+    for call, arguments, errnos in (
+        ("mremap", (), "EFAULT"),
+        ("munlock", (length(PAGE),), "EPERM"),
+        ("mincore", (length(PAGE),), "EFAULT"),
+    ):
+        yield Step("residency", call, arguments, succeeded, otherwise, "(the truth)")
+        yield Step("residency", call, arguments, errnos=errnos, which="(the truth)")
+    # The duplicate of one page, and its growth.
+    yield Step("residency", "mremap", (length(PAGE),), succeeded, otherwise, "(the growth)")
     yield Step("recover", "mremap", (length(PAGE),))
 
     for operation, size in (("evict", SIZE), ("arena evict", SEGMENT)):

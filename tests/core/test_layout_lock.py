@@ -183,6 +183,43 @@ def test_ranges_of_what_is_the_same_everywhere_are_one_or_none() -> None:
         assert pages.access.ranges(PAGE, PAGE) == []
 
 
+# A daemon thread that Python leaves in the middle of a change: it never gets the GIL again.
+LEFT_IN_A_CHANGE = """
+import os, threading, time
+from mmapwrap import MemoryMapping, Protection, RegionBusyError
+
+mapping = MemoryMapping.new(4096)
+
+class AtEnd:
+    def __init__(self, call):
+        self.call, self.error, self.write = call, RegionBusyError, os.write
+
+    def __del__(self):
+        try:
+            self.call()
+        except self.error as error:
+            self.write(1, f"{error}\\n".encode())
+
+at_end = AtEnd(CALL)
+threading.Thread(
+    target=mapping._pages.exclusively, args=(time.sleep, 600), daemon=True
+).start()
+time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["mapping.view", "lambda to=Protection.read(): mapping.protect(to)"]
+)
+def test_change_that_python_exits_inside_of_is_waited_for_by_nobody(call: str) -> None:
+    ended = child(LEFT_IN_A_CHANGE.replace("CALL", call), timeout=20)
+    assert ended.errors == ""
+    assert ended.succeeded() == (
+        "[Errno 16] a call while Python exits, inside a change that never ends:"
+        " Device or resource busy\n"
+    )
+
+
 def finalizers_and_an_application_lock(regions: str) -> None:
     """One thread changes a region under a lock, another makes garbage that takes that lock."""
     app_lock = threading.RLock()

@@ -307,3 +307,89 @@ def test_residency_does_not_bring_anything_in() -> None:
     with MemoryMapping.new(4 * PAGE) as m:
         m.residency()
         assert amount("Rss", m.as_ptr(), m.size) == 0
+
+
+@pytest.fixture
+def sparse_path(disk_path: Path) -> Path:
+    """A file of 64 MiB that holds nothing, which another user finds."""
+    path = disk_path / "sparse"
+    path.touch()
+    os.truncate(path, 64 * MIB)
+    disk_path.chmod(0o755)
+    return path
+
+
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
+def test_residency_of_locked_pages_does_not_bring_anything_in(sparse_path: Path) -> None:
+    with (
+        MemoryMapping.from_file(sparse_path) as whole,
+        MemoryMapping.from_file(sparse_path, PAGE) as m,
+    ):
+        m.lock()
+        assert m.residency().pages == b"\1"
+        assert whole.residency().resident_bytes <= 8 * MIB  # what was read ahead
+
+
+# What comes before a file is mapped, and after.
+LOCKED = {
+    "locked": ("", "m.lock()"),
+    "locked on fault": ("", "m.lock_on_fault(0, PAGE)"),
+    "locked up to the limit": ("", "m.lock(); setrlimit(RLIMIT_MEMLOCK, (PAGE, PAGE))"),
+    "all that comes": ("assert ctypes.CDLL(None).mlockall(MCL_FUTURE) == 0", ""),
+}
+
+
+@kernel_may_take_pages
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
+@pytest.mark.parametrize("mode", [0o666, 0o644], ids=oct)
+@pytest.mark.parametrize("lock", LOCKED)
+def test_residency_of_locked_pages_is_told_and_withheld_like_that_of_others(
+    lock: str, mode: int, sparse_path: Path
+) -> None:
+    before, after = LOCKED[lock]
+    program = f"""
+        import ctypes, sys
+        from resource import RLIMIT_MEMLOCK, setrlimit
+        from kernel_view import PAGE, become_unprivileged
+        from mmapwrap import MemoryMapping, OperationNotPermittedError, Protection
+
+        MCL_FUTURE = 2
+        become_unprivileged()
+        {before}
+        m = MemoryMapping.from_file(sys.argv[1], PAGE, prot=Protection.read())
+        m.populate()
+        {after}
+        try:
+            print(m.residency().resident, "resident")
+        except OperationNotPermittedError:
+            print("withheld")
+    """
+    sparse_path.chmod(mode)
+    is_withheld = mode == 0o644 and os.geteuid() == 0
+    ended = child(program, sparse_path, measured=False)
+    assert ended.succeeded() == ("withheld\n" if is_withheld else "1 resident\n")
+
+
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
+def test_residency_where_no_more_can_be_locked_and_all_must_be_is_an_error(
+    sparse_path: Path,
+) -> None:
+    program = """
+        import ctypes, sys
+        from resource import RLIMIT_MEMLOCK, setrlimit
+        from kernel_view import PAGE, become_unprivileged, spare_memory
+        from mmapwrap import LockLimitError, MemoryMapping
+
+        MCL_FUTURE = 2
+        become_unprivileged()
+        spare = spare_memory()
+        assert ctypes.CDLL(None).mlockall(MCL_FUTURE) == 0
+        m = MemoryMapping.from_file(sys.argv[1], PAGE)
+        setrlimit(RLIMIT_MEMLOCK, (0, 0))
+        try:
+            m.residency()
+        except LockLimitError as error:
+            print(error.syscall)
+    """
+    sparse_path.chmod(0o666)
+    assert child(program, sparse_path, measured=False).succeeded() == "mmap\n"

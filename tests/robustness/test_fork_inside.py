@@ -1,5 +1,8 @@
 """Forks in the middle of the library's calls, and beside other libraries' fork handlers."""
 
+import importlib.util
+
+import pytest
 from kernel_view import child
 
 PRELUDE = """
@@ -161,3 +164,38 @@ def test_child_forked_while_a_thread_recovers_a_region_meets_errors_and_no_signa
     assert recoveries > 0
     """
     child(program(body), measured=False).succeeded_silently()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("_testcapi") is None, reason="a Python without its own tests"
+)
+def test_child_without_memory_for_a_new_lock_ends_the_change_that_it_was_forked_in() -> None:
+    body = """
+    import _testcapi
+
+    m = MemoryMapping.new(4096)
+    lock = m._pages.layout.exclusively
+    ends = []
+
+    def fork_without_memory(allocation):
+        if os.fork() != 0:
+            return
+        _testcapi.set_nomemory(allocation, allocation + 1)
+        try:
+            lock(int)
+        except BaseException as error:
+            ends.append(type(error).__name__)
+        _testcapi.remove_mem_hooks()
+
+    for allocation in range(6):
+        ends.clear()
+        lock(fork_without_memory, allocation)
+        if ends:
+            m.protect(Protection.read())
+            print(*ends)
+            sys.stdout.flush()
+            os._exit(0)
+        assert os.wait()[1] == 0
+    """
+    output = child(program(body), measured=False).succeeded()
+    assert "MemoryError" in output.split()
