@@ -115,7 +115,7 @@ def install_guards(pages: Pages, start: int, end: int) -> None:
             # The kernel may have installed some. A range that cannot be cleared keeps the bit.
             if not old & GUARDED and (not was_called or _is_cleared(pages, first, last)):
                 ranges.assign(first, last, old)
-    pages.raise_failure(result, start, end - start)
+        raise pages.error(-result, start, end - start, lib.MADV_GUARD_INSTALL)
 
 
 def remove_guards(pages: Pages, start: int, end: int) -> None:
@@ -160,7 +160,7 @@ def remove(pages: Pages, start: int, end: int) -> None:
         # Only the last bytes are touched, in the page that the region shares with the file's rest.
         fault = fault_in(-result)
         touched = start if fault is None else fault.offset
-        raise pages.error(-result, touched, end - touched)
+        raise pages.error(-result, touched, end - touched, lib.MADV_REMOVE)
 
 
 def replace(

@@ -4,8 +4,8 @@ The pages belong to a cffi handle whose destructor unmaps them. The region, each
 each slice and each call in flight hold that handle, so closing needs no lock, no page is unmapped
 under a view or a call, and no page is unmapped twice.
 
-Pages has a handle, an access map, live views, a layout lock and locked ranges. It checks a range
-and runs a C function on it; `changes.py` changes the access and the content of ranges.
+Pages has a handle, an access map, live views, locked ranges, page sizes and a layout lock. It
+checks a range and runs a C function on it; `changes.py` changes the access and content of ranges.
 """
 
 import errno
@@ -16,6 +16,7 @@ from mmapwrap._core import calls, python_types
 from mmapwrap._core.access import AccessMap
 from mmapwrap._core.arguments import as_integer
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
+from mmapwrap._core.dropping import advice_of, is_refused_for_a_lock
 from mmapwrap._core.failures import Refusal, call_failure, fault_in, out_of_range
 from mmapwrap._core.faults import fault_error, first_missing, replaced_error
 from mmapwrap._core.layout import LayoutLock
@@ -169,7 +170,7 @@ class Pages:
             if offset > self.size:
                 count = max(count, 0)  # the range has no bytes
         if result < 0:
-            raise self.error(-result, offset, count)
+            raise self.error(-result, offset, count, advice_of(function, argument))
         return result
 
     def raise_failure(self, result: int, offset: int = 0, count: int = 0) -> None:
@@ -177,14 +178,16 @@ class Pages:
         if result < 0:
             raise self.error(-result, offset, count)
 
-    def error(self, failure: int, offset: int, count: int) -> MmapError:
-        """Return the error of a C function that failed on a range."""
+    def error(self, failure: int, offset: int, count: int, advice: object = None) -> MmapError:
+        """Return the error of a C function that failed on a range, maybe with this advice."""
         if fault := fault_in(failure):
             offset = first_missing(self.handle, offset, count, fault.offset)
             return fault_error(self.handle, offset)
         if error := call_failure(failure):
-            if error.errno == errno.EINVAL and self.locked.overlap(
-                *self.whole_pages(offset, offset + count)
+            if (
+                error.errno == errno.EINVAL
+                and self.locked.overlap(*self.whole_pages(offset, offset + count))
+                and is_refused_for_a_lock(self.handle, advice, offset, count)
             ):
                 error.hint = "some of the range is locked: unlock it first"
             return error

@@ -15,6 +15,7 @@ from marks import LOCKS_DO_NOTHING
 from meanwhile import Interruption, interrupted_after, interrupted_at, pages_of
 
 from mmapwrap import (
+    Advice,
     DestructiveAdvice,
     InvalidSystemCallError,
     MappedRegion,
@@ -529,6 +530,39 @@ def test_refusal_for_another_reason_does_not_speak_of_locks(mapping: MemoryMappi
     with pytest.raises(InvalidSystemCallError) as caught:
         mapping.advise_destructive(DestructiveAdvice.FREE, 0, PAGE)
     assert "locked" not in str(caught.value)
+
+
+KINDS: dict[str, Callable[[KnownFile], MemoryMapping]] = {
+    "shared memory": lambda file: MemoryMapping.anonymous(4 * PAGE),
+    "private memory": lambda file: MemoryMapping.anonymous(4 * PAGE, sharing=Sharing.PRIVATE),
+    "shared file": lambda file: MemoryMapping.from_file(file.path),
+    "private file": lambda file: MemoryMapping.from_file(file.path, sharing=Sharing.PRIVATE),
+}
+
+
+@pytest.mark.parametrize("advice", [*Advice, *DestructiveAdvice])
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
+def test_refusal_speaks_of_locks_where_it_works_without_them(
+    make: Callable[[KnownFile], MemoryMapping],
+    advice: Advice | DestructiveAdvice,
+    known_file: KnownFile,
+) -> None:
+    def refusal(*, is_locked: bool) -> str:
+        with make(known_file) as mapping:
+            if is_locked:
+                mapping.lock(0, PAGE)
+            try:
+                if isinstance(advice, Advice):
+                    mapping.advise(advice)
+                else:
+                    mapping.advise_destructive(advice)
+            except SystemCallError as error:
+                return str(error)
+        return ""
+
+    unlocked, locked = refusal(is_locked=False), refusal(is_locked=True)
+    assert "locked" not in unlocked
+    assert ("locked" in locked) == (not unlocked and locked != "")
 
 
 @over_drops
