@@ -97,6 +97,7 @@ from mmapwrap.errors import (
     PastEndOfFileError as PastEndOfFileError,
     ProtectionError as ProtectionError,
     ReadToMemoryError as ReadToMemoryError,
+    RecoverUnsupportedError as RecoverUnsupportedError,
     RegionBusyError as RegionBusyError,
     RemoveMappingUnsupportedError as RemoveMappingUnsupportedError,
     SystemCallError as SystemCallError,

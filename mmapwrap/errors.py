@@ -367,6 +367,22 @@ class RemoveMappingUnsupportedError(UnsupportedOperationError):
         super().__init__(operation)
 
 
+class RecoverUnsupportedError(UnsupportedOperationError):
+    """`recover` was called on a region whose lost pages could not be kept: map the file anew.
+
+    The process was at its limit of mappings, or the kernel is older than Linux 5.13.
+    """
+
+    def __init__(self, operation: str = "recover") -> None:
+        super().__init__(operation)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.operation} of pages that the kernel could not set aside is not possible: "
+            "map the file anew"
+        )
+
+
 class UnsupportedByKernelError(MmapError, NotImplementedError):
     """A feature that the running kernel, or this processor architecture, does not have.
 

@@ -24,7 +24,7 @@ from mmapwrap._core.failures import Refusal, call_failure, fault_in
 from mmapwrap._core.page_sizes import PageSizes
 from mmapwrap._core.pages import Pages
 from mmapwrap._core.range_map import RangeMap
-from mmapwrap.errors import NotPageAlignedError, UnsupportedOperationError, page_size_name
+from mmapwrap.errors import NotPageAlignedError, RecoverUnsupportedError, page_size_name
 
 
 def change_access(
@@ -221,12 +221,13 @@ def recover(pages: Pages) -> None:
     """Map the pages anew that a fault guard has replaced by zeros. mremap(2)."""
     result = calls.recover(pages.handle)
     if result == -Refusal.NOT_HERE:
-        raise UnsupportedOperationError("recover of pages that the kernel could not set aside")
+        raise RecoverUnsupportedError
     pages.raise_failure(result)
-    access = pages.access
-    if access.by_range is None:
-        calls.protect(pages.handle, 0, pages.size, (access.bits, access.bits))
-        return
-    for start, end, bits in access.by_range.pieces(0, pages.size):
+    size, access = pages.size, pages.access
+    # C knows an access that is the same everywhere, else Python checks each.
+    common = access.bits if access.by_range is None else PROT_ANY
+    pieces = [(0, size, common)] if access.by_range is None else access.by_range.pieces(0, size)
+    for start, end, bits in pieces:
         # The pages get the protection of the access map, also below guard pages.
-        calls.protect(pages.handle, start, end - start, (bits & PROT_ANY, PROT_ANY))
+        result = calls.protect(pages.handle, start, end - start, (bits & PROT_ANY, common))
+        pages.raise_failure(result, start, end - start)

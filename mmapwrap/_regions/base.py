@@ -186,7 +186,7 @@ class RegionBase(python_types.Exporter):
 
         Raises:
             ClosedMappingError: The region is closed.
-            UnsupportedOperationError: The kernel could not set a page aside, because it is older
+            RecoverUnsupportedError: The kernel could not set a page aside, because it is older
                 than Linux 5.13 or the process was at its limit of mappings. Map the file anew.
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows, or no
                 addresses left (RLIMIT_AS) in which the pages can be for a moment.

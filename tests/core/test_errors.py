@@ -136,6 +136,13 @@ VALUE_CASES = [
         ("operation",),
     ),
     Case(
+        errors.RecoverUnsupportedError,
+        NotImplementedError,
+        {},
+        "recover of pages that the kernel could not set aside is not possible: map the file anew",
+        ("operation",),
+    ),
+    Case(
         errors.UnsupportedByKernelError,
         NotImplementedError,
         {"feature": "MADV_COLLAPSE"},
@@ -289,6 +296,7 @@ def test_root_itself_is_builtin_and_matches_no_position(
         (InvalidIndexError, InvalidRangeError),
         (errors.AddFdMappingUnsupportedError, UnsupportedOperationError),
         (errors.RemoveMappingUnsupportedError, UnsupportedOperationError),
+        (errors.RecoverUnsupportedError, UnsupportedOperationError),
         (errors.VolatileOutOfBoundsError, VolatileMemoryError),
         (errors.VolatileOverflowError, VolatileMemoryError),
         (errors.VolatileMisalignedError, VolatileMemoryError),
@@ -345,6 +353,7 @@ def test_error_equality_is_identity(case: Case) -> None:
     [
         (errors.AddFdMappingUnsupportedError, "add_fd_mapping"),
         (errors.RemoveMappingUnsupportedError, "remove_mapping"),
+        (errors.RecoverUnsupportedError, "recover"),
     ],
 )
 def test_unsupported_mapping_error_made_bare_names_its_operation(
