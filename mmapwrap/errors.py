@@ -370,7 +370,8 @@ class RemoveMappingUnsupportedError(UnsupportedOperationError):
 class RecoverUnsupportedError(UnsupportedOperationError):
     """`recover` was called on a region whose lost pages could not be kept: map the file anew.
 
-    The process was at its limit of mappings, or the kernel is older than Linux 5.13.
+    The process was at a limit (mappings, addresses), the kernel is older than Linux 5.13, or a huge
+    page was lost.
     """
 
     def __init__(self, operation: str = "recover") -> None:

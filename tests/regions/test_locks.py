@@ -6,6 +6,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -262,9 +263,12 @@ def test_pages_that_a_failed_lock_cannot_unlock_are_remembered(
     mapping: MemoryMapping, known_file: KnownFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_short(known_file.path)
-    failure = lib.MMW_CALL_MUNLOCK << 12 | errno.ENOMEM
+
+    def fail(*arguments: object) -> int:
+        return -(lib.MMW_CALL_MUNLOCK << 12 | errno.ENOMEM)
+
     with monkeypatch.context() as patched:
-        patched.setattr(calls, "unlock", lambda *_: -failure)
+        patched.setattr(calls, "unlock", fail)
         with pytest.raises(MappingFaultError):
             mapping.lock()
     with pytest.raises(InvalidSystemCallError, match="locked"):
@@ -280,7 +284,8 @@ def interrupt_locks(path: str) -> None:
     while is_interrupted:
         with MemoryMapping.from_file(path) as m:
             m.lock(2 * PAGE, 2 * PAGE)
-            is_interrupted = interrupted_at(moment, lambda m=m: m.lock(0, 6 * PAGE), Interruption)
+            call = partial(m.lock, 0, 6 * PAGE)
+            is_interrupted = interrupted_at(moment, call, Interruption)
             remembered = [
                 page
                 for page in range(PAGES)

@@ -376,7 +376,10 @@ def test_recover_of_a_page_that_could_not_be_set_aside_is_unsupported(whole_file
 def test_recover_says_where_the_protection_cannot_be_set(
     is_by_range: bool, whole_file: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failure = lib.MMW_CALL_MPROTECT << 12 | errno.ENOMEM
+
+    def fail(*arguments: object) -> int:
+        return -(lib.MMW_CALL_MPROTECT << 12 | errno.ENOMEM)
+
     with MemoryMapping.from_fd(whole_file, SIZE) as m:
         if is_by_range:
             m.protect(READ, 0, PAGE)
@@ -384,7 +387,7 @@ def test_recover_says_where_the_protection_cannot_be_set(
         fault_of(lambda: touch_in_guard(m, 5, 6))
         grow_again(whole_file)
         with monkeypatch.context() as patched:
-            patched.setattr(calls, "protect", lambda *_: -failure)
+            patched.setattr(calls, "protect", fail)
             with pytest.raises(OutOfMemoryError, match="mprotect"):
                 m.recover()
         m.recover()
