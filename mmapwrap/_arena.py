@@ -437,7 +437,10 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         lead_in = calls.address(pages.handle) % page_size
         if (start + lead_in) % page_size:
             raise NotPageAlignedError(start, page_size, lead_in)
-        replaces = any(source for _, _, source in self._sources.pieces(start, end))
+        # In a child that was forked inside a change there may be access without a source.
+        replaces = any(source for _, _, source in self._sources.pieces(start, end)) or any(
+            bits for _, _, bits in pages.access.ranges(start, end)
+        )
         place = partial(calls.place, pages.handle, start, end - start, (*placement, replaces))
         source = _Source(None if placement.fd < 0 else placement.file_offset - start)
         result = self._replace(pages, start, end, placement.bits, source, place, page_size)
@@ -469,24 +472,24 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
             page_size: The size of the range's new pages in bytes.
         """
         before = self._sources.pieces(start, end)
-        self._sources.assign(start, end, None)
         try:
-            result = changes.change_access(pages, start, end, bits, act)
+            self._sources.assign(start, end, None)
+            result = changes.replace(pages, start, end, bits, page_size, act)
+            if result >= 0:
+                self._sources.assign(start, end, source)
+            elif result != -failures.Refusal.CONTENT_LOST:
+                for first, last, old in before:
+                    self._sources.assign(first, last, old)
         except BaseException:
             pages.access.set_none(pages.size, start, end)
+            self._sources.assign(start, end, None)
             raise
-        if result >= 0:
-            changes.note_new_mapping(pages, start, end, page_size)
-            self._sources.assign(start, end, source)
-        elif result == -failures.Refusal.CONTENT_LOST:
+        if result == -failures.Refusal.CONTENT_LOST:
             raise hinted(
                 OutOfMemoryError(errno.ENOMEM, "mremap"),
                 f"the kernel unmapped the {end - start} bytes at offset {start} before it refused; "
                 "they hold nothing now",
             )
-        else:
-            for first, last, old in before:
-                self._sources.assign(first, last, old)
         return result
 
     def _place(

@@ -13,7 +13,7 @@ Imports go down only. From the ground up, each module imports from the floors be
    access that each range allows, the live exports, the sizes of pages and the locked pages. None of
    them makes a system call on pages. `mmapwrap._ranges` has the ranges that callers see.
 5. `mapping` maps pages, borrows and unmaps them; `mapped_files` finds the files behind a region
-   again; `faults` finds out why a page is missing.
+   again; `faults` finds out why a page is missing, and `dropping` whether a lock is in the way.
 6. `pages` owns the handle whose destructor unmaps; `changes` changes the access and the
    content of its ranges; `creation` maps new pages; `construction` is the idiom of classes without
    a constructor.

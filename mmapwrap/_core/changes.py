@@ -1,8 +1,9 @@
 """Changes of a region's layout: the access that its ranges allow, and their content.
 
-Each function but `change_access` runs by `Pages.exclusively`, on a range that was checked. Each has
-the same order of steps, so that the access map never remembers more access than the kernel allows,
-wherever an exception of a signal handler or a fork interrupts the change:
+Each function runs by `Pages.exclusively`, on a range that was checked, or on pages that no other
+code has yet. Each change of access has the same order of steps, so that the access map never
+remembers more access than the kernel allows, wherever an exception of a signal handler or a fork
+interrupts the change:
 
 1. Refuse a change that would break a live view.
 2. Narrow the access map to the access that is allowed both before and after.
@@ -53,7 +54,7 @@ def change_access(
     if result == -Refusal.CONTENT_LOST:
         ranges.assign(start, end, 0)
     elif result < 0:
-        _restore(pages, before, bits)
+        _restore(pages, before)
     elif kept:
         for first, last, old in before:
             ranges.assign(first, last, bits | (old & kept))
@@ -62,12 +63,14 @@ def change_access(
     return result
 
 
-def _restore(pages: Pages, before: list[tuple[int, int, int]], bits: int) -> None:
-    """Give ranges the protection that they had, where a failed call may have changed it."""
+def _restore(pages: Pages, before: list[tuple[int, int, int]]) -> None:
+    """Give ranges the protection that they had, in the kernel and then in the map.
+
+    A failed call may have changed it also where it is the protection that was asked for: a mapping
+    that could not be placed leaves a reservation.
+    """
     for first, last, old in before:
-        result = 0
-        if old & PROT_ANY != bits & PROT_ANY:
-            result = calls.protect(pages.handle, first, last - first, (old & PROT_ANY, PROT_ANY))
+        result = calls.protect(pages.handle, first, last - first, (old & PROT_ANY, PROT_ANY))
         if result >= 0:
             pages.access.split(pages.size).assign(first, last, old)
 
@@ -176,13 +179,37 @@ def remove(pages: Pages, start: int, end: int) -> None:
         raise pages.error(-result, touched, end - touched, DestructiveAdvice.REMOVE)
 
 
-def note_new_mapping(pages: Pages, start: int, end: int, page_size: int) -> None:
-    """Remember that a range has been mapped anew, in pages of this size."""
-    pages.locked.remove(*pages.whole_pages(start, end))
+def replace(
+    pages: Pages, start: int, end: int, bits: int, page_size: int, act: Callable[[], int]
+) -> int:
+    """Run a C function that maps a range anew, and remember what it has; return its result.
+
+    Until the end the range counts as one of the larger pages, old or new. So no call cuts one of
+    them in two wherever the change is interrupted.
+
+    Args:
+        pages: The pages.
+        start: The range's first byte.
+        end: The byte after its last.
+        bits: The PROT_* bits that the range has after the act.
+        page_size: The size of the new pages in bytes.
+        act: Runs the C function.
+    """
     if pages.page_sizes is None and page_size != pages.page_size:
         pages.page_sizes = PageSizes(calls.address(pages.handle), pages.size, pages.page_size)
-    if pages.page_sizes is not None:
-        pages.page_sizes.assign(start, end, page_size)
+    sizes = pages.page_sizes
+    before = [] if sizes is None else sizes.pieces(start, end)
+    if sizes is not None:
+        for first, last, old in before:
+            sizes.assign(first, last, max(old, page_size))
+    result = change_access(pages, start, end, bits, act)
+    if result >= 0 or result == -Refusal.CONTENT_LOST:
+        pages.locked.remove(*pages.whole_pages(start, end))
+        before = [(start, end, page_size if result >= 0 else pages.page_size)]
+    if sizes is not None:
+        for first, last, old in before:
+            sizes.assign(first, last, old)
+    return result
 
 
 def become_arena(pages: Pages) -> None:
@@ -211,13 +238,15 @@ def recover(pages: Pages) -> None:
     result = calls.recover(pages.handle)
     if result == -Refusal.NOT_HERE:
         raise hinted(
-            UnsupportedOperationError("recover"), "the kernel could not set the pages aside"
+            UnsupportedOperationError("recover"),
+            "the kernel could not set the pages aside: map the file anew",
         )
     pages.raise_failure(result)
-    access = pages.access
-    if access.by_range is None:
-        calls.protect(pages.handle, 0, pages.size, (access.bits, access.bits))
-        return
-    for start, end, bits in access.by_range.pieces(0, pages.size):
+    size, access = pages.size, pages.access
+    # C knows an access that is the same everywhere, else Python checks each.
+    common = access.bits if access.by_range is None else PROT_ANY
+    pieces = [(0, size, common)] if access.by_range is None else access.by_range.pieces(0, size)
+    for start, end, bits in pieces:
         # The pages get the protection of the access map, also below guard pages.
-        calls.protect(pages.handle, start, end - start, (bits & PROT_ANY, PROT_ANY))
+        result = calls.protect(pages.handle, start, end - start, (bits & PROT_ANY, common))
+        pages.raise_failure(result, start, end - start)

@@ -14,9 +14,12 @@ def fault_error(handle: calls.Handle, offset: int) -> MappingFaultError:
 def replaced_error(handle: calls.Handle) -> MappingFaultError:
     """Return the error of every call on a region in which a guard has replaced pages by zeros."""
     offset = calls.fault_offset(handle)
-    # If the file has grown since, the kernel no longer tells why the pages were missing.
-    reason = _reason(calls.fault_address(handle), is_met=False)
-    return MappingFaultError(offset, calls.fault_pages(handle), _after_guard(reason))
+    address = calls.fault_address(handle)
+    if address == 0:
+        reason = "a fault guard has put zeros there and could keep no page: map the file anew"
+    else:
+        reason = _after_guard(address)
+    return MappingFaultError(offset, calls.fault_pages(handle), reason)
 
 
 def first_missing(handle: calls.Handle, start: int, count: int, fault: int) -> int:
@@ -43,8 +46,10 @@ def first_missing(handle: calls.Handle, start: int, count: int, fault: int) -> i
     return max(high * page_size - lead_in, 0)
 
 
-def _after_guard(reason: str | None) -> str:
-    """Return the hint for a region in which a guard has replaced pages."""
+def _after_guard(address: int) -> str:
+    """Return the hint for a region in which a guard has replaced pages and keeps the first here."""
+    # If the file has grown since, the kernel no longer tells why the pages were missing.
+    reason = _reason(address, is_met=False)
     remedy = "a fault guard has put zeros there until recover() maps the pages anew"
     return remedy if reason is None else f"{reason}; {remedy}"
 
@@ -57,7 +62,7 @@ def _reason(address: int, *, is_met: bool = True) -> str | None:
         is_met: Whether the page is missing now; a page that a guard has replaced may be there
             again.
     """
-    file = mapped_files.file_at(address) if address else None
+    file = mapped_files.file_at(address)
     if file is None:
         return None
     file_offset = file.file_offset + address - file.start

@@ -126,7 +126,12 @@ def tells_residency(file: MappedFile) -> bool:
 
 def files_between(start: int, end: int) -> list[MappedFile]:
     """Return the mappings of files between two addresses."""
-    return [file for file in _mappings() if file.start < end and start < file.end and file.is_file]
+    return [file for file in mappings_between(start, end) if file.is_file]
+
+
+def mappings_between(start: int, end: int) -> list[MappedFile]:
+    """Return the mappings between two addresses, also those without a file."""
+    return [each for each in _mappings() if each.start < end and start < each.end]
 
 
 def shared_files(start: int, end: int) -> list[MappedFile]:
@@ -135,7 +140,7 @@ def shared_files(start: int, end: int) -> list[MappedFile]:
     Raises:
         UnsupportedOperationError: One of them is private, or anonymous.
     """
-    found = [each for each in _mappings() if each.start < end and start < each.end]
+    found = mappings_between(start, end)
     for each in found:
         if not each.is_shared or not each.is_file:
             hint = "some of the range is no shared mapping of a file"

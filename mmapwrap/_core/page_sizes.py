@@ -27,6 +27,10 @@ class PageSizes:
         """Note the page size of a range."""
         self._by_range.assign(start, end, page_size)
 
+    def pieces(self, start: int, end: int) -> list[tuple[int, int, int]]:
+        """Return the ranges of one page size between two offsets, as (start, end, bytes)."""
+        return self._by_range.pieces(start, end)
+
     def require_edges(self, start: int, end: int) -> None:
         """Require that a range cuts no page in two.
 

@@ -4,11 +4,10 @@ The pages belong to a cffi handle whose destructor unmaps them. The region, each
 each slice and each call in flight hold that handle, so closing needs no lock, no page is unmapped
 under a view or a call, and no page is unmapped twice.
 
-Pages has a handle, an access map, live views, a layout lock and locked ranges. It checks a range
-and runs a C function on it; `changes.py` changes the access and the content of ranges.
+Pages has a handle, an access map, live views, locked ranges, page sizes and a layout lock. It
+checks a range and runs a C function on it; `changes.py` changes the access and content of ranges.
 """
 
-import errno
 from collections.abc import Callable
 from typing import Final, SupportsIndex, TypeVar, TypeVarTuple
 
@@ -17,6 +16,7 @@ from mmapwrap._core.access import AccessMap
 from mmapwrap._core.advice import cause_of_refusal
 from mmapwrap._core.arguments import as_integer
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
+from mmapwrap._core.dropping import advice_of, is_refused_for_a_lock
 from mmapwrap._core.failures import Refusal, call_failure, fault_in, out_of_range
 from mmapwrap._core.faults import fault_error, first_missing, replaced_error
 from mmapwrap._core.layout import LayoutLock
@@ -168,10 +168,9 @@ class Pages:
                 result = function(self.handle, offset, count, argument)
         except OverflowError:
             result = out_of_range(offset, count)
-            if offset > self.size:
-                count = max(count, 0)  # the range has no bytes
+            count = max(count, 0) if offset > self.size else count  # past the end it has no bytes
         if result < 0:
-            raise self.error(-result, offset, count, argument)
+            raise self.error(-result, offset, count, advice_of(function, argument))
         return result
 
     def raise_failure(
@@ -187,10 +186,11 @@ class Pages:
             offset = first_missing(self.handle, offset, count, fault.offset)
             return fault_error(self.handle, offset)
         if error := call_failure(failure):
-            is_locked = error.errno in (errno.EINVAL, errno.EBUSY) and self.locked.overlap(
-                *self.whole_pages(offset, offset + count)
+            number, touched = error.errno, self.whole_pages(offset, offset + count)
+            is_locked = self.locked.overlap(*touched) and is_refused_for_a_lock(
+                self.handle, number, argument, offset, count
             )
-            return hinted(error, cause_of_refusal(error.errno, argument, is_locked=is_locked))
+            return hinted(error, cause_of_refusal(number, argument, is_locked=is_locked))
         if failure == Refusal.CLOSED or not calls.is_open(self.handle):
             return ClosedMappingError()
         return self._refusal(failure, offset, count)

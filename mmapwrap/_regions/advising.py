@@ -342,6 +342,8 @@ class AdvisedRegion(RegionBase):
             MappingFaultError: Some of the range could not be read in.
             OperationNotPermittedError: RLIMIT_MEMLOCK is 0.
             LockLimitError: Some of the range could not be locked.
+            RegionBusyError: A signal handler or a finalizer made the call inside a change of the
+                region by the same thread.
 
         Example:
             >>> from mmapwrap import MemoryMapping
@@ -389,6 +391,8 @@ class AdvisedRegion(RegionBase):
             ClosedMappingError: The region is closed.
             InvalidRangeError: The range is not inside the region.
             OutOfMemoryError: The process has as many mappings as vm.max_map_count allows.
+            RegionBusyError: A signal handler or a finalizer made the call inside a change of the
+                region by the same thread.
 
         Example:
             >>> from mmapwrap import MemoryMapping

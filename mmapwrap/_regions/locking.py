@@ -6,6 +6,7 @@ from typing import Final
 from mmapwrap._core import calls, descriptors, failures
 from mmapwrap._core.constants import PROT_READ
 from mmapwrap._core.faults import fault_error, missing_in
+from mmapwrap._core.locked_ranges import LockCall
 from mmapwrap._core.pages import Pages
 from mmapwrap.errors import MmapError, hinted
 
@@ -13,34 +14,62 @@ _CAP_IPC_LOCK: Final = 14
 
 
 def lock(pages: Pages, start: int, size: int, flags: int) -> None:
-    """Lock a checked range; after a failure unlock the pages that this call has locked."""
+    """Lock a checked range; after a failure unlock the pages that this call alone has locked.
+
+    The C function may take long, so only the steps before and after it run exclusively.
+    """
     if size == 0:
         return
-    touched = pages.whole_pages(start, start + size)
+    call = LockCall(*pages.whole_pages(start, start + size))
     try:
+        pages.exclusively(pages.locked.begin, call)
         result = calls.lock(pages.handle, start, size, flags)
-        if result >= 0:
-            pages.locked.add(*touched)
-            return
-    except BaseException:  # a signal handler has raised as C returned
-        _unlock_gaps(pages, *touched)
+        pages.exclusively(_keep if result >= 0 else _take_back, pages, call)
+    except BaseException:  # of a signal handler, or the refusal of a call inside a change
+        if pages.locked.has(call):
+            pages.exclusively(_take_back, pages, call)
         raise
-    _unlock_gaps(pages, *touched)
-    raise _error(pages, -result, start, size)
+    if result < 0:
+        raise _error(pages, -result, start, size)
 
 
-def _unlock_gaps(pages: Pages, start: int, end: int) -> None:
-    """Unlock the pages of a range that are not remembered as locked."""
-    for first, last in pages.locked.gaps(start, end):
+# Both leave the call an entry to their end, so that it can be taken back after an interruption.
+
+
+def _keep(pages: Pages, call: LockCall) -> None:
+    """Remember a call's range as locked, but for what other calls have unlocked or replaced."""
+    pages.locked.keep(call)
+    if call.ranges != ((call.start, call.end),):
+        _unlock_gaps(pages, call)
+    pages.locked.drop(call)
+
+
+def _take_back(pages: Pages, call: LockCall) -> None:
+    """Forget a call, and unlock what it alone may have locked."""
+    call.ranges = ()
+    _unlock_gaps(pages, call)
+    pages.locked.drop(call)
+
+
+def _unlock_gaps(pages: Pages, call: LockCall) -> None:
+    """Unlock the pages of a call's range that are not remembered as locked."""
+    for first, last in pages.locked.gaps(call.start, call.end):
         offset = max(first - pages.lead_in, 0)
-        calls.unlock(pages.handle, offset, min(last - pages.lead_in, pages.size) - offset)
+        size = min(last - pages.lead_in, pages.size) - offset
+        if failures.call_failure(-calls.unlock(pages.handle, offset, size)):
+            pages.locked.add(first, last)  # it is locked still
 
 
 def unlock(pages: Pages, start: int, size: int) -> None:
     """Unlock a checked range."""
-    pages.run_on_range(calls.unlock, start, size)
     if size:
-        pages.locked.remove(*pages.whole_pages(start, start + size))
+        pages.exclusively(_unlock, pages, start, size)
+
+
+def _unlock(pages: Pages, start: int, size: int) -> None:
+    """Unlock a range and forget it; an interruption between the two leaves it remembered."""
+    pages.run_on_range(calls.unlock, start, size)
+    pages.locked.remove(*pages.whole_pages(start, start + size))
 
 
 def _error(pages: Pages, failure: int, start: int, size: int) -> MmapError:

@@ -24,7 +24,7 @@ FLOORS = """
     _ranges
     _core.mapping
     _core.mapped_files
-    _core.faults
+    _core.faults _core.dropping
     _core.pages
     _core.changes _core.creation
     _adapters.arrays _regions.residency _regions.scalars _regions.fault_guard _regions.locking

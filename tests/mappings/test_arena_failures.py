@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from arena_view import (
+    RESERVED,
     assert_as_the_kernel_lists,
     content,
     kernel_pages,
@@ -23,6 +24,7 @@ from arena_view import (
     unchanged,
 )
 from files import opened
+from forks import run_forked
 from kernel_view import (
     MIB,
     PAGE,
@@ -33,6 +35,7 @@ from kernel_view import (
     perms,
     process_unchanged,
     say,
+    vm_flags,
     vmas_in,
 )
 from libc import libc
@@ -613,6 +616,9 @@ def interrupt_everywhere(name: str, exception: str) -> None:
                 assert letters[3] == "p" or mapped[3] == "s", f"{name}, line {moment}: page {page}"
                 with suppress(ProtectionError):
                     bytes(arena.view(page * PAGE, PAGE))
+                if letters == RESERVED.perms:
+                    with pytest.raises(ProtectionError):
+                        arena[page * PAGE]
             arena.remove(0, SIZE)
             arena.add_anon(0, SIZE)
             arena[:] = known_bytes(SIZE)
@@ -668,6 +674,91 @@ def interrupt_remove() -> None:
                 arena.add_fd(0, PAGE, memory)
                 assert arena[0] == seen[0]
     assert interruptions > 0
+
+
+def interrupt_then_fail(where: str) -> None:
+    """Interrupt an add before each of its lines, then fail to add there: all agree afterwards."""
+    offset, size = TARGETS[where]
+    moment = 0
+    is_interrupted = True
+    with socket.socket(type=socket.SOCK_DGRAM) as unmappable:
+        while is_interrupted:
+            with MemoryMappingArena.new(SIZE) as arena:
+                arena.add_anon(4 * PAGE, 2 * PAGE)
+                call = partial(arena.add_anon, offset, size)
+                is_interrupted = interrupted_at(moment, call, Interruption)
+                with pytest.raises(NotMappableError):
+                    arena.add_fd(offset, size, unmappable)
+                for page, kernel in enumerate(kernel_pages(arena)):
+                    with suppress(ProtectionError):
+                        bytes(arena.view(page * PAGE, PAGE))
+                        assert kernel.perms == "rw-s", f"line {moment}: page {page}"
+            moment += 1
+    assert moment > 10
+
+
+@pytest.mark.parametrize("where", ["hole", "exact", "across"])
+def test_add_that_fails_after_an_interrupted_one_gives_no_access(where: str) -> None:
+    in_process(interrupt_then_fail, where, watched=False).succeeded()
+
+
+def test_add_that_fails_in_a_child_of_an_add_under_way_keeps_what_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, over = threading.Event(), threading.Event()
+    place = calls.place
+
+    def slowly(*arguments: Any) -> int:
+        begun.set()
+        over.wait(20)
+        return place(*arguments)
+
+    def fail_to_add() -> None:
+        monkeypatch.undo()
+        with pytest.raises(NotMappableError):
+            arena.add_fd(0, PAGE, unmappable)
+        with suppress(ProtectionError):
+            bytes(arena.view(0, PAGE))
+
+    with (
+        MemoryMappingArena.new(2 * PAGE) as arena,
+        socket.socket(type=socket.SOCK_DGRAM) as unmappable,
+    ):
+        arena.add_anon(0, PAGE)
+        monkeypatch.setattr(calls, "place", slowly)
+        thread = threading.Thread(target=arena.add_anon, args=(0, PAGE))
+        thread.start()
+        begun.wait()
+        run_forked(fail_to_add)
+        over.set()
+        thread.join()
+        assert arena[0] == 0
+
+
+def interrupt_adding_huge_pages() -> None:
+    fd = os.memfd_create("huge", os.MFD_CLOEXEC | os.MFD_HUGETLB)
+    huge = os.fstat(fd).st_blksize
+    os.ftruncate(fd, huge)
+    moment = huge_pages = 0
+    is_interrupted = True
+    while is_interrupted:
+        with MemoryMapping.new_protection(2 * huge, huge, RW) as mapping:
+            arena = mapping.into_arena()
+        with arena:
+            call = partial(arena.add_fd, 0, huge, fd)
+            is_interrupted = interrupted_at(moment, call, Interruption)
+            if "ht" in vm_flags(arena.as_ptr(), PAGE):
+                huge_pages += 1
+                with pytest.raises(NotPageAlignedError):
+                    arena.add_anon(PAGE, PAGE)
+            arena.remove(0, huge)
+            arena.add_anon(PAGE, PAGE)
+        moment += 1
+    assert huge_pages > 2
+
+
+def test_interrupted_add_of_huge_pages_cuts_none_of_them_later(huge_file: tuple[int, int]) -> None:
+    in_process(interrupt_adding_huge_pages, watched=False).succeeded()
 
 
 @pytest.mark.race

@@ -6,14 +6,17 @@ import time
 import tracemalloc
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from kernel_view import MIB, PAGE, KnownFile, child, known_bytes, own_status, usages
+from kernel_view import MIB, PAGE, KnownFile, child, in_process, known_bytes, own_status, usages
 from marks import LOCKS_DO_NOTHING
-from meanwhile import interrupted_after
+from meanwhile import Interruption, interrupted_after, interrupted_at, pages_of
 
 from mmapwrap import (
+    Advice,
     DestructiveAdvice,
     InvalidSystemCallError,
     MappedRegion,
@@ -23,9 +26,12 @@ from mmapwrap import (
     MmapError,
     Protection,
     ProtectionError,
+    RegionBusyError,
     Sharing,
     SystemCallError,
 )
+from mmapwrap._core import calls
+from mmapwrap._core._mman import lib
 
 pytestmark = pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 
@@ -202,6 +208,113 @@ def test_lock_on_fault_past_the_end_of_the_file_is_kept_for_pages_that_come(
     assert locked_pages(mapping) == list(range(PAGES))
     with locks_unchanged(mapping), pytest.raises(MappingFaultError):
         mapping.lock()
+
+
+# Calls at the same time: what one does while another is in its C function, or just out of it
+
+
+def test_failed_lock_keeps_what_another_call_has_just_locked(
+    mapping: MemoryMapping, known_file: KnownFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = calls.lock
+
+    def lock_while_another_fails(*arguments: Any) -> int:
+        result: int = lock(*arguments)
+        monkeypatch.undo()
+        with pytest.raises(MappingFaultError):
+            mapping.lock()
+        return result
+
+    cut_short(known_file.path)
+    monkeypatch.setattr(calls, "lock", lock_while_another_fails)
+    mapping.lock(0, PAGE)
+    assert locked_pages(mapping) == [0, 2, 3]
+    with locks_unchanged(mapping), pytest.raises(MappingFaultError):
+        mapping.lock()
+
+
+@pytest.mark.parametrize("is_before", [False, True])
+def test_pages_unlocked_during_a_lock_are_unlocked_and_not_remembered(
+    is_before: bool,
+    mapping: MemoryMapping,
+    known_file: KnownFile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lock = calls.lock
+
+    def lock_while_another_unlocks(*arguments: Any) -> int:
+        monkeypatch.undo()
+        if is_before:
+            mapping.unlock(PAGE, PAGE)
+        result: int = lock(*arguments)
+        if not is_before:
+            mapping.unlock(PAGE, PAGE)
+        return result
+
+    monkeypatch.setattr(calls, "lock", lock_while_another_unlocks)
+    mapping.lock(0, 6 * PAGE)
+    assert locked_pages(mapping) == [0, 2, 3, 4, 5]
+    cut_short(known_file.path)
+    with locks_unchanged(mapping), pytest.raises(MappingFaultError):
+        mapping.lock()
+
+
+def test_pages_that_a_failed_lock_cannot_unlock_are_remembered(
+    mapping: MemoryMapping, known_file: KnownFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_short(known_file.path)
+
+    def fail(*arguments: object) -> int:
+        return -(lib.MMW_CALL_MUNLOCK << 12 | errno.ENOMEM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(calls, "unlock", fail)
+        with pytest.raises(MappingFaultError):
+            mapping.lock()
+    with pytest.raises(InvalidSystemCallError, match="locked"):
+        mapping.drop_page_cache(0, PAGE)
+    mapping.unlock_all()
+    mapping.drop_page_cache(0, PAGE)
+
+
+def interrupt_locks(path: str) -> None:
+    """Interrupt a lock before each of its lines: what is locked then is remembered."""
+    moment = 0
+    is_interrupted = True
+    while is_interrupted:
+        with MemoryMapping.from_file(path) as m:
+            m.lock(2 * PAGE, 2 * PAGE)
+            call = partial(m.lock, 0, 6 * PAGE)
+            is_interrupted = interrupted_at(moment, call, Interruption)
+            remembered = [
+                page
+                for page in range(PAGES)
+                if not pages_of(m).locked.gaps(page * PAGE, (page + 1) * PAGE)
+            ]
+            assert locked_pages(m) == remembered
+            assert remembered in ([2, 3], [*range(6)])
+        moment += 1
+    assert moment > 10
+
+
+def test_lock_that_is_interrupted_anywhere_is_remembered_or_taken_back(
+    known_file: KnownFile,
+) -> None:
+    in_process(interrupt_locks, known_file.path, watched=False).succeeded()
+
+
+def test_lock_inside_a_change_of_the_same_thread_is_refused_and_locks_nothing(
+    mapping: MemoryMapping,
+) -> None:
+    def lock_and_unlock() -> None:
+        with pytest.raises(RegionBusyError):
+            mapping.lock(0, PAGE)
+        with pytest.raises(RegionBusyError):
+            mapping.unlock(2 * PAGE, PAGE)
+
+    pages_of(mapping).exclusively(lock_and_unlock)
+    assert locked_pages(mapping) == [2, 3]
+    mapping.drop_page_cache(0, PAGE)
 
 
 # Pages that are missing
@@ -422,6 +535,39 @@ def test_refusal_for_another_reason_does_not_speak_of_locks(mapping: MemoryMappi
     with pytest.raises(InvalidSystemCallError) as caught:
         mapping.advise_destructive(DestructiveAdvice.FREE, 0, PAGE)
     assert "locked" not in str(caught.value)
+
+
+KINDS: dict[str, Callable[[KnownFile], MemoryMapping]] = {
+    "shared memory": lambda file: MemoryMapping.anonymous(4 * PAGE),
+    "private memory": lambda file: MemoryMapping.anonymous(4 * PAGE, sharing=Sharing.PRIVATE),
+    "shared file": lambda file: MemoryMapping.from_file(file.path),
+    "private file": lambda file: MemoryMapping.from_file(file.path, sharing=Sharing.PRIVATE),
+}
+
+
+@pytest.mark.parametrize("advice", [*Advice, *DestructiveAdvice])
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
+def test_refusal_speaks_of_locks_where_it_works_without_them(
+    make: Callable[[KnownFile], MemoryMapping],
+    advice: Advice | DestructiveAdvice,
+    known_file: KnownFile,
+) -> None:
+    def refusal(*, is_locked: bool) -> str:
+        with make(known_file) as mapping:
+            if is_locked:
+                mapping.lock(0, PAGE)
+            try:
+                if isinstance(advice, Advice):
+                    mapping.advise(advice)
+                else:
+                    mapping.advise_destructive(advice)
+            except SystemCallError as error:
+                return str(error)
+        return ""
+
+    unlocked, locked = refusal(is_locked=False), refusal(is_locked=True)
+    assert "locked" not in unlocked
+    assert ("locked" in locked) == (not unlocked and locked != "")
 
 
 @over_drops

@@ -37,6 +37,7 @@ from mmapwrap import (
     MappingFaultError,
     MemoryMapping,
     MemoryMappingArena,
+    OutOfMemoryError,
     Protection,
     ProtectionError,
     Sharing,
@@ -44,6 +45,8 @@ from mmapwrap import (
     u8,
     unsafe,
 )
+from mmapwrap._core import calls
+from mmapwrap._core._mman import lib
 
 Make = Callable[[int], MappedRegion]
 
@@ -358,10 +361,37 @@ def test_recover_of_a_page_that_could_not_be_set_aside_is_unsupported(whole_file
         outcome.error.__traceback__ = None  # whose frames keep the region
         grow_again(whole_file)
         for _ in range(2):
-            with pytest.raises(UnsupportedOperationError, match="recover"):
+            with pytest.raises(UnsupportedOperationError, match="map the file anew"):
                 m.recover()
-        assert fault_of(lambda: m.read_obj(u8, 0)).offset == 5 * PAGE
+        error = fault_of(lambda: m.read_obj(u8, 0))
+        assert error.offset == 5 * PAGE
+        assert error.hint is not None
+        assert "map the file anew" in error.hint
+        assert "recover" not in error.hint
+        del error
         del outcome
+
+
+@pytest.mark.parametrize("is_by_range", [False, True])
+def test_recover_says_where_the_protection_cannot_be_set(
+    is_by_range: bool, whole_file: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def fail(*arguments: object) -> int:
+        return -(lib.MMW_CALL_MPROTECT << 12 | errno.ENOMEM)
+
+    with MemoryMapping.from_fd(whole_file, SIZE) as m:
+        if is_by_range:
+            m.protect(READ, 0, PAGE)
+        os.ftruncate(whole_file, KEPT * PAGE)
+        fault_of(lambda: touch_in_guard(m, 5, 6))
+        grow_again(whole_file)
+        with monkeypatch.context() as patched:
+            patched.setattr(calls, "protect", fail)
+            with pytest.raises(OutOfMemoryError, match="mprotect"):
+                m.recover()
+        m.recover()
+        assert m[5 * PAGE :] == known_bytes(SIZE)[5 * PAGE :]
 
 
 def write_over(path: str, content: bytes) -> None:
