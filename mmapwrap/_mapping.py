@@ -47,6 +47,12 @@ def _as_name(name: object) -> bytes:
     return name.encode()
 
 
+def set_name(mapping: "MemoryMapping", name: str) -> None:
+    """Name anonymous memory in /proc/self/maps. prctl(PR_SET_VMA_ANON_NAME)."""
+    pages = mapping._pages  # pyright: ignore[reportPrivateUsage]
+    pages.raise_failure(calls.name_pages(pages.handle, _as_name(name)))
+
+
 def _name(pages: Pages, name: bytes) -> None:
     """Name new pages; unmap them where the kernel refuses."""
     failure = failures.call_failure(-calls.name_pages(pages.handle, name))

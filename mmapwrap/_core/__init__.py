@@ -20,7 +20,8 @@ Imports go down only. From the ground up, each module imports from the floors be
 
 Above this package: `_regions` (the operations on pages that callers have), `_adapters` (other
 libraries' types), then the products `mmapwrap._external`, `_arena`, `_mapping`, `_shared_memory`
-and `mmapwrap.unsafe`, the public names in `mmapwrap`, and the command line `_cli`.
+and `mmapwrap.unsafe`, the drop-in `mmapwrap.mmap`, the public names in `mmapwrap`, and the command
+line `_cli`.
 
 An access takes one way down: a region's method asks `pages` to run one function of `calls` on a
 range; C checks the range, drops the GIL and acts; `failures` and `pages` make an error of a

@@ -29,6 +29,11 @@ LARGEST_INT: Final = 2**31 - 1
 """C's int: a descriptor, an argument of fcntl(2)."""
 
 
+def named(*starts: str) -> dict[str, int]:
+    """Return the kernel's constants whose names start so, by their names."""
+    return {name: getattr(lib, name) for name in dir(lib) if name.startswith(starts)}
+
+
 class MapOption(enum.IntFlag):
     """The work of `mmw_map` beside mmap(2)."""
 

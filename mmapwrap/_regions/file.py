@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     ReadMode: TypeAlias = Literal["rb"]
     WriteMode: TypeAlias = Literal["r+b", "rb+"]
 
+_NEWLINE: Final = (buffers.bytes_in(b"\n"), 1)
 _BUFFER_SIZE: Final = 1 << 16
 _NEED: Final = {"rb": PROT_READ, "r+b": PROT_READ | PROT_WRITE, "rb+": PROT_READ | PROT_WRITE}
 """The access that each mode needs."""
@@ -164,6 +165,26 @@ class RegionIO(NamedConstructors, io.RawIOBase, made_by="open() of a region"):
     def readall(self) -> bytes:
         """Read up to the end. Errors: see `RegionIO`."""
         return self.read()
+
+    def readline(self, size: SupportsIndex | None = -1, /) -> bytes:
+        """Read up to the next newline and past it, or up to `size` bytes, or up to the end.
+
+        Errors: see `RegionIO`.
+        """
+        wanted = -1 if size is None else as_integer(size, "size")
+        while True:
+            pages, first, start = self._open_pages(), self._file.start, self._file.position
+            rest = max(self._size() - start, 0)
+            count = rest if wanted < 0 else min(wanted, rest)
+            if not count:
+                return b""
+            newline = pages.run_on_range(calls.find, first + start, count, _NEWLINE, PROT_READ)
+            # The search answers 1 + the offset, which is the line's end, or 0.
+            end = newline - first if newline else start + count
+            if calls.file_move(self._file, start, end):
+                content, memory = buffers.new_bytes(end - start)
+                pages.run_on_range(calls.read_new, first + start, end - start, memory, PROT_READ)
+                return content
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write data over the region's bytes, as many as fit before the end.

@@ -35,7 +35,7 @@ FLOORS = """
     _regions.region
     _external _arena
     _mapping
-    _shared_memory unsafe
+    _shared_memory unsafe mmap
     __init__
     _cli.text
     _cli.output

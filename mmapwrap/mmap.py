@@ -1,0 +1,560 @@
+"""A drop-in for the standard library's `mmap` module, over a `MemoryMapping`.
+
+    from mmapwrap import mmap
+
+It has the class, the constants and the errors of Python 3.14's module, and the additions of 3.15,
+on every Python that the package supports. Beyond them: a file that was cut short is a
+`MappingFaultError` and not SIGBUS, nothing holds the GIL, and `mmap.mapping` leads to all that a
+`MemoryMapping` can.
+
+`python -m mmapwrap.mmap script.py ...` runs a script with this module in the place of `mmap`.
+"""
+
+import errno
+import importlib
+import mmap as _standard
+import os
+import stat
+import sys
+from operator import index
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex, overload
+
+from mmapwrap._core import descriptors, python_types
+from mmapwrap._core.advice import Advice, DestructiveAdvice, SyncMode
+from mmapwrap._core.constants import (
+    MAP_ANONYMOUS as MAP_ANONYMOUS,
+    MAP_NORESERVE as MAP_NORESERVE,
+    MAP_PRIVATE as MAP_PRIVATE,
+    MAP_SHARED as MAP_SHARED,
+    MS_INVALIDATE as MS_INVALIDATE,
+    PAGE_SIZE,
+    PROT_ANY,
+    PROT_READ as PROT_READ,
+    PROT_WRITE as PROT_WRITE,
+    named,
+)
+from mmapwrap._core.protection import Protection, Sharing
+from mmapwrap._mapping import MemoryMapping, set_name
+from mmapwrap._regions.file import RegionIO
+from mmapwrap.errors import ClosedMappingError, InvalidRangeError, NoSpaceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Self
+
+    from mmapwrap._core.arguments import ReadableBuffer
+    from mmapwrap._core.python_types import Export
+
+    # What `globals().update` below gives.
+    MADV_DODUMP: int
+    MADV_DOFORK: int
+    MADV_DONTDUMP: int
+    MADV_DONTFORK: int
+    MADV_DONTNEED: int
+    MADV_FREE: int
+    MADV_HUGEPAGE: int
+    MADV_HWPOISON: int
+    MADV_MERGEABLE: int
+    MADV_NOHUGEPAGE: int
+    MADV_NORMAL: int
+    MADV_RANDOM: int
+    MADV_REMOVE: int
+    MADV_SEQUENTIAL: int
+    MADV_UNMERGEABLE: int
+    MADV_WILLNEED: int
+    MAP_32BIT: int
+    MAP_ANON: int
+    MAP_DENYWRITE: int
+    MAP_EXECUTABLE: int
+    MAP_POPULATE: int
+    MAP_STACK: int
+    MS_ASYNC: int
+    MS_SYNC: int
+    PROT_EXEC: int
+
+ACCESS_DEFAULT: Final = 0
+ACCESS_READ: Final = 1
+ACCESS_WRITE: Final = 2
+ACCESS_COPY: Final = 3
+PAGESIZE: Final = PAGE_SIZE
+ALLOCATIONGRANULARITY: Final = PAGE_SIZE
+error = OSError
+
+# The standard module's other constants, and those that only a newer one has.
+_STARTS: Final = ("MADV_", "MAP_", "PROT_", "MS_")
+globals().update(named(*_STARTS))
+globals().update(
+    {name: getattr(_standard, name) for name in dir(_standard) if name.startswith(_STARTS)}
+)
+
+_ACCESS_NAMES: Final = ("ACCESS_DEFAULT", "ACCESS_READ", "ACCESS_WRITE", "ACCESS_COPY")
+_READ_WRITE: Final = PROT_READ | PROT_WRITE
+# What the kernel takes and passes over, and what MemoryMapping does on its own.
+_IGNORED: Final = 0x800 | 0x1000 | 0x20000 | MAP_NORESERVE  # DENYWRITE, EXECUTABLE, STACK
+_POPULATE: Final = 0x8000
+
+
+class mmap(python_types.Exporter):  # noqa: N801, the standard module's name
+    """A file or memory, mapped: what `mmap.mmap` of the standard library is.
+
+    Args:
+        fileno: A descriptor; -1: anonymous memory.
+        length: Bytes; 0: the rest of the file.
+        flags: MAP_SHARED or MAP_PRIVATE, and MAP_POPULATE.
+        prot: PROT_READ, PROT_WRITE, PROT_EXEC.
+        access: ACCESS_READ, ACCESS_WRITE or ACCESS_COPY, instead of flags and prot.
+        offset: Bytes into the file, a multiple of ALLOCATIONGRANULARITY.
+        trackfd: Keep a descriptor of the file, which `size` and `resize` need.
+
+    Raises:
+        ValueError: The file has no bytes at the offset, or fewer than the length; or both access
+            and flags or prot are given.
+        OverflowError: A number is negative.
+        OSError: The system call failed.
+
+    Example:
+        >>> from mmapwrap import mmap
+        >>> with mmap.mmap(-1, 16) as memory:
+        ...     memory.write(b"hello")
+        ...     memory[:5], memory.tell(), memory.mapping.size
+        5
+        (b'hello', 5, 16)
+    """
+
+    _mapping: MemoryMapping
+    _file: RegionIO | None
+    """The position; None where the memory cannot be read."""
+    _descriptor: "descriptors.OwnedDescriptor | None"
+    _has_file: bool
+    _is_tracked: bool
+    _access: int
+    _flags: int
+    _prot: int
+    _offset: int
+
+    def __new__(
+        cls,
+        fileno: int,
+        length: int,
+        flags: int = MAP_SHARED,
+        prot: int = _READ_WRITE,
+        access: int = ACCESS_DEFAULT,
+        offset: int = 0,
+        *,
+        trackfd: bool = True,
+    ) -> "Self":
+        """Map it; see the class."""
+        fd, size, start = index(fileno), index(length), index(offset)
+        if size < 0:
+            raise OverflowError("memory mapped length must be positive")
+        if start < 0:
+            raise OverflowError("memory mapped offset must be positive")
+        access, flags, prot = _arguments(index(access), index(flags), index(prot))
+        sys.audit("mmap.__new__", fd, size, access, start)
+        self = super().__new__(cls)
+        self._access, self._offset, self._descriptor = access, start, None
+        self._has_file = fd != -1 and not flags & MAP_ANONYMOUS
+        if self._has_file:
+            size = _size_in_file(fd, size, start)
+            if trackfd:
+                self._descriptor = descriptors.duplicate(fd)
+        if size == 0 or start % ALLOCATIONGRANULARITY:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._is_tracked = trackfd
+        self._flags, self._prot = flags, prot
+        self._map(fd, size)
+        return self
+
+    def _map(self, fd: int, size: int) -> None:
+        """Map so many bytes of a file, or of memory."""
+        sharing = Sharing.PRIVATE if self._flags & MAP_PRIVATE else Sharing.SHARED
+        prot = Protection.from_bits(self._prot)
+        populate = bool(self._flags & _POPULATE)
+        if self._has_file:
+            self._mapping = MemoryMapping.from_file(
+                fd, size, offset=self._offset, prot=prot, sharing=sharing, populate=populate
+            )
+        else:
+            self._mapping = MemoryMapping.anonymous(
+                size, prot=prot, sharing=sharing, populate=populate, reserve=True
+            )
+        self._file = None
+        if self._prot & PROT_READ:
+            mode = "r+b" if self._prot & PROT_WRITE else "rb"
+            self._file = self._mapping.open(mode, buffering=0)  # type: ignore[call-overload]
+
+    def __reduce__(self) -> str:
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+    # --- What it is -----------------------------------------------------------------------------
+
+    @property
+    def mapping(self) -> MemoryMapping:
+        """The mapping below: another one after `resize`."""
+        return self._mapping
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._mapping.closed
+
+    def __len__(self) -> int:
+        return self._mapping.size
+
+    def size(self) -> int:
+        """Return the bytes of the file, which may have more than are mapped."""
+        size = self._mapping.size
+        if not self._has_file and self._is_tracked:
+            return size
+        if self._descriptor is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return descriptors.file_status(self._descriptor[0]).size
+
+    def __repr__(self) -> str:
+        kind = "mmap.mmap" if type(self) is mmap else type(self).__name__
+        if self.closed:
+            return f"<{kind} closed=True>"
+        return (
+            f"<{kind} closed=False, access={_ACCESS_NAMES[self._access]}, length={len(self)}, "
+            f"pos={self.tell()}, offset={self._offset}>"
+        )
+
+    def _export(self, flags: int) -> "Export":
+        return self._mapping._export(flags)  # pyright: ignore[reportPrivateUsage]
+
+    if TYPE_CHECKING:
+
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+    # --- Its end --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close it; refuse while a buffer of it is in use."""
+        if self._mapping.live_views and not self._mapping.closed:
+            raise BufferError("cannot close exported pointers exist")
+        self._mapping.close()
+        if self._file is not None:
+            self._file.close()
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            descriptors.close_file(descriptor[1])
+
+    def __enter__(self) -> "Self":
+        self._require_open()
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- The position ---------------------------------------------------------------------------
+
+    def _open_file(self) -> RegionIO:
+        """Return the file over the open mapping."""
+        self._require_open()
+        if self._file is None:
+            self._file = self._mapping.open(buffering=0)  # the error of memory without access
+        return self._file
+
+    def _require_open(self) -> None:
+        if self._mapping.closed:
+            raise ValueError("mmap closed or invalid")
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._open_file().tell()
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, pos: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the position: from the start, from itself (1) or from the end (2); return it."""
+        distance = index(pos)
+        file = self._open_file()
+        if whence not in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END):
+            raise ValueError("unknown seek type")
+        start = (0, file.tell(), len(self))[whence]
+        if not 0 <= start + distance <= len(self):
+            raise ValueError("seek out of range")
+        return file.seek(distance, whence)
+
+    def read(self, n: int | None = None, /) -> bytes:
+        """Read `n` bytes; None or a negative number: up to the end."""
+        count = -1 if n is None else index(n)
+        return self._open_file().read(max(count, -1))
+
+    def read_byte(self) -> int:
+        """Read one byte as an int."""
+        byte = self._open_file().read(1)
+        if not byte:
+            raise ValueError("read byte out of range")
+        return byte[0]
+
+    def readline(self) -> bytes:
+        """Read up to the next newline and past it, or up to the end."""
+        return self._open_file().readline()
+
+    def write(self, bytes: "ReadableBuffer", /) -> int:  # noqa: A002
+        """Write all of the bytes, or nothing where they do not fit."""
+        file = self._writable_file()
+        with memoryview(bytes) as data:
+            if file.tell() + data.nbytes > len(self):
+                raise ValueError("data out of range")
+            return file.write(data)
+
+    def write_byte(self, byte: int, /) -> None:
+        """Write one byte."""
+        value = index(byte)
+        if not 0 <= value <= 255:
+            limit = "greater than maximum" if value > 255 else "less than minimum"
+            raise OverflowError(f"unsigned byte integer is {limit}")
+        try:
+            self._writable_file().write(value.to_bytes(1, "little"))
+        except NoSpaceError:
+            raise ValueError("write byte out of range") from None
+
+    def _writable_file(self) -> RegionIO:
+        """Return the file over the open mapping, which can be written."""
+        file = self._open_file()
+        self._require_writable()
+        return file
+
+    def _require_writable(self) -> None:
+        if self._access == ACCESS_READ:
+            raise TypeError("mmap can't modify a readonly memory map.")
+
+    # --- Content --------------------------------------------------------------------------------
+
+    @overload
+    def __getitem__(self, key: SupportsIndex, /) -> int: ...
+    @overload
+    def __getitem__(self, key: slice, /) -> bytes: ...
+    def __getitem__(self, key: SupportsIndex | slice, /) -> int | bytes:
+        try:
+            return self._mapping[key]
+        except ClosedMappingError:
+            raise ValueError("mmap closed or invalid") from None
+
+    @overload
+    def __setitem__(self, key: SupportsIndex, value: int, /) -> None: ...
+    @overload
+    def __setitem__(self, key: slice, value: "ReadableBuffer", /) -> None: ...
+    def __setitem__(self, key: SupportsIndex | slice, value: "int | ReadableBuffer", /) -> None:
+        self._require_open()
+        self._require_writable()
+        if isinstance(key, slice):
+            chosen = range(*key.indices(len(self)))
+            self._require_open()  # an `__index__` may have closed it
+            with memoryview(value) as data:  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+                if data.nbytes != len(chosen):
+                    raise IndexError("mmap slice assignment is wrong size")
+            if not chosen:
+                return
+            key = slice(chosen.start, None if chosen.stop < 0 else chosen.stop, chosen.step)
+        else:
+            key = index(key)
+            self._require_open()
+            if not -len(self) <= key < len(self):
+                raise IndexError("mmap index out of range")
+        self._mapping[key] = value  # type: ignore[index,assignment]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    def __delitem__(self, key: SupportsIndex | slice, /) -> NoReturn:
+        raise TypeError("mmap object doesn't support item deletion")
+
+    def __iter__(self) -> "Iterator[bytes]":
+        """Return an iterator of the bytes, each as a bytes object, as `mmap` has it."""
+        for start in range(0, len(self), PAGE_SIZE):
+            part = self._mapping[start : start + PAGE_SIZE]
+            yield from (part[at : at + 1] for at in range(len(part)))
+
+    def __contains__(self, item: object) -> bool:
+        """Return whether a byte, as a bytes object, is there, as `mmap` has it."""
+        return isinstance(item, bytes | bytearray) and len(item) == 1 and item in self._mapping
+
+    def find(
+        self, sub: "ReadableBuffer", start: int | None = None, end: int | None = None, /
+    ) -> int:
+        """Return where `sub` is first; from the position on, where no start is given. Or -1."""
+        return self._mapping.find(sub, *self._bounds(start, end))
+
+    def rfind(
+        self, sub: "ReadableBuffer", start: int | None = None, end: int | None = None, /
+    ) -> int:
+        """Return where `sub` is last; from the position on, where no start is given. Or -1."""
+        return self._mapping.rfind(sub, *self._bounds(start, end))
+
+    def _bounds(self, start: int | None, end: int | None) -> tuple[int, int]:
+        """Return the range in which to search."""
+        self._require_open()
+        first, last, _ = slice(self.tell() if start is None else start, end).indices(len(self))
+        self._require_open()  # an `__index__` may have closed it
+        return first, last
+
+    def move(self, dest: int, src: int, count: int, /) -> None:
+        """Copy bytes to another place, which may overlap."""
+        self._require_open()
+        self._require_writable()
+        target, source, length = index(dest), index(src), index(count)
+        self._require_open()
+        try:
+            self._mapping.move(target, source, length)
+        except InvalidRangeError:
+            raise ValueError("source, destination, or count out of range") from None
+
+    # --- What the kernel does -------------------------------------------------------------------
+
+    def flush(
+        self, offset: int = 0, size: int | None = None, /, *, flags: int = SyncMode.SYNC
+    ) -> None:
+        """Write changes back to the file. msync(2)."""
+        start, count = index(offset), None if size is None else index(size)
+        self._require_open()
+        length = len(self)
+        count = length - start if count is None else count
+        if start < 0 or count < 0 or start + count > length:
+            raise ValueError("flush values out of range")
+        if self._access in (ACCESS_READ, ACCESS_COPY):
+            return
+        mode = SyncMode.ASYNC if flags & SyncMode.ASYNC else SyncMode.SYNC
+        if start % PAGE_SIZE or flags & ~(SyncMode.SYNC | SyncMode.ASYNC | MS_INVALIDATE):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._mapping.msync(start, count, mode, bool(flags & MS_INVALIDATE))
+
+    def madvise(self, option: int, start: int = 0, length: int | None = None, /) -> None:
+        """Tell the kernel how a range is used.
+
+        Args:
+            option: A MADV_* constant.
+            start: The first byte, on a page.
+            length: Bytes; None: the rest.
+        """
+        first, wanted = index(start), None if length is None else index(length)
+        self._require_open()
+        size = len(self)
+        if not 0 <= first < size:
+            raise ValueError("madvise start out of bounds")
+        count = size - first if wanted is None else wanted
+        if count < 0:
+            raise ValueError("madvise length invalid")
+        if count > sys.maxsize - first:
+            raise OverflowError("madvise length too large")
+        count = min(count, size - first)
+        kinds = (kind for kind in (Advice, DestructiveAdvice) if option in list(kind))
+        kind = next(kinds, None)
+        if kind is None or first % PAGE_SIZE:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if kind is Advice:
+            self._mapping.advise(Advice(option), first, count)
+        else:
+            whole = min(-(-count // PAGE_SIZE) * PAGE_SIZE, size - first)
+            self._mapping.advise_destructive(DestructiveAdvice(option), first, whole)
+
+    def resize(self, newsize: int, /) -> None:
+        """Change the size of the file, and map it anew; the position stays.
+
+        Raises:
+            BufferError: A buffer of it is in use.
+            TypeError: It is read-only or a private copy.
+            ValueError: The size is negative, shared memory without a file would grow, or no
+                descriptor is kept (`trackfd=False`).
+        """
+        size = index(newsize)
+        position = self.tell()
+        if self._mapping.live_views:
+            raise BufferError("mmap can't resize with extant pointers exported.")
+        if self._access not in (ACCESS_WRITE, ACCESS_DEFAULT):
+            raise TypeError("mmap can't resize a readonly or copy-on-write memory map.")
+        if not self._is_tracked:
+            raise ValueError("mmap can't resize with trackfd=False.")
+        if size < 0 or self._offset + size >= 1 << 63:
+            raise ValueError("new size out of range")
+        old, file = self._mapping, self._file
+        if not self._has_file:
+            if not self._flags & MAP_PRIVATE and size > len(self):
+                raise ValueError("mmap: can't expand a shared anonymous mapping on Linux")
+            self._map(-1, size)
+            kept = min(size, old.size)
+            self._mapping.get_slice(0, kept).copy_from(old)
+        else:
+            if self._descriptor is None:
+                raise ValueError("mmap closed or invalid")
+            fd = self._descriptor[0]
+            os.ftruncate(fd, self._offset + size)
+            self._map(fd, size)
+        old.close()
+        if file is not None and self._file is not None:
+            file.close()
+            self._file.seek(position)
+
+    def set_name(self, name: str, /) -> None:
+        """Name anonymous memory in /proc/self/maps. prctl(PR_SET_VMA_ANON_NAME), Linux 5.17."""
+        self._open_file()
+        if self._has_file:
+            raise ValueError("Cannot set annotation on non-anonymous mappings")
+        set_name(self._mapping, name)
+
+
+def _arguments(access: int, flags: int, prot: int) -> tuple[int, int, int]:
+    """Return the access, the flags and the protection that the caller's three mean."""
+    if access != ACCESS_DEFAULT and (flags != MAP_SHARED or prot != _READ_WRITE):
+        raise ValueError("mmap can't specify both access and flags, prot.")
+    match access:
+        case 0:
+            if not prot & PROT_WRITE:
+                access = ACCESS_READ
+            elif not prot & PROT_READ:
+                access = ACCESS_WRITE
+        case 1:
+            prot = PROT_READ
+        case 2:
+            pass
+        case 3:
+            flags = MAP_PRIVATE
+        case _:
+            raise ValueError("mmap invalid access parameter.")
+    known = MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS | _POPULATE | _IGNORED
+    sharing = flags & (MAP_SHARED | MAP_PRIVATE)
+    if sharing not in (MAP_SHARED, MAP_PRIVATE) or prot & ~PROT_ANY:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    if flags & ~known:
+        raise ValueError(f"mmap flags {flags & ~known:#x} are not supported")
+    return access, flags, prot
+
+
+def _size_in_file(fd: int, size: int, start: int) -> int:
+    """Return the bytes to map of a file; require that a regular file has them."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        return size
+    if size == 0:
+        if status.st_size == 0:
+            raise ValueError("cannot mmap an empty file")
+        if start >= status.st_size:
+            raise ValueError("mmap offset is greater than file size")
+        return status.st_size - start
+    if start > status.st_size or status.st_size - start < size:
+        raise ValueError("mmap length is greater than file size")
+    return size
+
+
+def main(arguments: list[str]) -> None:
+    """Run a script with this module in the place of `mmap`."""
+    import runpy  # noqa: PLC0415
+
+    if not arguments:
+        sys.exit("usage: python -m mmapwrap.mmap SCRIPT [ARGUMENT ...]")
+    sys.modules["mmap"] = sys.modules["mmapwrap.mmap"]
+    sys.argv[:] = arguments
+    sys.path[0] = os.path.dirname(os.path.abspath(arguments[0]))  # noqa: PTH100, PTH120
+    runpy.run_path(arguments[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    # The module that everybody else imports, and not this one, which is `__main__`.
+    importlib.import_module("mmapwrap.mmap").main(sys.argv[1:])

@@ -1,0 +1,372 @@
+"""`mmapwrap.mmap`: the same as the standard library's module, and no death where files are cut."""
+
+import copy
+import errno
+import importlib.util
+import mmap as standard
+import operator
+import os
+import pickle
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import numpy as np
+import pytest
+from kernel_view import PAGE, child, is_mapped, known_bytes, open_descriptors, process_unchanged
+
+from mmapwrap import MappingFaultError, MemoryMapping, mmap
+
+SIZE = 2 * PAGE + 100
+
+
+@pytest.fixture
+def path(disk_path: Path) -> Path:
+    """A file of two pages and a bit."""
+    path = disk_path / "file"
+    path.write_bytes(known_bytes(SIZE))
+    return path
+
+
+# --- The tests of others ----------------------------------------------------------------------
+
+CPYTHONS = """
+    import sys, unittest
+    import mmapwrap.mmap
+    sys.modules["mmap"] = mmapwrap.mmap
+    import test.test_mmap as tests
+    assert tests.mmap is mmapwrap.mmap
+    result = unittest.main(module=tests, argv=["test_mmap"], exit=False).result
+    print(result.testsRun, len(result.failures), len(result.errors))
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("test") is None or importlib.util.find_spec("test.test_mmap") is None,
+    reason="a Python without its own tests",
+)
+def test_cpythons_own_tests_pass(tmp_path: Path) -> None:
+    program = f"import os; os.chdir({str(tmp_path)!r})\n" + CPYTHONS.replace("\n    ", "\n")
+    run, failures, errors = map(int, child(program).succeeded().split())
+    assert run > 30
+    assert (failures, errors) == (0, 0)
+
+
+def test_numpys_own_tests_of_memmap_pass() -> None:
+    program = """
+        import sys
+        import mmapwrap.mmap
+        sys.modules["mmap"] = mmapwrap.mmap
+        import pytest
+        arguments = ["-q", "-p", "no:cacheprovider", "--pyargs", "numpy._core.tests.test_memmap"]
+        sys.exit(pytest.main(arguments))
+    """
+    assert "passed" in child(program).succeeded()
+
+
+# --- The same as the standard module ------------------------------------------------------------
+
+Use = Callable[[Any, Any], object]
+
+USES: dict[str, Use] = {
+    "index": lambda m, _: [m[0], m[-1], m[SIZE - 1]],
+    "index past the end": lambda m, _: m[SIZE],
+    "index before the start": lambda m, _: m[-SIZE - 1],
+    "index of no int": lambda m, _: m["a"],
+    "slice": lambda m, _: [m[3:9], m[::-7][:9], m[5:2], m[-3:], m[SIZE + 5 :]],
+    "set": lambda m, _: [m.__setitem__(3, 9), m.__setitem__(-1, 0), m[:5]],
+    "set past the end": lambda m, _: m.__setitem__(SIZE, 1),
+    "set to 256": lambda m, _: m.__setitem__(0, 256),
+    "set to -1": lambda m, _: m.__setitem__(0, -1),
+    "set to no int": lambda m, _: m.__setitem__(0, b"a"),
+    "set slice": lambda m, _: [m.__setitem__(slice(2, 5), b"abc"), m[:7]],
+    "set slice with a step": lambda m, _: [m.__setitem__(slice(9, 3, -2), b"abc"), m[:10]],
+    "set empty slice": lambda m, _: m.__setitem__(slice(5, 5), b""),
+    "set slice of another length": lambda m, _: m.__setitem__(slice(2, 5), b"ab"),
+    "set slice to str": lambda m, _: m.__setitem__(slice(2, 5), "abc"),
+    "delete": lambda m, _: operator.delitem(m, 0),
+    "length": lambda m, _: [len(m), m.size(), bool(m)],
+    "iterate": lambda m, _: list(m)[:300],
+    "contains": lambda m, _: [b"a" in m, b"ab" in m, m[1] in m, b"" in m],
+    "read": lambda m, _: [m.read(3), m.read(0), m.tell(), m.read(None)[:2], m.read(5), m.tell()],
+    "read all": lambda m, _: [m.seek(5), m.read()[:3], m.read(-1)][1:],
+    "read past the end": lambda m, _: [m.seek(-2, 2), m.read(10), m.tell()][1:],
+    "read byte": lambda m, _: [m.read_byte(), m.tell()],
+    "read byte at the end": lambda m, _: [m.seek(0, 2), m.read_byte()],
+    "read line": lambda m, _: [m.readline()[:20], m.tell(), m.readline()[:9], m.tell()],
+    "write": lambda m, _: [m.write(b"abc"), m.tell(), m.write(b""), m[:5]],
+    "write too much": lambda m, _: [m.seek(-2, 2), m.write(b"abc")],
+    "write str": lambda m, _: m.write("abc"),
+    "write byte": lambda m, _: [m.write_byte(7), m.tell(), m[:2]],
+    "write byte 256": lambda m, _: m.write_byte(256),
+    "write byte at the end": lambda m, _: [m.seek(0, 2), m.write_byte(1)],
+    "seek": lambda m, _: [m.seek(9), m.seek(-4, 1), m.tell(), m.seek(-1, 2), m.tell()][2::2],
+    "seek before the start": lambda m, _: m.seek(-1),
+    "seek past the end": lambda m, _: m.seek(SIZE + 1),
+    "seek from nowhere": lambda m, _: m.seek(0, 7),
+    "find": lambda m, _: [m.find(b"\x05\x06"), m.find(b"\x05", 6), m.find(b"no", -9), m.find(b"")],
+    "find from the position": lambda m, _: [m.seek(300), m.find(b"\x05"), m.rfind(b"\x05")][1:],
+    "find with an end": lambda m, _: [m.find(b"\x05", 0, 4), m.rfind(b"\x05", 0, -4)],
+    "find of str": lambda m, _: m.find("a"),
+    "move": lambda m, _: [m.move(0, 5, 10), m.move(7, 5, 9), m[:30]],
+    "move past the end": lambda m, _: m.move(0, SIZE - 3, 4),
+    "move by a negative count": lambda m, _: m.move(0, 1, -1),
+    "flush": lambda m, _: [m.flush(), m.flush(0, PAGE), m.flush(PAGE, PAGE)],
+    "flush past the end": lambda m, _: m.flush(0, SIZE + 1),
+    "flush inside a page": lambda m, _: m.flush(1, 5),
+    "advise": lambda m, s: [m.madvise(s.MADV_NORMAL), m.madvise(s.MADV_WILLNEED, 0, 10)],
+    "advise past the end": lambda m, s: m.madvise(s.MADV_NORMAL, SIZE),
+    "advise nothing known": lambda m, _: m.madvise(12345),
+    "resize up": lambda m, _: [m.seek(5), m.resize(4 * PAGE), len(m), m.size(), m[-1], m.read(2)][
+        1:
+    ],
+    "resize down": lambda m, _: [m.resize(100), len(m), m.size(), m[-1]],
+    "resize under a view": lambda m, _: [memoryview(m), m.resize(PAGE)],
+    "resize to a negative size": lambda m, _: m.resize(-1),
+    "close twice": lambda m, _: [m.close(), m.close(), m.closed],
+    "close under a view": lambda m, _: [memoryview(m), m.close()],
+    "read when closed": lambda m, _: [m.close(), m.read(1)],
+    "index when closed": lambda m, _: [m.close(), m[0]],
+    "length when closed": lambda m, _: [m.close(), len(m)],
+    "enter when closed": lambda m, _: [m.close(), m.__enter__()],
+    "pickle": lambda m, _: pickle.dumps(m),
+    "copy": lambda m, _: copy.copy(m),
+    "buffer": lambda m, _: [bytes(m)[:4], memoryview(m).readonly, memoryview(m).nbytes],
+    "bytes": lambda m, _: bytes(m),
+    "add": lambda m, _: m + b"a",
+    "call with a keyword": lambda m, _: m.read(n=3),
+}
+
+OPENINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "read": {"access": standard.ACCESS_READ},
+    "write": {"access": standard.ACCESS_WRITE},
+    "copy": {"access": standard.ACCESS_COPY},
+    "private": {"flags": standard.MAP_PRIVATE},
+    "only read": {"prot": standard.PROT_READ},
+}
+
+
+@attrs.frozen
+class Outcome:
+    """What came of a call: a value, or an error."""
+
+    value: object = None
+    error: Exception | None = None
+
+    @staticmethod
+    def of(call: Callable[[], object]) -> "Outcome":
+        """Make a call."""
+        try:
+            return Outcome(call())
+        except Exception as error:  # noqa: BLE001, which one is the question
+            return Outcome(error=error.with_traceback(None))
+
+    def require_same(self, wanted: "Outcome") -> None:
+        """Require the same value, or an error that is one of the same kind as well."""
+        assert self.value == wanted.value, self.error
+        kind = type(wanted.error) if wanted.error else type(None)
+        assert isinstance(self.error, kind), repr(self.error)
+        assert getattr(self.error, "errno", None) == getattr(wanted.error, "errno", None)
+
+
+def outcome(module: Any, path: Path, opening: dict[str, Any], use: Use) -> Outcome:
+    """What comes of a use of a mapping, and of the file."""
+    path.write_bytes(known_bytes(SIZE))
+    with path.open("r+b") as file:
+        m = module.mmap(file.fileno(), 0, **opening)
+        return Outcome.of(lambda: (use(m, module), path.read_bytes()))
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+@pytest.mark.parametrize("use", USES)
+def test_use_has_the_outcome_of_the_standard_module(use: str, opening: str, path: Path) -> None:
+    wanted = outcome(standard, path, OPENINGS[opening], USES[use])
+    outcome(mmap, path, OPENINGS[opening], USES[use]).require_same(wanted)
+
+
+CONSTRUCTIONS: dict[str, Callable[[Any, int], Any]] = {
+    "length": lambda s, fd: s.mmap(fd, 100),
+    "too long": lambda s, fd: s.mmap(fd, SIZE + 1),
+    "negative length": lambda s, fd: s.mmap(fd, -1),
+    "negative offset": lambda s, fd: s.mmap(fd, 1, offset=-1),
+    "offset": lambda s, fd: s.mmap(fd, 0, offset=PAGE),
+    "offset inside a page": lambda s, fd: s.mmap(fd, 10, offset=10),
+    "offset past the end": lambda s, fd: s.mmap(fd, 0, offset=8 * PAGE),
+    "bad descriptor": lambda s, _: s.mmap(12345, 10),
+    "no descriptor": lambda s, _: s.mmap("file", 10),
+    "anonymous": lambda s, _: s.mmap(-1, 100),
+    "anonymous of no bytes": lambda s, _: s.mmap(-1, 0),
+    "access and flags": lambda s, fd: s.mmap(fd, 0, flags=s.MAP_PRIVATE, access=s.ACCESS_READ),
+    "no access": lambda s, fd: s.mmap(fd, 0, access=9),
+    "no flags": lambda s, fd: s.mmap(fd, 0, flags=0),
+    "populated": lambda s, fd: s.mmap(fd, 0, flags=s.MAP_SHARED | s.MAP_POPULATE),
+    "by keyword": lambda s, fd: s.mmap(fileno=fd, length=0, prot=s.PROT_READ),
+    "too few": lambda s, fd: s.mmap(fd),
+    "unknown keyword": lambda s, fd: s.mmap(fd, 0, tagname="x"),
+}
+
+
+@pytest.mark.parametrize("make", CONSTRUCTIONS)
+def test_construction_has_the_outcome_of_the_standard_module(make: str, path: Path) -> None:
+    def construct(module: Any) -> object:
+        with path.open("r+b") as file, CONSTRUCTIONS[make](module, file.fileno()) as m:
+            return len(m), m[:10], m.tell(), repr(m)
+
+    wanted = Outcome.of(lambda: construct(standard))
+    Outcome.of(lambda: construct(mmap)).require_same(wanted)
+
+
+def test_constants_are_those_of_the_standard_module() -> None:
+    for name in dir(standard):
+        if name.isupper():
+            assert getattr(mmap, name) == getattr(standard, name), name
+    assert mmap.error is OSError
+    assert mmap.MS_SYNC == 4
+
+
+# --- More than the standard module ----------------------------------------------------------------
+
+
+def test_truncated_file_is_an_error_and_no_signal(path: Path) -> None:
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as m:
+        os.truncate(path, 10)
+        for use in (lambda: m[2 * PAGE], lambda: m.find(b"no such bytes"), m.read, lambda: list(m)):
+            with pytest.raises(MappingFaultError):
+                use()
+        assert m[:10] == known_bytes(10)
+
+
+def test_mapping_leads_to_everything_else(path: Path) -> None:
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as m:
+        assert type(m.mapping) is MemoryMapping
+        assert len(m.mapping.residency().pages) == 3
+        with m.mapping.fault_guard():
+            assert memoryview(m)[0] == known_bytes(1)[0]
+
+
+def test_arrays_keep_the_pages_and_the_mapping_open() -> None:
+    m = mmap.mmap(-1, PAGE)
+    array = np.frombuffer(m, np.uint8)
+    with pytest.raises(BufferError, match="exported pointers exist"):
+        m.close()
+    address = m.mapping.as_ptr()
+    del m
+    array[0] = 1
+    assert is_mapped(address)
+    del array
+    assert not is_mapped(address)
+
+
+def test_threads_read_each_byte_once() -> None:
+    pieces = 4_000
+    with mmap.mmap(-1, 8 * pieces) as m:
+        m[:] = b"".join(b"%07d\n" % number for number in range(pieces))
+        read: list[bytes] = []
+
+        def read_lines() -> None:
+            while line := m.readline():
+                read.append(line)
+
+        threads = [threading.Thread(target=read_lines) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert b"".join(sorted(read)) == m[:]
+
+
+def test_nothing_stays_open_or_mapped(path: Path) -> None:
+    with path.open("r+b") as file, process_unchanged():
+        before = len(open_descriptors())
+        with mmap.mmap(file.fileno(), 0) as m:
+            assert len(open_descriptors()) == before + 1
+            m.resize(4 * PAGE)
+        with mmap.mmap(file.fileno(), 0, trackfd=False) as m:
+            assert len(open_descriptors()) == before
+            with pytest.raises(ValueError, match="trackfd=False"):
+                m.resize(PAGE)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                m.size()
+        lost = mmap.mmap(file.fileno(), 0)
+        del lost, m
+        assert len(open_descriptors()) == before
+
+
+def test_private_memory_grows_with_its_content() -> None:
+    with mmap.mmap(-1, 100, flags=mmap.MAP_PRIVATE) as m:
+        m[:3] = b"abc"
+        m.seek(2)
+        m.resize(3 * PAGE)
+        assert (len(m), m[:4], m[-1], m.tell()) == (3 * PAGE, b"abc\0", 0, 2)
+        m.resize(2)
+        assert m[:] == b"ab"
+    with mmap.mmap(-1, 100) as shared, pytest.raises(ValueError, match="can't expand"):
+        shared.resize(101)
+
+
+def test_subclass_adds_to_its_base() -> None:
+    class Log(mmap.mmap):
+        def __new__(cls, size: int) -> Self:
+            return super().__new__(cls, -1, size)
+
+        def line(self) -> bytes:
+            return self.readline().strip()
+
+    with Log(100) as log:
+        log.write(b"one\ntwo\n")
+        log.seek(0)
+        assert [log.line(), log.line()] == [b"one", b"two"]
+        assert repr(log).startswith("<Log closed=False, access=ACCESS_DEFAULT, length=100, pos=8")
+        assert weakref.ref(log)() is log
+
+
+def test_flags_that_are_not_supported_are_refused() -> None:
+    fixed = 0x10
+    with pytest.raises(ValueError, match=r"^mmap flags 0x10 are not supported$"):
+        mmap.mmap(-1, 100, flags=mmap.MAP_PRIVATE | fixed)
+
+
+def test_additions_of_newer_versions_are_there(path: Path) -> None:
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as m:
+        assert m.seekable()
+        assert m.seek(3) == 3
+        m.flush(flags=mmap.MS_ASYNC)
+        m.flush(0, flags=mmap.MS_SYNC | mmap.MS_INVALIDATE)
+        with pytest.raises(OSError, match="Invalid argument") as caught:
+            m.flush(flags=1 << 20)
+        assert caught.value.errno == errno.EINVAL
+        m.madvise(mmap.MADV_NORMAL, 0, None)
+        with pytest.raises(ValueError, match="non-anonymous"):
+            m.set_name("file")
+
+
+def test_script_runs_with_the_drop_in(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    (tmp_path / "beside.py").write_text("import mmap\n")
+    script.write_text(
+        "import beside, mmap, sys\n"
+        "print(beside.mmap.__name__, sys.argv, __name__)\n"
+        "with mmap.mmap(-1, 10) as m: print(type(m.mapping).__name__)\n"
+    )
+    program = f"""
+        import runpy, sys
+        sys.argv = ["mmap", {str(script)!r}, "-x", "y"]
+        runpy.run_module("mmapwrap.mmap", run_name="__main__", alter_sys=True)
+    """
+    lines = child(program).succeeded().splitlines()
+    assert lines == [f"mmapwrap.mmap ['{script}', '-x', 'y'] __main__", "MemoryMapping"]
+
+
+def test_runner_without_a_script_says_what_it_wants() -> None:
+    program = """
+        import runpy, sys
+        sys.argv = ["mmap"]
+        runpy.run_module("mmapwrap.mmap", run_name="__main__", alter_sys=True)
+    """
+    ended = child(program)
+    assert ended.status == 1
+    assert ended.errors.splitlines()[-1] == "usage: python -m mmapwrap.mmap SCRIPT [ARGUMENT ...]"
