@@ -168,8 +168,8 @@ static void layout_lock_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     if (self->lock != NULL && self->fork_count == atomic_load(&mmw_fork_count))
         PyThread_free_lock(self->lock);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(object);
+    freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    free_object(object);
     Py_DECREF(type);
 }
 

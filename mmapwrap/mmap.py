@@ -465,8 +465,8 @@ class mmap(python_types.Exporter):  # noqa: N801, the standard module's name
                 descriptor is kept (`trackfd=False`).
         """
         size = index(newsize)
-        position = self.tell()
-        if self._mapping.live_views:
+        file, old, descriptor = self._open_file(), self._mapping, self._descriptor
+        if old.live_views:
             raise BufferError("mmap can't resize with extant pointers exported.")
         if self._access not in (ACCESS_WRITE, ACCESS_DEFAULT):
             raise TypeError("mmap can't resize a readonly or copy-on-write memory map.")
@@ -474,23 +474,21 @@ class mmap(python_types.Exporter):  # noqa: N801, the standard module's name
             raise ValueError("mmap can't resize with trackfd=False.")
         if size < 0 or self._offset + size >= 1 << 63:
             raise ValueError("new size out of range")
-        old, file = self._mapping, self._file
-        if not self._has_file:
-            if not self._flags & MAP_PRIVATE and size > len(self):
-                raise ValueError("mmap: can't expand a shared anonymous mapping on Linux")
-            self._map(-1, size)
-            kept = min(size, old.size)
-            self._mapping.get_slice(0, kept).copy_from(old)
-        else:
-            if self._descriptor is None:
-                raise ValueError("mmap closed or invalid")
-            fd = self._descriptor[0]
+        if size == 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fd = -1 if descriptor is None else descriptor[0]
+        is_private = bool(self._flags & MAP_PRIVATE)
+        if self._has_file:
             os.ftruncate(fd, self._offset + size)
-            self._map(fd, size)
+        elif not is_private and size > old.size:
+            raise ValueError("mmap: can't expand a shared anonymous mapping on Linux")
+        self._map(fd, size)
+        if is_private or not self._has_file:  # it has what no file has
+            self._mapping.get_slice(0, min(size, old.size)).copy_from(old)
         old.close()
-        if file is not None and self._file is not None:
-            file.close()
-            self._file.seek(position)
+        position = file.tell()
+        file.close()
+        self._open_file().seek(position)
 
     def set_name(self, name: str, /) -> None:
         """Name anonymous memory in /proc/self/maps. prctl(PR_SET_VMA_ANON_NAME), Linux 5.17."""

@@ -50,7 +50,7 @@ class MappedFile(NamedTuple):
                 continue
             with ExitStack() as undo:
                 undo.callback(descriptors.close_file, owner)
-                if path == link or _identity_of(fd) == self.identity:  # pragma: no branch
+                if path == link or identity_of(fd) == self.identity:  # pragma: no branch
                     undo.pop_all()
                     return fd, owner
         hint = f"the file {os.fsdecode(self.path)!r} cannot be opened again"
@@ -68,7 +68,7 @@ class MappedFile(NamedTuple):
             descriptors.close_file(owner)
 
 
-def _identity_of(fd: int) -> tuple[bytes, int] | None:
+def identity_of(fd: int) -> tuple[bytes, int] | None:
     """Return the device and the inode of a file as the list has them.
 
     fstat(2) may tell another device, so the file is mapped for a moment. Return None for a file

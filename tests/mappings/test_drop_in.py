@@ -16,9 +16,18 @@ from typing import Any, Self
 import attrs
 import numpy as np
 import pytest
-from kernel_view import PAGE, child, is_mapped, known_bytes, open_descriptors, process_unchanged
+from kernel_view import (
+    PAGE,
+    child,
+    is_mapped,
+    kernel_names_memory,
+    known_bytes,
+    open_descriptors,
+    process_unchanged,
+    vmas_in,
+)
 
-from mmapwrap import MappingFaultError, MemoryMapping, mmap
+from mmapwrap import MappingFaultError, MemoryMapping, ProtectionError, mmap
 
 SIZE = 2 * PAGE + 100
 
@@ -118,11 +127,13 @@ USES: dict[str, Use] = {
     "flush past the end": lambda m, _: m.flush(0, SIZE + 1),
     "flush inside a page": lambda m, _: m.flush(1, 5),
     "advise": lambda m, s: [m.madvise(s.MADV_NORMAL), m.madvise(s.MADV_WILLNEED, 0, 10)],
+    "advise that pages are dropped": lambda m, s: [m.madvise(s.MADV_DONTNEED, 0, 5), m[:5]],
     "advise past the end": lambda m, s: m.madvise(s.MADV_NORMAL, SIZE),
     "advise nothing known": lambda m, _: m.madvise(12345),
     "resize up": lambda m, _: [m.seek(5), m.resize(4 * PAGE), len(m), m.size(), m[-1], m.read(2)][
         1:
     ],
+    "resize of what was changed": lambda m, _: [m.write(b"new"), m.resize(4 * PAGE), m[:5]],
     "resize down": lambda m, _: [m.resize(100), len(m), m.size(), m[-1]],
     "resize under a view": lambda m, _: [memoryview(m), m.resize(PAGE)],
     "resize to a negative size": lambda m, _: m.resize(-1),
@@ -370,3 +381,39 @@ def test_runner_without_a_script_says_what_it_wants() -> None:
     ended = child(program)
     assert ended.status == 1
     assert ended.errors.splitlines()[-1] == "usage: python -m mmapwrap.mmap SCRIPT [ARGUMENT ...]"
+
+
+def test_size_of_anonymous_memory_is_its_own() -> None:
+    with mmap.mmap(-1, 100) as m:
+        assert m.size() == 100
+    with mmap.mmap(-1, 100, trackfd=False) as m, pytest.raises(OSError, match="Bad file"):
+        m.size()
+
+
+def test_memory_without_access_is_an_error_where_it_is_read() -> None:
+    with mmap.mmap(-1, PAGE, prot=0) as m:
+        for use in (m.read, m.tell, lambda: m[0], lambda: bytes(m)):
+            with pytest.raises(ProtectionError):
+                use()
+
+
+def test_device_is_mapped_by_its_length() -> None:
+    with open("/dev/zero", "r+b", buffering=0) as zeros, mmap.mmap(zeros.fileno(), 100) as m:
+        assert m[:] == bytes(100)
+
+
+def test_name_of_anonymous_memory_is_given_to_the_kernel() -> None:
+    with mmap.mmap(-1, PAGE, flags=mmap.MAP_PRIVATE) as m:
+        if kernel_names_memory(m.mapping.as_ptr(), PAGE):
+            m.set_name("drop-in")
+            assert "drop-in" in vmas_in(m.mapping.as_ptr(), PAGE)[0].path
+        else:
+            with pytest.raises(OSError, match="prctl"):
+                m.set_name("drop-in")
+
+
+def test_resize_to_nothing_leaves_the_file(path: Path) -> None:
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as m:
+        with pytest.raises(OSError, match="Invalid argument"):
+            m.resize(0)
+        assert (len(m), path.stat().st_size) == (SIZE, SIZE)

@@ -343,3 +343,8 @@ def test_array_keeps_its_region_alone(mapping: MemoryMapping) -> None:
     array = mapping.array("u1", 8)
     assert sys.getrefcount(mapping) == before
     assert array.base is not None
+
+
+def test_conversion_without_a_copy_is_refused_where_it_needs_one(mapping: MemoryMapping) -> None:
+    with pytest.raises(ValueError, match="needs a copy"):
+        mapping.__array__(np.dtype(np.uint16), copy=False)

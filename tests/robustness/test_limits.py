@@ -64,6 +64,8 @@ from protections import READ, RW
 from mmapwrap import (
     AccessDeniedError,
     Advice,
+    DestructiveAdvice,
+    InvalidSystemCallError,
     LockLimitError,
     MappedRegion,
     MappingFaultError,
@@ -160,7 +162,35 @@ def without_addresses() -> AbstractContextManager[None]:
     return lowered(resource.RLIMIT_AS, used)
 
 
+def identify_files_without_addresses(folder: str) -> None:
+    with Room(Path(folder)).file() as fd:
+        identity = mapped_files.identity_of(fd)
+        assert identity is not None
+        with without_addresses(), pytest.raises(OutOfMemoryError):
+            mapped_files.identity_of(fd)
+    with open("/dev/null", "rb", buffering=0) as unmappable:
+        assert mapped_files.identity_of(unmappable.fileno()) is None
+
+
+@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
+def test_file_that_cannot_be_mapped_to_be_compared_is_no_other_file(shared_folder: Path) -> None:
+    in_process(identify_files_without_addresses, shared_folder, watched=False).succeeded()
+
+
 # RLIMIT_NOFILE
+
+
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
+def test_refusal_without_a_descriptor_left_does_not_blame_the_lock() -> None:
+    # Which memory it is stands in /proc/self/maps, which cannot be opened then.
+    with MemoryMapping.anonymous(PAGE, sharing=Sharing.PRIVATE) as m:
+        m.lock()
+        with pytest.raises(InvalidSystemCallError, match="unlock it first"):
+            m.advise_destructive(DestructiveAdvice.FREE)
+        with lowered(resource.RLIMIT_NOFILE, 3), pytest.raises(InvalidSystemCallError) as caught:
+            m.advise_destructive(DestructiveAdvice.FREE)
+        assert "lock" not in str(caught.value)
+
 
 NEED_A_DESCRIPTOR: Final = {
     "arena add_fd",

@@ -8,10 +8,10 @@ from kernel_view import PAGE, known_bytes
 
 from mmapwrap import (
     AccessDeniedError,
-    BadAddressError,
     ClosedMappingError,
     InvalidArgumentError,
     InvalidOffsetError,
+    MappingFaultError,
     MemfdSeals,
     OperationNotPermittedError,
     PastEndOfFileError,
@@ -120,7 +120,7 @@ class RegionSteps(FileSteps):
             ],
         )
         if populates and memory.missing(0, length):
-            must.add(BadAddressError)
+            must.add(MappingFaultError)
         name = self.new_name("r")
         if self.step(f"{name} = {call}", must, may):
             if populates and bits & WRITE:
