@@ -85,7 +85,7 @@ enum mmw_map_option {
     MMW_IN_FILE = 2,
 };
 
-/* mapping.c: pages that are mapped and unmapped.
+/* mapping.c: pages that are mapped and unmapped, and the files and sizes behind them.
  * The record is made first, and without pages, so that there are none that nobody owns: while the
  * kernel maps them, or reads them in, a signal may come whose handler raises as the call returns.
  */
@@ -101,6 +101,10 @@ int mmw_is_open(mmw_pages *pages);
 int64_t mmw_check_pages(mmw_pages *pages, uint64_t offset, uint64_t count);
 int64_t mmw_protect(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int common);
 int64_t mmw_name(mmw_pages *pages, const char *name);
+uint64_t mmw_page_size_of(mmw_pages *pages);
+uint64_t mmw_mapped_size(mmw_pages *pages);
+uint64_t mmw_file_page_size(int fd);
+int64_t mmw_fstat(int fd, mmw_file_status *status);
 
 /* paging.c: what the kernel is told and asked about pages. */
 int mmw_advice_is_known(int advice);
@@ -178,9 +182,6 @@ int64_t mmw_reserve(mmw_pages *pages, uint64_t offset, uint64_t count);
 int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, int flags, int fd,
                   uint64_t file_offset, int replaces);
 int64_t mmw_become_arena(mmw_pages *pages);
-uint64_t mmw_page_size_of(mmw_pages *pages);
-uint64_t mmw_mapped_size(mmw_pages *pages);
-uint64_t mmw_file_page_size(int fd);
 
 /* memfd.c: descriptors and shared memory. */
 mmw_descriptor *mmw_new_descriptor(void);
@@ -191,7 +192,6 @@ int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags);
 int64_t mmw_close(mmw_descriptor *owner);
 void mmw_close_descriptor(mmw_descriptor *owner);
 int64_t mmw_fcntl(int fd, int command, int argument);
-int64_t mmw_fstat(int fd, mmw_file_status *status);
 int64_t mmw_readlink(const char *path, char *target, uint64_t size);
 int64_t mmw_read_file(int fd, char *into, uint64_t count);
 

@@ -1,4 +1,5 @@
-/* Pages that are mapped, change their protection, and are unmapped. */
+/* Pages that are mapped, change their protection, are named and unmapped; and what is asked of the
+ * files that they are mapped from: their length, on block devices too, and the size of a page. */
 
 #include "guard.h"
 

@@ -35,7 +35,8 @@ FLOORS = """
     _regions.region
     _external _arena
     _mapping
-    _shared_memory unsafe mmap
+    _shared_memory unsafe _positioned
+    mmap
     __init__
     _cli.text
     _cli.output
