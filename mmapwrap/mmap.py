@@ -333,6 +333,7 @@ def _arguments(access: int, flags: int, prot: int) -> tuple[int, int, int]:
                 access = ACCESS_READ
             elif not prot & PROT_READ:
                 access = ACCESS_WRITE
+                prot |= PROT_READ  # what can be written can be read, for the processor too
         case 1:
             prot = PROT_READ
         case 2:

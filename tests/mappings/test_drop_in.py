@@ -158,6 +158,7 @@ OPENINGS: dict[str, dict[str, Any]] = {
     "copy": {"access": standard.ACCESS_COPY},
     "private": {"flags": standard.MAP_PRIVATE},
     "only read": {"prot": standard.PROT_READ},
+    "only write": {"prot": standard.PROT_WRITE},
 }
 
 
