@@ -376,7 +376,8 @@ def sanitize(session: nox.Session) -> None:
         try:
             with session.chdir(make_room(session)):
                 left_out = [f"--ignore-glob=*/{name}" for name in LEFT_OUT]
-                session.run("pytest", *(session.posargs or left_out), env=env)
+                for command in pytest_commands(session, left_out, races=True):
+                    session.run(*command, env=env)
         finally:
             if found := [path.read_text() for path in sorted(Path(reports).iterdir())]:
                 session.error("\n".join(["the sanitizers found:", *found]))

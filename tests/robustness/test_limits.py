@@ -44,7 +44,7 @@ from kernel_view import (
 from libc import MAP_FAILED, libc
 from limits import MAX_MAP_COUNT, Filler, needs_few_mappings
 from lost_pages import KEPT, SIZE, fault_of
-from marks import LOCKS_DO_NOTHING, MEMORY_IS_PAST_THE_LIMIT
+from marks import LOCKS_DO_NOTHING, MEMORY_IS_PAST_THE_LIMIT, PYTHON_HAS_NO_MEMORY
 from operations import (
     OPERATIONS,
     Prepare,
@@ -569,6 +569,7 @@ def guards_at_the_limit_of_mappings() -> None:
 
 @pytest.mark.alone
 @needs_few_mappings
+@pytest.mark.not_sanitized(PYTHON_HAS_NO_MEMORY)
 def test_guard_at_the_limit_of_mappings_unmaps_nothing_under_other_threads() -> None:
     ended = in_process(guards_at_the_limit_of_mappings, measured=False)
     assert ended.succeeded() == "survived\n"

@@ -25,13 +25,14 @@ from kernel_view import (
     PAGE,
     KnownFile,
     child,
+    free_address,
     in_process,
     is_mapped,
     known_bytes,
     process_unchanged,
     say,
 )
-from marks import needs
+from marks import LOCKS_DO_NOTHING, MEMORY_IS_PAST_THE_LIMIT, MEMORY_IS_REPORTED, needs
 from messages import nearest_offsets
 from protections import READ, RW
 
@@ -440,7 +441,7 @@ MAPPED_TO_WRITE: dict[str, Callable[[Any], object]] = {
     "from_fd": lambda fd: MemoryMapping.from_fd(fd, PAGE),
     "from_file": lambda fd: MemoryMapping.from_file(fd, PAGE, prot=RW),
     "fixed": lambda fd: MemoryMapping.from_descriptor_offset_protection_fixed(
-        1 << 44, fd, PAGE, 0, RW
+        free_address(PAGE), fd, PAGE, 0, RW
     ),
     "arena": lambda fd: place_over(fd, 0),
     "hole of an arena": lambda fd: place_over(fd, PAGE),
@@ -565,6 +566,7 @@ def map_low_at_the_limit_of_addresses() -> None:
         say(error.hint)
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 def test_address_in_user_space_is_named_alone() -> None:
     ended = in_process(map_low_at_the_limit_of_addresses)
     assert ended.succeeded() == f"{1 << 40} bytes at address {1 << 44:#x}\n"
@@ -1049,6 +1051,7 @@ def test_advice_of_a_newer_kernel_is_said_to_be_unknown(
         mapping.advise(Advice.WIPEONFORK)
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
 def test_locked_pages_that_forbid_a_call_are_said_to_be_locked(mapping: MemoryMapping) -> None:
     mapping.lock(0, PAGE)
     with pytest.raises(RegionBusyError, match="locked: unlock it first"):
@@ -1240,6 +1243,7 @@ def test_size_that_no_shared_memory_has_is_told_the_largest(size: int) -> None:
         SharedMemory.new("sized", size)
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_REPORTED)
 def test_copy_that_no_memory_holds_says_its_size() -> None:
     size = 1 << 46  # more than the addresses that are left
     with MemoryMapping.anonymous(size) as mapping:

@@ -16,6 +16,10 @@ MEMORY_IS_PAST_THE_LIMIT = (
     "AddressSanitizer's own memory is past the limit, and it ends the process"
 )
 MEMORY_IS_COUNTED = "AddressSanitizer's own memory comes and goes in what is counted or measured"
+MEMORY_IS_REPORTED = "AddressSanitizer reports a size that no memory holds"
+PYTHON_HAS_NO_MEMORY = (
+    "with AddressSanitizer Python itself has no memory left at the limit of mappings"
+)
 MAPS_ARE_READ = "AddressSanitizer reads /proc/self/maps at a jump, and dies where it cannot"
 COPIES_ARE_REORDERED = "the memmove of AddressSanitizer copies in another order"
 STACK_IS_UNKNOWN = "AddressSanitizer does not know of stacks made by makecontext"
