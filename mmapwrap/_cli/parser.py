@@ -43,15 +43,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if not first.startswith("-") and first not in commands:
         parser.error(f"unknown command '{first}'; {_hint(first, commands)}")
     options, unknown = parser.parse_known_args(arguments)
-    if options.command is None:
-        wanted = "the following arguments are required: COMMAND"
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}" if unknown else wanted)
     if unknown:
         # No option before the command has a value: the first argument that equals it is it.
-        before_command = arguments[: arguments.index(options.command)]
+        command = options.command
+        before_command = arguments[: arguments.index(command)] if command else arguments
         is_before = not set(unknown).isdisjoint(before_command)
-        blamed = parser if is_before else commands[options.command]
+        blamed = parser if is_before else commands[command]
         blamed.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if options.command is None:
+        parser.error("the following arguments are required: COMMAND")
     if options.command in _OVER_FILES and not options.paths:
         commands[options.command].error("the following arguments are required: PATH")
     return options
