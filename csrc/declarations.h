@@ -53,6 +53,7 @@ enum mmw_call {
     MMW_CALL_OPEN,
     MMW_CALL_CLOSE,
     MMW_CALL_READLINK,
+    MMW_CALL_UNLINK,
 };
 
 enum mmw_refusal {
@@ -69,6 +70,8 @@ enum mmw_refusal {
     MMW_NOT_HERE,
     MMW_NO_SIZE,
     MMW_PAST_END,
+    MMW_NOT_GROWABLE,
+    MMW_PAST_CAPACITY,
     MMW_CONTENT_LOST, /* the kernel refused after it had unmapped the range: reserved now */
 };
 
@@ -91,7 +94,7 @@ enum mmw_map_option {
  */
 mmw_pages *mmw_new(void);
 int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t align, int prot,
-                int flags, int fd, uint64_t file_offset, int options);
+                int flags, int fd, uint64_t file_offset, uint64_t capacity, int options);
 int64_t mmw_borrow(mmw_pages *pages, uint64_t address, uint64_t size, int prot);
 void mmw_release(mmw_pages *pages);
 uint64_t mmw_address(mmw_pages *pages);
@@ -105,6 +108,12 @@ uint64_t mmw_page_size_of(mmw_pages *pages);
 uint64_t mmw_mapped_size(mmw_pages *pages);
 uint64_t mmw_file_page_size(int fd);
 int64_t mmw_fstat(int fd, mmw_file_status *status);
+
+/* resize.c: the size of a region that grows and shrinks, and of its file. */
+int64_t mmw_resize(mmw_pages *pages, uint64_t size);
+int64_t mmw_move(mmw_pages *pages, mmw_pages *moved, uint64_t size);
+int64_t mmw_extend_file(int fd, uint64_t start, uint64_t end, int allocate);
+int64_t mmw_cut_file(int fd, uint64_t end, uint64_t old_end);
 
 /* paging.c: what the kernel is told and asked about pages. */
 int mmw_advice_is_known(int advice);
@@ -188,7 +197,8 @@ mmw_descriptor *mmw_new_descriptor(void);
 int64_t mmw_create_memfd(mmw_descriptor *owner, const char *name, int64_t size, int allocate);
 int64_t mmw_duplicate(mmw_descriptor *owner, int fd);
 int64_t mmw_own(mmw_descriptor *owner, int fd);
-int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags);
+int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags, int mode);
+int64_t mmw_unlink(const char *path);
 int64_t mmw_close(mmw_descriptor *owner);
 void mmw_close_descriptor(mmw_descriptor *owner);
 int64_t mmw_fcntl(int fd, int command, int argument);

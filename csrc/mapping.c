@@ -68,13 +68,18 @@ static int64_t fit_into_file(int fd, const struct stat *file, uint64_t start, ui
     return 0 < *size && *size <= rest ? 0 : MMW_REFUSED(MMW_PAST_END);
 }
 
-static int64_t measure_file(int fd, uint64_t start, bool in_file, uint64_t *page, uint64_t *size)
+static int64_t measure_file(int fd, uint64_t start, bool in_file, bool grows, uint64_t *page,
+                            uint64_t *size)
 {
     struct stat file;
     /* Where the length does not matter, mmap says what is wrong with the descriptor. */
     if (fstat(fd, &file) != 0) return in_file ? MMW_FAILED(MMW_CALL_FSTAT) : 0;
     *page = page_size_of(fd, &file);
-    return in_file ? fit_into_file(fd, &file, start, size) : 0;
+    /* The kernel makes a file of huge pages as long as its mapping. */
+    if (grows && (!S_ISREG(file.st_mode) || *page != mmw_page_size))
+        return MMW_REFUSED(MMW_NOT_GROWABLE);
+    bool is_empty = grows && *size == 0 && (uint64_t)file.st_size <= start;
+    return in_file && !is_empty ? fit_into_file(fd, &file, start, size) : 0;
 }
 
 /* Reserves room for `length` bytes at a multiple of `align`, and nothing beside it. */
@@ -143,13 +148,14 @@ static int populating_advice(int prot, int flags)
     return is_written ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
 }
 
-/* Maps the pages of a record whose sizes are set. Nothing stays mapped when it fails. */
+/* Maps the pages of a record whose sizes are set, and populates the first bytes of them. Nothing
+ * stays mapped when it fails. */
 static int64_t map_pages(mmw_pages *pages, uint64_t address, uint64_t align, int prot, int flags,
-                         int fd, uint64_t file_start, bool populate)
+                         int fd, uint64_t file_start, uint64_t populated)
 {
     int64_t failure = 0;
-    bool by_advice = populate && mmw_advice_is_known(populating_advice(prot, flags));
-    if (populate && !by_advice) flags |= MAP_POPULATE;
+    bool by_advice = populated != 0 && mmw_advice_is_known(populating_advice(prot, flags));
+    if (populated != 0 && !by_advice) flags |= MAP_POPULATE;
     char *mapped;
     if (align > pages->page_size) {
         char *reserved = mmw_reserve_aligned(pages->mapped_size, align, &failure);
@@ -169,8 +175,7 @@ static int64_t map_pages(mmw_pages *pages, uint64_t address, uint64_t align, int
         failure = MMW_FAILED_WITH(MMW_CALL_MMAP, EEXIST); /* before Linux 4.17 a hint, no demand */
     else
         failure = mmw_leave_out_of_dumps(mapped, pages->mapped_size);
-    if (!failure && by_advice &&
-        madvise(mapped, pages->mapped_size, populating_advice(prot, flags)) != 0)
+    if (!failure && by_advice && madvise(mapped, populated, populating_advice(prot, flags)) != 0)
         failure = MMW_FAILED(MMW_CALL_MADVISE);
     /* What cannot be unmapped now is unmapped with the record. */
     if (!failure || munmap(mapped, pages->mapped_size) != 0) pages->mapped = mapped;
@@ -188,17 +193,19 @@ int64_t mmw_leave_out_of_dumps(char *start, size_t length)
 mmw_pages *mmw_new(void) { return calloc(1, sizeof(mmw_pages)); }
 
 int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t align, int prot,
-                int flags, int fd, uint64_t file_offset, int options)
+                int flags, int fd, uint64_t file_offset, uint64_t capacity, int options)
 {
     if (pages == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     uint64_t page = mmw_page_size;
     int64_t failure = 0;
-    if (fd >= 0) failure = measure_file(fd, file_offset, options & MMW_IN_FILE, &page, &size);
+    if (fd >= 0)
+        failure = measure_file(fd, file_offset, options & MMW_IN_FILE, capacity != 0, &page, &size);
+    if (!failure && capacity != 0 && size > capacity) failure = MMW_REFUSED(MMW_PAST_CAPACITY);
     if (failure) return failure;
     uint64_t head = file_offset & (page - 1);
     if (align < page) align = page;
     uint64_t mapped_size, room;
-    if (__builtin_add_overflow(size, head + page - 1, &mapped_size) ||
+    if (__builtin_add_overflow(capacity != 0 ? capacity : size, head + page - 1, &mapped_size) ||
         __builtin_add_overflow(mapped_size &= ~(page - 1), align, &room)) {
         return MMW_REFUSED(MMW_SIZE_OVERFLOW);
     }
@@ -208,8 +215,9 @@ int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t alig
     pages->flags = flags;
     pages->file_offset = file_offset;
     pages->prot = prot;
-    failure = map_pages(pages, address == 0 ? 0 : address - head, align, prot, flags, fd,
-                        file_offset - head, options & MMW_POPULATE);
+    failure =
+        map_pages(pages, address == 0 ? 0 : address - head, align, prot, flags, fd,
+                  file_offset - head, options & MMW_POPULATE ? mmw_ceiling(head + size, page) : 0);
     if (!failure) pages->base = pages->mapped + head;
     return failure;
 }
@@ -293,7 +301,7 @@ uint64_t mmw_page_size_of(mmw_pages *pages)
     return pages == NULL ? mmw_page_size : pages->page_size;
 }
 
-uint64_t mmw_mapped_size(mmw_pages *pages) { return pages->mapped_size; }
+uint64_t mmw_mapped_size(mmw_pages *pages) { return pages == NULL ? 0 : pages->mapped_size; }
 
 int64_t mmw_check_range(mmw_pages *pages, uint64_t offset, uint64_t count)
 {
@@ -312,8 +320,8 @@ int64_t mmw_protect(mmw_pages *pages, uint64_t offset, uint64_t count, int prot,
 {
     int64_t refused = mmw_check_whole_pages(pages, offset, count, true);
     if (refused) return refused;
-    if (count == 0) return 0;
-    mmw_whole_pages range = mmw_widened(pages, offset, count);
+    mmw_whole_pages range = mmw_widened_to_room(pages, offset, count);
+    if (range.length == 0) return 0;
     /* SAFETY: mmw_check_whole_pages found the range inside the region; no view is broken by it,
      * which the caller has checked. */
     if (mprotect(range.start, range.length, prot) != 0) return MMW_FAILED(MMW_CALL_MPROTECT);

@@ -36,12 +36,14 @@ int64_t mmw_own(mmw_descriptor *owner, int fd)
     return fd;
 }
 
-int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags)
+int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags, int mode)
 {
     if (owner == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
-    owner->fd = open(path, flags | O_NOCTTY); /* a terminal is not to control this process */
+    owner->fd = open(path, flags | O_NOCTTY, mode); /* a terminal is not to control this process */
     return owner->fd < 0 ? MMW_FAILED(MMW_CALL_OPEN) : owner->fd;
 }
+
+int64_t mmw_unlink(const char *path) { return unlink(path) != 0 ? MMW_FAILED(MMW_CALL_UNLINK) : 0; }
 
 /* Linux has closed it, whatever it says. */
 int64_t mmw_close(mmw_descriptor *owner)
@@ -75,7 +77,7 @@ int64_t mmw_create_memfd(mmw_descriptor *owner, const char *name, int64_t size, 
     while (!failure && ftruncate(fd, size) != 0)
         if (errno != EINTR) failure = MMW_FAILED(MMW_CALL_FTRUNCATE);
     /* This one may take long: a signal may end it, and the caller sees to that first. */
-    if (!failure && allocate && fallocate(fd, 0, 0, size) != 0)
+    if (!failure && allocate && size > 0 && fallocate(fd, 0, 0, size) != 0)
         failure = MMW_FAILED(MMW_CALL_FALLOCATE);
     if (failure) {
         close(fd);

@@ -16,12 +16,12 @@
 #include "declarations.h"
 
 struct mmw_pages {
-    char *base;           /* the region's first byte */
-    uint64_t size;        /* the region's bytes */
-    char *mapped;         /* the first page, at most a page before base */
-    uint64_t mapped_size; /* whole pages */
-    uint64_t file_offset; /* of base; only of pages of a file */
-    uint64_t page_size;   /* what the kernel maps at once: a page, or a huge page of hugetlbfs */
+    char *base;            /* the region's first byte */
+    _Atomic uint64_t size; /* the region's bytes */
+    char *mapped;          /* the first page, at most a page before base */
+    uint64_t mapped_size;  /* whole pages; more than the size needs where it may grow */
+    uint64_t file_offset;  /* of base; only of pages of a file */
+    uint64_t page_size;    /* what the kernel maps at once: a page, or a huge page of hugetlbfs */
     _Atomic uint64_t largest_page; /* of what was placed into an arena; 0: nothing larger */
     int flags;                     /* MAP_SHARED, MAP_ANONYMOUS, ... as mapped */
     bool is_borrowed;              /* somebody else unmaps it */
@@ -95,7 +95,8 @@ static inline int64_t mmw_check(mmw_pages *pages, uint64_t offset, uint64_t coun
     if (pages == NULL || mmw_is_gone(pages)) return MMW_REFUSED(MMW_CLOSED);
     if (atomic_load_explicit(&pages->fault_pages, memory_order_relaxed) != 0)
         return MMW_REFUSED(MMW_FAULTED);
-    if (offset > pages->size || count > pages->size - offset) return MMW_REFUSED(MMW_OUT_OF_RANGE);
+    uint64_t size = atomic_load_explicit(&pages->size, memory_order_relaxed);
+    if (offset > size || count > size - offset) return MMW_REFUSED(MMW_OUT_OF_RANGE);
     return 0;
 }
 
@@ -161,6 +162,17 @@ static inline mmw_whole_pages mmw_widened_to(const mmw_pages *pages, uint64_t of
 static inline mmw_whole_pages mmw_widened(const mmw_pages *pages, uint64_t offset, uint64_t count)
 {
     return mmw_widened_to(pages, offset, count, pages->page_size);
+}
+
+/* The same; where the range ends with the region, also the pages that the region may grow into. So
+ * what is set on the region's last byte holds for what is added behind it. */
+static inline mmw_whole_pages mmw_widened_to_room(const mmw_pages *pages, uint64_t offset,
+                                                  uint64_t count)
+{
+    mmw_whole_pages range = mmw_widened(pages, offset, count);
+    if (offset + count == pages->size && (count != 0 || pages->size == 0))
+        range.length = (size_t)(pages->mapped + pages->mapped_size - range.start);
+    return range;
 }
 
 #endif

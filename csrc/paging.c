@@ -40,11 +40,37 @@ static int64_t advise_pages(mmw_pages *pages, mmw_whole_pages range, int advice)
     return failure;
 }
 
+/* Whether the kernel remembers an advice with the mapping, also for pages that are not there yet.
+ */
+static bool is_remembered(int advice)
+{
+    switch (advice) {
+    case MADV_NORMAL:
+    case MADV_RANDOM:
+    case MADV_SEQUENTIAL:
+    case MADV_DONTFORK:
+    case MADV_DOFORK:
+    case MADV_MERGEABLE:
+    case MADV_UNMERGEABLE:
+    case MADV_HUGEPAGE:
+    case MADV_NOHUGEPAGE:
+    case MADV_DONTDUMP:
+    case MADV_DODUMP:
+    case MADV_WIPEONFORK:
+    case MADV_KEEPONFORK: return true;
+    default: return false;
+    }
+}
+
 int64_t mmw_advise(mmw_pages *pages, uint64_t offset, uint64_t count, int advice)
 {
     int64_t refused = mmw_check(pages, offset, count);
-    if (refused || count == 0) return refused;
-    return advise_pages(pages, mmw_widened(pages, offset, count), advice);
+    if (refused) return refused;
+    mmw_whole_pages range = is_remembered(advice) ? mmw_widened_to_room(pages, offset, count)
+                                                  : mmw_widened(pages, offset, count);
+    return range.length == 0 || (count == 0 && pages->size != 0)
+               ? 0
+               : advise_pages(pages, range, advice);
 }
 
 int64_t mmw_advise_destructive(mmw_pages *pages, uint64_t offset, uint64_t count, int advice)

@@ -5,7 +5,7 @@ import os
 from typing import Final, SupportsIndex, final
 
 from mmapwrap._arena import MemoryMappingArena, arena_holding
-from mmapwrap._core import calls, constants, descriptors, failures, mapping
+from mmapwrap._core import calls, constants, descriptors, failures, growth, mapping
 from mmapwrap._core.arguments import (
     Descriptor,
     Path,
@@ -16,9 +16,11 @@ from mmapwrap._core.arguments import (
 )
 from mmapwrap._core.construction import NamedConstructors
 from mmapwrap._core.creation import (
+    create_file,
     map_file,
     map_file_at,
     map_file_range,
+    map_growing_file,
     map_memory,
     map_memory_at,
 )
@@ -76,7 +78,7 @@ class MemoryMapping(
     """Mapped memory, or a mapped range of a file; unmapped when its last user goes. mmap(2).
 
     Every mapping is left out of core dumps (MADV_DONTDUMP). None of them keeps a descriptor of its
-    file.
+    file, but for those that were given a capacity.
 
     The constructors share these errors:
 
@@ -329,6 +331,7 @@ class MemoryMapping(
         populate: bool = False,
         reserve: bool = False,
         name: str | None = None,
+        capacity: SupportsIndex | None = None,
     ) -> "MemoryMapping":
         """Map anonymous memory, which starts as zeros.
 
@@ -344,8 +347,11 @@ class MemoryMapping(
             reserve: Count the size against the overcommit limit now (no MAP_NORESERVE).
             name: The name in /proc/self/maps, 79 printable characters at most.
                 PR_SET_VMA_ANON_NAME, Linux 5.17, and 6.2 for shared memory.
+            capacity: The bytes to which it may grow while nothing of it moves (`resize`). They are
+                addresses, and take no memory unless `reserve` counts them. The size may then be 0.
 
         Raises:
+            CapacityExceededError: The size is larger than the capacity.
             UnsupportedByKernelError: A name is given, and the kernel was built without names.
             InvalidArgumentError: The name is too long or has a character that the kernel refuses.
 
@@ -357,7 +363,9 @@ class MemoryMapping(
         """
         label = None if name is None else _as_name(name)
         flags = constants.MAP_ANONYMOUS | (0 if reserve else constants.MAP_NORESERVE)
-        pages = map_memory(size, prot, sharing, align=align, populate=populate, flags=flags)
+        pages = map_memory(
+            size, prot, sharing, align=align, populate=populate, flags=flags, capacity=capacity
+        )
         if label is not None:
             _name(pages, label)
         return region_of(cls, pages)
@@ -373,6 +381,7 @@ class MemoryMapping(
         sharing: Sharing = Sharing.SHARED,
         align: SupportsIndex | None = None,
         populate: bool = False,
+        capacity: SupportsIndex | None = None,
     ) -> "MemoryMapping":
         """Map a file, or a range of it that the file has.
 
@@ -389,9 +398,13 @@ class MemoryMapping(
             align: The power of two that divides the address of the first page, in bytes; None: the
                 page size.
             populate: Read all pages in before returning.
+            capacity: The bytes to which the range may grow while nothing of it moves (`resize`,
+                `refresh`); the mapping then keeps a descriptor of the file, and may start empty.
 
         Raises:
             PastEndOfFileError: The file does not have these bytes, or none at all.
+            CapacityExceededError: The size is larger than the capacity.
+            UnsupportedOperationError: A capacity, and the file is no regular one or has huge pages.
             NoSuchFileError: There is no file at the path.
             IsDirectoryError: There is a directory at the path, and `prot` allows writing.
             SystemCallError: The file at the path cannot be opened: a socket (ENXIO), for example.
@@ -413,6 +426,14 @@ class MemoryMapping(
             fd = as_descriptor(file, "file must be a path,")
             if prot is None:
                 prot = _READ if descriptors.access_mode(fd) == os.O_RDONLY else READ_WRITE
+            if capacity is not None:
+                opened = descriptors.duplicate(fd)
+                return region_of(
+                    cls,
+                    map_growing_file(
+                        opened, size, start, prot, sharing, capacity, align=align, populate=populate
+                    ),
+                )
             return region_of(
                 cls, map_file_range(fd, size, start, prot, sharing, align=align, populate=populate)
             )
@@ -422,6 +443,21 @@ class MemoryMapping(
         # A wrong size is an error before the file is opened.
         length = None if size is None else as_size(size)
         fd, owner = descriptors.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
+        if capacity is not None:
+            return region_of(
+                cls,
+                map_growing_file(
+                    (fd, owner),
+                    length,
+                    start,
+                    prot,
+                    sharing,
+                    capacity,
+                    align=align,
+                    populate=populate,
+                    path=file,
+                ),
+            )
         try:
             return region_of(
                 cls,
@@ -431,6 +467,142 @@ class MemoryMapping(
             )
         finally:
             descriptors.close_file(owner)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        size: SupportsIndex,
+        *,
+        overwrite: bool = False,
+        allocate: bool = True,
+        capacity: SupportsIndex | None = None,
+        mode: int = 0o666,
+    ) -> "MemoryMapping":
+        """Create a file of zeros, and map it, shared, read/write. open(2), fallocate(2).
+
+        Errors: see `MemoryMapping`.
+
+        Args:
+            path: The path of the file.
+            size: Bytes; with a capacity also 0.
+            overwrite: If there is a regular file, replace its content; its old content is lost even
+                where the call fails afterwards.
+            allocate: Take the blocks of the whole file, so that a full disk is an error here and
+                no fault later.
+            capacity: The bytes to which the file may grow while nothing moves; see `from_file`.
+            mode: The permissions of a new file, before the umask.
+
+        Raises:
+            AlreadyExistsError: There is a file at the path, or a symbolic link, and `overwrite` is
+                false.
+            NoSpaceError: The disk is full.
+            NoSuchFileError: The directory does not exist.
+            SystemCallError: The file cannot be created or made so long: a read-only file system
+                (EROFS) or RLIMIT_FSIZE (EFBIG), for example.
+            CapacityExceededError: The size is larger than the capacity.
+
+        Example:
+            >>> import os, tempfile
+            >>> from mmapwrap import MemoryMapping
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = os.path.join(folder, "log")
+            ...     mapping = MemoryMapping.create(path, 100, capacity=1 << 30)
+            ...     mapping.resize(200)
+            ...     os.path.getsize(path)
+            200
+        """
+        pages = create_file(
+            path, size, capacity, mode, overwrite=bool(overwrite), allocate=bool(allocate)
+        )
+        return region_of(cls, pages)
+
+    # --- Growth -----------------------------------------------------------------------------------
+
+    @property
+    def capacity(self) -> int:
+        """The bytes to which the mapping may grow while nothing of it moves.
+
+        It is the capacity that the mapping was given, and the size of one that was given none.
+
+        Raises:
+            ClosedMappingError: The mapping is closed.
+        """
+        pages = self._open_pages()
+        return pages.size if pages.capacity is None else pages.capacity.size
+
+    def resize(self, size: SupportsIndex, *, allocate: bool = True) -> None:
+        """Change the size of the mapping, and of its file. fallocate(2), ftruncate(2), mremap(2).
+
+        Up to the capacity nothing moves: views, arrays, open files, slices and addresses stay as
+        they are, here and in other processes. Without a capacity the pages may move, which takes a
+        moment without live views; what other threads do with the mapping at that moment may be
+        lost.
+
+        A file is made longer where it is shorter, whoever else does so at the same time. It is cut
+        only where it ends with the mapping. Access and advice that were set up to the end of the
+        mapping, and locks on its last page, hold for what is added. Bytes that are added are what
+        the file has there, else zeros.
+
+        Args:
+            size: Bytes, from 0 on.
+            allocate: Take the blocks of what is added to a file now, so that a full disk is an
+                error here and no fault later. Memory without a file takes none.
+
+        Raises:
+            ClosedMappingError: The mapping is closed.
+            InvalidArgumentError: The size is negative, or larger than 2**63 - 1.
+            CapacityExceededError: The size is larger than the capacity that the mapping was given.
+            ViewsExportedError: A live view shows bytes past the new end; or any does, and the pages
+                have to move.
+            UnsupportedOperationError: The mapping has no capacity, and cannot move: shared memory
+                without a file, ranges of different protection or advice, a file that cannot be
+                opened again. Or it is a private mapping of a file, a device, or on hugetlbfs.
+            AccessDeniedError: The file was opened for reading only.
+            OperationNotPermittedError: A memfd is sealed against the change of its length.
+            NoSpaceError: The disk is full.
+            SystemCallError: The file cannot become so long: RLIMIT_FSIZE (EFBIG), for example.
+            OutOfMemoryError: There are not so many addresses.
+            LockLimitError: The last page is locked, and RLIMIT_MEMLOCK allows no more.
+            ProtectionError: Memory that shrinks to inside a page cannot be written there.
+            RegionBusyError: The pages have to move, and a fault guard is entered. Or a signal
+                handler or a finalizer made the call inside a change of the mapping.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(0, capacity=1 << 30)
+            >>> mapping.resize(5)
+            >>> mapping[:] = b"hello"
+            >>> mapping.size, mapping.capacity
+            (5, 1073741824)
+        """
+        growth.resize(self._open_pages(), as_size(size, bits=63, least=0), allocate=bool(allocate))
+
+    def refresh(self) -> int:
+        """Take the size that the file has for the mapping now, after somebody has changed it.
+
+        The size becomes the file's length from the mapping's start on, at most the capacity.
+        Nothing moves as long as the capacity is enough. A mapping without a file stays as it is.
+
+        Returns:
+            The mapping's size in bytes.
+
+        Raises:
+            ClosedMappingError: The mapping is closed.
+            ViewsExportedError: The file has become shorter, and a live view shows bytes past its
+                end; or the pages have to move.
+            UnsupportedOperationError: The mapping has no capacity, and its file cannot be opened
+                again; or it is a device, or on hugetlbfs.
+
+        Example:
+            >>> import tempfile
+            >>> from mmapwrap import MemoryMapping
+            >>> with tempfile.TemporaryFile(buffering=0) as file:
+            ...     mapping = MemoryMapping.from_file(file, capacity=1 << 20)
+            ...     mapping.size, file.write(b"hello"), mapping.refresh(), mapping[:]
+            (0, 5, 5, b'hello')
+        """
+        return growth.refresh(self._open_pages())
 
     # --- Properties -------------------------------------------------------------------------------
 
@@ -473,6 +645,7 @@ class MemoryMapping(
         Raises:
             ClosedMappingError: The mapping is closed.
             NotPageAlignedError: The mapping starts inside a page of its file.
+            UnsupportedOperationError: The mapping has room to grow, and an arena cannot.
             RegionBusyError: A signal handler or a finalizer made the call inside a change of the
                 mapping by the same thread.
 

@@ -1,4 +1,4 @@
-"""SharedMemory: memory with a descriptor and no name, passed from process to process."""
+"""SharedMemory: memory with a descriptor, passed from process to process, or found by a name."""
 
 import errno
 import os
@@ -9,9 +9,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, TypeAlias, final
 
 from mmapwrap._core import descriptors
-from mmapwrap._core.arguments import Descriptor, as_descriptor, as_file_offset, as_size
+from mmapwrap._core.arguments import (
+    Descriptor,
+    as_descriptor,
+    as_file_offset,
+    as_permissions,
+    as_size,
+)
 from mmapwrap._core.construction import NamedConstructors
-from mmapwrap._core.creation import map_file_range
+from mmapwrap._core.creation import map_file_range, map_growing_file
 from mmapwrap._core.protection import READ_WRITE, Protection, Sharing
 from mmapwrap._core.seals import MemfdSeals
 from mmapwrap._mapping import MemoryMapping
@@ -46,7 +52,9 @@ class _Duplicate(Protocol):
 class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size) or from_fd(fd)"):
     """Memory that processes share by passing its descriptor; freed when its last holder is gone.
 
-    It has no name in any file system, so nothing is left behind however a process ends. It passes
+    What `new` makes has no name in any file system, so nothing is left behind however a process
+    ends. Memory that must be found by a name is made by `create_named` and lasts until
+    `unlink_named`. Both pass
     through `multiprocessing` as an argument and through queues and pipes, and over a Unix socket
     with `socket.send_fds`; the receiver there uses `from_fd`. A pickle that `multiprocessing` made
     keeps the descriptor until it is unpickled, once, while the sender lives. A
@@ -76,13 +84,13 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
 
         Args:
             debug_name: The name that /proc shows: at most 249 bytes in UTF-8, and not unique.
-            size: Bytes.
+            size: Bytes; memory of 0 bytes may grow later (`resize`).
             allocate: Take the memory now, by fallocate(2), so that a full machine is NoSpaceError
                 here and no SIGBUS later. The memory limit of a control group is not the machine's:
                 the kernel ends a process that exceeds it.
 
         Raises:
-            InvalidArgumentError: The name is too long or holds a NUL, or the size is not between 1
+            InvalidArgumentError: The name is too long or holds a NUL, or the size is not between 0
                 and 2**63 - 1.
             NoSpaceError: `allocate`, and there is not that much memory.
             NoSuchFileError: `allocate`, and there is no /proc to read the free memory from.
@@ -100,11 +108,9 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
             raise InvalidArgumentError(
                 f"debug_name has {len(name)} bytes: at most {_LONGEST_NAME} and no NUL are allowed"
             )
-        length = as_size(size, bits=63)
-        # fallocate(2) of a memfd has no limit: it takes memory until the kernel kills processes.
-        if allocate and length > (available := _available_memory()):
-            hint = f"{length} bytes are wanted, and {available} are available"
-            raise hinted(system_call_error(errno.ENOSPC, "fallocate"), hint)
+        length = as_size(size, bits=63, least=0)
+        if allocate:
+            descriptors.require_memory(length)
         descriptor = descriptors.create_memfd(name, length, allocate=bool(allocate))
         return _memory_of(descriptor, length, debug_name)
 
@@ -125,7 +131,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
                 cannot truncate the memory under a mapping.
 
         Raises:
-            PastEndOfFileError: The memory has fewer bytes than `size`, or none.
+            PastEndOfFileError: The memory has fewer bytes than `size`.
             MissingSealsError: The memory has not all of these seals, or is no memfd.
             BadDescriptorError: The descriptor is not open.
             NotMappableError: The descriptor is not of a regular file.
@@ -162,6 +168,95 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
             100
         """
         return cls.from_fd(file)
+
+    # --- Memory with a name -----------------------------------------------------------------------
+
+    @classmethod
+    def create_named(
+        cls, name: str, size: SupportsIndex, *, allocate: bool = True, mode: SupportsIndex = 0o600
+    ) -> "SharedMemory":
+        """Create memory of zeros that other processes open by its name. shm_open(3).
+
+        It lasts until `unlink_named`, also past the end of all processes.
+
+        Args:
+            name: The name in /dev/shm: 1 to 255 bytes in UTF-8 without a slash; one at its start is
+                left out.
+            size: Bytes; memory of 0 bytes may grow later (`resize`).
+            allocate: Take the memory now, so that a full /dev/shm is an error here and no fault
+                later.
+            mode: The permissions, before the umask.
+
+        Raises:
+            AlreadyExistsError: There is memory of that name.
+            InvalidArgumentError: The name is empty or too long, or holds a slash or a NUL; or the
+                size is not between 0 and 2**63 - 1; or the mode is not between 0 and 0o7777.
+            NoSpaceError: /dev/shm is full.
+            TooManyFilesError: RLIMIT_NOFILE is reached.
+            SystemCallError: The kernel refused: RLIMIT_FSIZE (EFBIG) for example.
+
+        Example:
+            >>> from mmapwrap import SharedMemory
+            >>> memory = SharedMemory.create_named("mmapwrap-example", 4096)
+            >>> SharedMemory.open_named("mmapwrap-example").size
+            4096
+            >>> SharedMemory.unlink_named("mmapwrap-example")
+        """
+        path, length = _path_of(name), as_size(size, bits=63, least=0)
+        permissions = as_permissions(mode)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        fd, owner = descriptors.open_file(path, flags, permissions)
+        try:
+            descriptors.extend_file(fd, 0, length, allocate=bool(allocate))
+        except BaseException:
+            descriptors.remove_name(path)
+            descriptors.close_file(owner)
+            raise
+        return _memory_of((fd, owner), length, name.removeprefix("/"))
+
+    @classmethod
+    def open_named(cls, name: str) -> "SharedMemory":
+        """Open the memory of a name, to read and write. shm_open(3).
+
+        Args:
+            name: The name that `create_named` was given.
+
+        Raises:
+            NoSuchFileError: There is no memory of that name.
+            AccessDeniedError: Its permissions do not allow this user to read and write it.
+            InvalidArgumentError: The name is empty or too long, or holds a slash or a NUL.
+            NotMappableError: The name is not that of memory.
+            TooManyFilesError: RLIMIT_NOFILE is reached.
+
+        Example:
+            >>> from mmapwrap import SharedMemory
+            >>> SharedMemory.open_named("mmapwrap-missing")
+            Traceback (most recent call last):
+            mmapwrap.errors.NoSuchFileError: [Errno 2] open: No such file or directory: '/dev/shm...
+        """
+        file = descriptors.open_file(_path_of(name), os.O_RDWR | os.O_NOFOLLOW)
+        return _checked_memory_of(file, None, NO_SEALS)
+
+    @classmethod
+    def unlink_named(cls, name: str) -> None:
+        """Remove the name of memory; what holds or maps the memory goes on with it. shm_unlink(3).
+
+        Args:
+            name: The name that `create_named` was given.
+
+        Raises:
+            NoSuchFileError: There is no memory of that name.
+            AccessDeniedError: The name is another user's.
+            InvalidArgumentError: The name is empty or too long, or holds a slash or a NUL.
+
+        Example:
+            >>> from mmapwrap import SharedMemory
+            >>> memory = SharedMemory.create_named("mmapwrap-example", 4096)
+            >>> SharedMemory.unlink_named("mmapwrap-example")
+            >>> memory.map().size
+            4096
+        """
+        descriptors.remove_name(_path_of(name))
 
     def try_clone(self) -> "SharedMemory":
         """Return another holder of the same memory, with a descriptor of its own.
@@ -209,7 +304,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
 
     @property
     def name(self) -> str:
-        """The debug name of the memory; empty if the kernel does not tell it."""
+        """The name of the memory, which for `new` is only its debug name; empty if not known."""
         return self._name
 
     @property
@@ -265,6 +360,64 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
             raise ClosedMappingError
         return descriptor
 
+    # --- Growth -----------------------------------------------------------------------------------
+
+    def resize(self, size: SupportsIndex, *, allocate: bool = True) -> None:
+        """Change the size of the memory, for all its holders. fallocate(2), ftruncate(2).
+
+        Mappings stay as they are: one that was given a capacity takes the size by `refresh`, and
+        an access to bytes that are gone is a MappingFaultError. Memory that somebody else has made
+        longer than this object knows is not cut.
+
+        Args:
+            size: Bytes, from 0 on.
+            allocate: Take what is added now, so that a full machine is an error here and no fault
+                later.
+
+        Raises:
+            ClosedMappingError: The memory is closed.
+            InvalidArgumentError: The size is not between 0 and 2**63 - 1.
+            NoSpaceError: There is not that much memory.
+            OperationNotPermittedError: The memory is sealed against this (MemfdSeals.GROW, SHRINK).
+            AccessDeniedError: The descriptor was opened for reading only.
+            SystemCallError: The kernel refused: RLIMIT_FSIZE (EFBIG) for example.
+
+        Example:
+            >>> from mmapwrap import SharedMemory
+            >>> memory = SharedMemory.new("example", 0)
+            >>> mapping = memory.map(capacity=1 << 30)
+            >>> memory.resize(4096)
+            >>> mapping.refresh()
+            4096
+        """
+        length = as_size(size, bits=63, least=0)
+        fd, _owner = self._open_descriptor()
+        if length < self._size:
+            descriptors.cut_file(fd, length, self._size)
+        descriptors.extend_file(fd, self._size, length, allocate=bool(allocate))
+        self._size = length
+
+    def refresh(self) -> int:
+        """Take the size that the memory has now, after somebody else has changed it. fstat(2).
+
+        Returns:
+            The size in bytes.
+
+        Raises:
+            ClosedMappingError: The memory is closed.
+
+        Example:
+            >>> from mmapwrap import SharedMemory
+            >>> memory = SharedMemory.new("example", 0)
+            >>> clone = memory.try_clone()
+            >>> memory.resize(100)
+            >>> clone.size, clone.refresh()
+            (0, 100)
+        """
+        fd, _owner = self._open_descriptor()
+        self._size = descriptors.file_status(fd).size
+        return self._size
+
     # --- Seals and mappings -----------------------------------------------------------------------
 
     def get_seals(self) -> MemfdSeals:
@@ -314,6 +467,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         *,
         offset: SupportsIndex = 0,
         prot: Protection = READ_WRITE,
+        capacity: SupportsIndex | None = None,
     ) -> MemoryMapping:
         """Map the memory, shared. Errors: see `MemoryMapping`.
 
@@ -321,10 +475,13 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
             size: Bytes; None: the rest.
             offset: Bytes into the memory, at any alignment.
             prot: The access to allow.
+            capacity: The bytes to which the mapping may grow while nothing of it moves; see
+                `MemoryMapping.from_file`. Memory of 0 bytes is mapped with a capacity only.
 
         Raises:
             ClosedMappingError: The memory is closed.
             PastEndOfFileError: The memory does not have these bytes.
+            CapacityExceededError: The size is larger than the capacity.
             OperationNotPermittedError: The memory has a seal against writing, and `prot` allows it.
 
         Example:
@@ -337,9 +494,13 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         start = as_file_offset(offset)
         length = max(self._size - start, 0) if size is None else as_size(size)
         fd, _owner = self._open_descriptor()
-        if length == 0 or start + length > self._size:
+        if (length == 0 and capacity is None) or start + length > self._size:
             raise _past_end(start, length, self._size)
-        pages = map_file_range(fd, length, start, prot, Sharing.SHARED)
+        if capacity is None:
+            pages = map_file_range(fd, length, start, prot, Sharing.SHARED)
+        else:
+            opened, wanted = descriptors.duplicate(fd), length or None
+            pages = map_growing_file(opened, wanted, start, prot, Sharing.SHARED, capacity)
         return region_of(MemoryMapping, pages)
 
 
@@ -385,7 +546,7 @@ def _checked_length(fd: int, size: int | None, required: MemfdSeals) -> int:
         _require_seals(fd, required)
     file_size = descriptors.file_status(fd).size
     length = file_size if size is None else size
-    if not 0 < length <= file_size:
+    if length > file_size:
         raise PastEndOfFileError(0, length, file_size)
     return length
 
@@ -410,14 +571,32 @@ def _received(descriptor: "_Duplicate", size: int, name: str, token: _Token) -> 
     return memory
 
 
-def _as_name(name: object) -> bytes:
-    """Return the bytes of a debug name."""
+def _as_name(name: object, argument: str = "debug_name") -> bytes:
+    """Return the bytes of a name."""
     if not isinstance(name, str):
-        raise TypeError(f"debug_name must be a str, not {type(name).__name__}")
+        raise TypeError(f"{argument} must be a str, not {type(name).__name__}")
     try:
         return name.encode(errors="surrogateescape")
     except UnicodeEncodeError as error:
-        raise InvalidArgumentError(f"debug_name {name!r}: {error}") from None
+        raise InvalidArgumentError(f"{argument} {name!r}: {error}") from None
+
+
+_SHARED_MEMORY: Final = b"/dev/shm/"
+_LONGEST_FILE_NAME: Final = 255
+
+
+def _path_of(name: str) -> bytes:
+    """Return the path of memory with a name, as shm_open(3) has it."""
+    text = _as_name(name, "name").removeprefix(b"/")
+    if text in (b"", b".", b"..") or b"/" in text or b"\0" in text:
+        raise InvalidArgumentError(
+            f"name {name!r} is no name of a file: no slash, no NUL, not empty"
+        )
+    if len(text) > _LONGEST_FILE_NAME:
+        raise InvalidArgumentError(
+            f"name has {len(text)} bytes: at most {_LONGEST_FILE_NAME} are allowed"
+        )
+    return _SHARED_MEMORY + text
 
 
 def _as_seals(seals: MemfdSeals, name: str = "seals") -> MemfdSeals:
@@ -425,12 +604,6 @@ def _as_seals(seals: MemfdSeals, name: str = "seals") -> MemfdSeals:
     if type(seals) is not MemfdSeals:
         raise TypeError(f"{name} must be MemfdSeals, not {shown(seals)}")
     return seals
-
-
-def _available_memory() -> int:
-    """Return the bytes that the kernel could still give away without ending a process."""
-    fields = dict(line.split(b":", 1) for line in descriptors.lines_of("/proc/meminfo"))
-    return sum(int(fields[name].split()[0]) for name in (b"MemAvailable", b"SwapFree")) * 1024
 
 
 def _require_seals(fd: int, required: MemfdSeals) -> None:
@@ -449,4 +622,5 @@ def _name_of(fd: int) -> str:
     target = descriptors.link_target(f"/proc/self/fd/{fd}")
     if target is None:
         return ""  # without /proc; the name is only for people to read
-    return os.fsdecode(target).removeprefix("/memfd:").removesuffix(" (deleted)")
+    name = target.removeprefix(b"/memfd:").removeprefix(_SHARED_MEMORY).removesuffix(b" (deleted)")
+    return os.fsdecode(name)

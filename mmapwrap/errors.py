@@ -114,6 +114,20 @@ class InvalidRangeError(InvalidAddressError):
         )
 
 
+class CapacityExceededError(InvalidRangeError):
+    """A size that is larger than the capacity of its region.
+
+    Attributes:
+        offset: 0.
+        count: The size in bytes.
+        region_size: The capacity in bytes.
+    """
+
+    def __str__(self) -> str:
+        capacity = _counted(self.region_size, "byte")
+        return f"the size of {_counted(self.count, 'byte')} is past the capacity of {capacity}"
+
+
 class InvalidIndexError(InvalidRangeError, IndexError):
     """An index at which the region has no byte; it ends a loop over a region.
 
@@ -592,6 +606,10 @@ class BadDescriptorError(SystemCallError):
     """EBADF: the descriptor is not open, or is not of the kind that the call needs."""
 
 
+class AlreadyExistsError(SystemCallError, FileExistsError):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """EEXIST of open: there is a file, or shared memory, of that name."""
+
+
 class AddressInUseError(SystemCallError, FileExistsError):  # pyright: ignore[reportIncompatibleVariableOverride]
     """EEXIST: something is mapped already at the fixed address."""
 
@@ -701,4 +719,6 @@ def system_call_error(
         >>> system_call_error(errno.ENOSPC, "fallocate")
         NoSpaceError(errno=28, syscall='fallocate')
     """
+    if errno == codes.EEXIST and syscall == "open":  # elsewhere it tells of an address
+        return AlreadyExistsError(errno, syscall, filename)
     return _CLASS_OF_ERRNO.get(errno, SystemCallError)(errno, syscall, filename)

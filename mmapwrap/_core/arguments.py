@@ -2,7 +2,7 @@
 
 import errno
 from operator import index
-from typing import TYPE_CHECKING, Protocol, SupportsIndex, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Protocol, SupportsIndex, TypeAlias, cast
 
 from mmapwrap._core import constants, descriptors
 from mmapwrap._core.protection import Protection, Sharing
@@ -65,11 +65,26 @@ def _as_number(fd: object, wanted: str) -> int:
     return index(cast("SupportsIndex", fd))
 
 
-def as_size(size: SupportsIndex, bits: int = 64) -> int:
-    """Return a number of bytes that a mapping, or a file with 63 bits, can have: at least one."""
+def as_size(size: SupportsIndex, bits: int = 64, least: int = 1) -> int:
+    """Return a number of bytes that a mapping, or a file with 63 bits, can have.
+
+    Args:
+        size: The number.
+        bits: The bits that hold every such number.
+        least: 1; 0 where there may be none, because the memory can grow.
+    """
     number = size if type(size) is int else as_integer(size, "size")
-    if not 0 < number < 1 << bits:
-        raise InvalidArgumentError(f"size {in_digits(number)} is not between 1 and 2**{bits} - 1")
+    if not least <= number < 1 << bits:
+        range_of_sizes = f"{least} and 2**{bits} - 1"
+        raise InvalidArgumentError(f"size {in_digits(number)} is not between {range_of_sizes}")
+    return number
+
+
+def as_capacity(capacity: SupportsIndex) -> int:
+    """Return a number of bytes that a region can grow to."""
+    number = as_integer(capacity, "capacity")
+    if not 0 < number <= constants.LARGEST_FILE_OFFSET:
+        raise InvalidArgumentError(f"capacity {in_digits(number)} is not between 1 and 2**63 - 1")
     return number
 
 
@@ -136,6 +151,17 @@ def as_sharing(sharing: Sharing) -> Sharing:
     if type(sharing) is not Sharing:
         raise TypeError(f"sharing must be a Sharing, not {type(sharing).__name__}")
     return sharing
+
+
+def as_permissions(mode: SupportsIndex) -> int:
+    """Return the permissions of a new file."""
+    number = as_integer(mode, "mode")
+    if not 0 <= number <= _ALL_PERMISSIONS:
+        raise InvalidArgumentError(f"mode {in_digits(number)} is not between 0 and 0o7777")
+    return number
+
+
+_ALL_PERMISSIONS: Final = 0o7777
 
 
 def as_byte(value: SupportsIndex, name: str = "value") -> int:

@@ -226,6 +226,9 @@ def become_arena(pages: Pages) -> None:
         )
         raise NotPageAlignedError(0, pages.page_size, pages.lead_in, rule)
     old_size, size = pages.size, calls.mapped_size(pages.handle)
+    if pages.whole_pages(0, old_size)[1] != size:
+        hint = "the mapping has room to grow, and an arena cannot grow"
+        raise hinted(UnsupportedOperationError("into_arena"), hint)
     by_range = RangeMap(size, pages.access.bits)
     for start, end, bits in pages.access.split(old_size).pieces(0, old_size):
         by_range.assign(start, size if end == old_size else end, bits)

@@ -1,5 +1,9 @@
 """New mappings: checks of their arguments, and the calls that make the pages."""
 
+import errno
+import os
+import stat
+from contextlib import suppress
 from typing import Final, SupportsIndex
 
 from mmapwrap._core import calls, constants, descriptors, mapping
@@ -7,18 +11,31 @@ from mmapwrap._core.arguments import (
     Descriptor,
     Path,
     as_alignment,
+    as_capacity,
     as_descriptor,
     as_file_offset,
     as_fixed_address,
+    as_permissions,
     as_protection,
     as_sharing,
     as_size,
 )
+from mmapwrap._core.capacity import Capacity
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
 from mmapwrap._core.faults import populating_error
 from mmapwrap._core.pages import Pages
-from mmapwrap._core.protection import Protection, Sharing
-from mmapwrap.errors import BadAddressError, MappingFaultError, ProtectionError
+from mmapwrap._core.protection import READ_WRITE, Protection, Sharing
+from mmapwrap.errors import (
+    AlreadyExistsError,
+    BadAddressError,
+    CapacityExceededError,
+    MappingFaultError,
+    MmapError,
+    ProtectionError,
+    SystemCallError,
+    hinted,
+    system_call_error,
+)
 
 _UNRESERVED_MEMORY: Final = constants.MAP_ANONYMOUS | constants.MAP_NORESERVE
 
@@ -31,6 +48,7 @@ def map_memory(
     align: SupportsIndex | None = None,
     populate: bool = False,
     flags: int = _UNRESERVED_MEMORY,
+    capacity: SupportsIndex | None = None,
 ) -> Pages:
     """Map anonymous memory.
 
@@ -41,8 +59,16 @@ def map_memory(
         align: The power of two that divides the address, in bytes; None: the page size.
         populate: Allocate all pages.
         flags: The MAP_* bits beside the sharing, MAP_ANONYMOUS among them.
+        capacity: The bytes that it may grow to; None: it gets no room to grow.
     """
-    return _map(as_size(size), prot, sharing, -1, 0, flags, align, populate)
+    if capacity is None:
+        return _map(as_size(size), prot, sharing, -1, 0, flags, align, populate)
+    room, length = as_capacity(capacity), as_size(size, least=0)
+    if length > room:
+        raise CapacityExceededError(0, length, room)
+    pages = _map(length, prot, sharing, -1, 0, flags, align, populate, capacity=room)
+    pages.capacity = Capacity(room, None)
+    return pages
 
 
 def map_memory_at(addr: SupportsIndex, size: SupportsIndex, prot: Protection, flag: int) -> Pages:
@@ -86,6 +112,7 @@ def map_file_range(
     align: SupportsIndex | None = None,
     populate: bool = False,
     path: Path | None = None,
+    capacity: int = 0,
 ) -> Pages:
     """Map a range of a file that the file has; a device without a length has any.
 
@@ -98,6 +125,7 @@ def map_file_range(
         align: The power of two that divides the address of the first page, in bytes.
         populate: Read all pages in.
         path: The file's path, which errors name.
+        capacity: The bytes that the range may grow to; then it may be empty. 0: no room to grow.
     """
     length = 0 if size is None else as_size(size)
     return _map(
@@ -111,7 +139,44 @@ def map_file_range(
         populate,
         options=constants.MapOption.IN_FILE,
         path=path,
+        capacity=capacity,
     )
+
+
+def map_growing_file(
+    file: descriptors.OwnedDescriptor,
+    size: SupportsIndex | None,
+    start: int,
+    prot: Protection,
+    sharing: Sharing,
+    capacity: SupportsIndex,
+    *,
+    align: SupportsIndex | None = None,
+    populate: bool = False,
+    path: Path | None = None,
+) -> Pages:
+    """Map a range of a file that grows and shrinks with it; keep the descriptor, or close it.
+
+    Args: see `map_file_range`.
+    """
+    try:
+        room = as_capacity(capacity)
+        pages = map_file_range(
+            file[0],
+            size,
+            start,
+            prot,
+            sharing,
+            align=align,
+            populate=populate,
+            path=path,
+            capacity=room,
+        )
+    except BaseException:
+        descriptors.close_file(file[1])  # now: the frames of the error hold it longer
+        raise
+    pages.capacity = Capacity(room, file)
+    return pages
 
 
 def map_file_at(
@@ -140,6 +205,56 @@ def map_file_at(
     return _map(length, prot, Sharing.SHARED, number, start, flags, address=address)
 
 
+def create_file(
+    path: Path,
+    size: SupportsIndex,
+    capacity: SupportsIndex | None,
+    mode: SupportsIndex,
+    *,
+    overwrite: bool,
+    allocate: bool,
+) -> Pages:
+    """Create a file of zeros, and map it; where that fails, remove a file that is new."""
+    length = as_size(size, bits=63, least=1 if capacity is None else 0)
+    room = None if capacity is None else as_capacity(capacity)
+    if room is not None and length > room:
+        raise CapacityExceededError(0, length, room)
+    file, is_new = _open_new(path, as_permissions(mode), overwrite=overwrite)
+    try:
+        descriptors.cut_file(file[0], 0, constants.LARGEST_FILE_OFFSET)
+        descriptors.extend_file(file[0], 0, length, allocate=allocate)
+        if room is not None:
+            return map_growing_file(file, None, 0, READ_WRITE, Sharing.SHARED, room, path=path)
+        return map_file_range(file[0], length, 0, READ_WRITE, Sharing.SHARED, path=path)
+    except BaseException as error:
+        if is_new:
+            with suppress(SystemCallError):
+                descriptors.remove_name(path)
+        if isinstance(error, MmapError):
+            mapping.with_path(error, path)
+        raise
+    finally:
+        if room is None:
+            descriptors.close_file(file[1])
+
+
+def _open_new(
+    path: Path, mode: int, *, overwrite: bool
+) -> tuple[descriptors.OwnedDescriptor, bool]:
+    """Return a descriptor of a new file, or of one to overwrite; and whether it is new."""
+    flags = os.O_RDWR | os.O_CREAT
+    try:
+        return descriptors.open_file(path, flags | os.O_EXCL, mode), True
+    except AlreadyExistsError:
+        if not overwrite:
+            raise
+    file = descriptors.open_file(path, flags, mode)
+    if not stat.S_ISREG(descriptors.file_status(file[0]).mode):
+        error = system_call_error(errno.EEXIST, "open", os.fsdecode(path))
+        raise hinted(error, "only a regular file is overwritten")
+    return file, False
+
+
 def _map(
     size: int,
     prot: Protection,
@@ -152,6 +267,7 @@ def _map(
     address: int = 0,
     options: int = 0,
     path: Path | None = None,
+    capacity: int = 0,
 ) -> Pages:
     """Check the other arguments, and map the pages."""
     bits = as_protection(prot).bits
@@ -163,7 +279,7 @@ def _map(
         options |= constants.MapOption.POPULATE
     try:
         handle = mapping.map_pages(
-            address, size, alignment, bits, flags, fd, file_offset, options, path
+            address, size, alignment, bits, flags, fd, file_offset, options, path, capacity
         )
     except BadAddressError as error:
         if fd < 0 or not populate or error.syscall != "madvise":

@@ -32,6 +32,8 @@ class Refusal(enum.IntEnum):
     NOT_HERE = lib.MMW_NOT_HERE
     NO_SIZE = lib.MMW_NO_SIZE
     PAST_END = lib.MMW_PAST_END
+    NOT_GROWABLE = lib.MMW_NOT_GROWABLE
+    PAST_CAPACITY = lib.MMW_PAST_CAPACITY
     CONTENT_LOST = lib.MMW_CONTENT_LOST
 
 

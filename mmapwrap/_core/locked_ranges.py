@@ -90,6 +90,11 @@ class LockedRanges:
 
     # --- Questions --------------------------------------------------------------------------------
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was locked, here or in a parent process."""
+        return not self._ranges and not self._under_way
+
     def overlap(self, start: int, end: int) -> bool:
         """Return whether some of a range is locked."""
         return any(max(first, start) < min(last, end) for first, last in self._all())

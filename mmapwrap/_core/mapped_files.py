@@ -29,12 +29,18 @@ class MappedFile(NamedTuple):
         """Whether a file is behind it; /dev/zero is the kernel's name of shared memory."""
         return self.path.startswith(b"/") and self.path != b"/dev/zero (deleted)"
 
-    def reopen(self) -> descriptors.OwnedDescriptor:
-        r"""Return a new read-only descriptor of the file, and its owner.
+    def reopen(
+        self, flags: int = os.O_RDONLY, operation: str = "evict"
+    ) -> descriptors.OwnedDescriptor:
+        r"""Return a new descriptor of the file, and its owner.
 
         The kernel opens the very file through /proc/self/map_files for a privileged user. For
         others the path by which it was mapped is opened, if the same file is still there. The list
         writes a newline in a path as \012, which may also be in it literally.
+
+        Args:
+            flags: How to open it, as in open(2).
+            operation: The method that needs it, which the error names.
 
         Raises:
             UnsupportedOperationError: The file can be opened neither way.
@@ -43,7 +49,7 @@ class MappedFile(NamedTuple):
         link = f"/proc/self/map_files/{self.start:x}-{self.end:x}".encode()
         paths = dict.fromkeys((link, self.path.replace(rb"\012", b"\n"), self.path))
         for path in paths:
-            fd, owner = descriptors.try_to_open(path, os.O_RDONLY)
+            fd, owner = descriptors.try_to_open(path, flags)
             if -fd in _OUT_OF_REACH:
                 raise system_call_error(-fd, "open", os.fsdecode(path))
             if fd < 0:
@@ -54,7 +60,7 @@ class MappedFile(NamedTuple):
                     undo.pop_all()
                     return fd, owner
         hint = f"the file {os.fsdecode(self.path)!r} cannot be opened again"
-        raise hinted(UnsupportedOperationError("evict"), hint)
+        raise hinted(UnsupportedOperationError(operation), hint)
 
     def length_and_room(self) -> tuple[int | None, int]:
         """Return the length of the file and the free blocks of its device; (None, 0) if unknown."""

@@ -10,11 +10,13 @@ from mmapwrap._core import calls, constants, descriptors
 from mmapwrap._core._mman import ffi, lib
 from mmapwrap._core.failures import Refusal, call_failure, errno_of, raise_if_failed
 from mmapwrap.errors import (
+    CapacityExceededError,
     InvalidArgumentError,
     MappingFaultError,
     MmapError,
     PastEndOfFileError,
     SystemCallError,
+    UnsupportedOperationError,
     hinted,
     system_call_error,
 )
@@ -51,12 +53,18 @@ class Request(NamedTuple):
     flags: int
     fd: int
     file_offset: int
+    capacity: int = 0
     path: "descriptors.Path | None" = None
 
     @property
     def file(self) -> str:
         """The file as hints call it: the error names a path, but no descriptor."""
         return "this file" if self.path is not None else f"the file of descriptor {self.fd}"
+
+
+def new_record() -> calls.Handle:
+    """Return the handle of a record without pages; its destructor unmaps what it gets."""
+    return _gc(_new(), _release)
 
 
 def map_pages(
@@ -69,6 +77,7 @@ def map_pages(
     file_offset: int,
     options: int,
     path: "descriptors.Path | None" = None,
+    capacity: int = 0,
 ) -> calls.Handle:
     """Map pages, mmap(2), by one C function; the handle's destructor unmaps them.
 
@@ -82,13 +91,14 @@ def map_pages(
         file_offset: Bytes into the file.
         options: The bits of MapOption.
         path: The file's path, which errors name.
+        capacity: The bytes that the pages may become; 0: as many as there are.
     """
     handle = _gc(_new(), _release)
     # SAFETY: `as_fixed_address` has checked an address that is not 0. Only MAP_FIXED in the flags
     # replaces mappings, and only `mmapwrap.unsafe`, whose caller answers for the range, passes it.
-    result = _map(handle, address, size, align, prot, flags, fd, file_offset, options)
+    result = _map(handle, address, size, align, prot, flags, fd, file_offset, capacity, options)
     if result < 0:
-        request = Request(address, size, align, prot, flags, fd, file_offset, path)
+        request = Request(address, size, align, prot, flags, fd, file_offset, capacity, path)
         raise with_path(_mapping_error(-result, request), path)
     return handle
 
@@ -110,7 +120,14 @@ def _mapping_error(failure: int, request: Request) -> MmapError:
         return PastEndOfFileError(request.file_offset, size, descriptors.file_status(fd).size)
     if failure == Refusal.NO_SIZE:
         return _no_length(request)
-    return InvalidArgumentError(f"size {size} with align {request.align} goes past 2**64")
+    if failure == Refusal.NOT_GROWABLE:
+        hint = f"{request.file} is no regular file, or has huge pages, and cannot grow"
+        return hinted(UnsupportedOperationError("capacity"), hint)
+    if failure == Refusal.PAST_CAPACITY:
+        wanted = size or descriptors.file_status(fd).size - request.file_offset
+        return CapacityExceededError(0, wanted, request.capacity)
+    largest = max(size, request.capacity)
+    return InvalidArgumentError(f"size {largest} with align {request.align} goes past 2**64")
 
 
 def explained(error: SystemCallError, request: Request) -> SystemCallError:
@@ -135,7 +152,9 @@ def explained(error: SystemCallError, request: Request) -> SystemCallError:
 
 def _place(request: Request) -> str:
     """Return the addresses that a mapping asked for."""
-    size = request.size or descriptors.file_status(request.fd).size - request.file_offset
+    size = request.capacity or request.size
+    if size == 0:
+        size = descriptors.file_status(request.fd).size - request.file_offset
     if request.align > constants.PAGE_SIZE:
         return f"{size} bytes with align {request.align}"
     if not request.address:
@@ -188,9 +207,9 @@ def _no_length(request: Request) -> MmapError:
 
 def _map_start(size: int, flags: int, fd: int) -> "tuple[CData, int]":
     """Map a file's start without any access; return the handle, and the result or the failure."""
-    handle = _gc(_new(), _release)
+    handle = new_record()
     # SAFETY: address 0, so the kernel chooses one that is free.
-    return handle, _map(handle, 0, size, constants.PAGE_SIZE, 0, flags, fd, 0, 0)
+    return handle, _map(handle, 0, size, constants.PAGE_SIZE, 0, flags, fd, 0, 0, 0)
 
 
 def try_to_map(size: int, flags: int, fd: int) -> "CData | None":

@@ -15,6 +15,7 @@ from mmapwrap._core import calls, python_types
 from mmapwrap._core.access import AccessMap
 from mmapwrap._core.advice import cause_of_refusal
 from mmapwrap._core.arguments import as_integer
+from mmapwrap._core.capacity import Capacity
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
 from mmapwrap._core.dropping import advice_of, is_refused_for_a_lock
 from mmapwrap._core.failures import Refusal, call_failure, fault_in, out_of_range
@@ -51,6 +52,7 @@ class Pages:
 
     __slots__ = (
         "access",
+        "capacity",
         "file_offset",
         "handle",
         "is_closed",
@@ -61,6 +63,8 @@ class Pages:
         "views",
     )
 
+    capacity: Capacity | None
+    """The room that the region was given to grow into; None: none."""
     page_sizes: PageSizes | None
     """The size of the kernel's pages by range; None where it is the same everywhere."""
     is_closed: bool
@@ -72,7 +76,8 @@ class Pages:
         self.handle = handle
         self.sharing, self.file_offset = sharing, file_offset
         self.access, self.views, self.locked = AccessMap(bits), LiveViews(), LockedRanges()
-        self.page_sizes, self.is_closed = None, False
+        self.capacity = self.page_sizes = None
+        self.is_closed = False
         self.layout = LayoutLock()
 
     # --- Sizes ------------------------------------------------------------------------------------
@@ -280,6 +285,8 @@ class Pages:
 
     def _export(self, start: int, end: int) -> "python_types.Export":
         """Return the buffer of a checked range, writable where every byte of it is."""
+        if end > self.size:  # it has become smaller since
+            raise InvalidRangeError(start, end - start, self.size)
         access = self.access.allowed(start, end) & (PROT_READ | PROT_WRITE)
         if not access & PROT_READ:
             raise self.access.error(PROT_READ, start, end)

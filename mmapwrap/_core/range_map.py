@@ -51,6 +51,18 @@ class RangeMap(Generic[T]):
             changed.append((end, after[1], after[2]))
         ranges[first : last + 1] = changed
 
+    def resize(self, size: int) -> None:
+        """Give the map another size: what is added has the value of the last range."""
+        first, _, value = self._ranges[-1]
+        if size > first or first == 0:
+            self._ranges[-1] = first, size, value
+            self._size = size
+            return
+        self._size = size
+        self._ranges[:] = [
+            (start, min(end, size), each) for start, end, each in self._ranges if start < size
+        ] or [(0, 0, self._ranges[0][2])]
+
     def pieces(self, start: int, end: int) -> list[tuple[int, int, T]]:
         """Return the ranges of one value between two offsets, as (start, end, value), in order."""
         if end > self._size:  # noqa: PLR1730  # see above
@@ -65,9 +77,10 @@ class RangeMap(Generic[T]):
                 # Not a slice: while Python 3.11 copies one, a finalizer may shorten the list.
                 first, last, value = ranges[at]
             except IndexError:  # the list is shorter now
-                at = self._index(start)
-                continue
+                first, last, value = 0, 0, ranges[0][2]
             if not first <= start < last:  # the range has changed
+                if start >= self._size:  # there is no more of it
+                    return found
                 at = self._index(start)
             elif last < end:
                 found.append((start, last, value))

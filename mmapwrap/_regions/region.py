@@ -12,7 +12,11 @@ from mmapwrap._regions.file import FileRegion
 from mmapwrap._regions.numbers import TypedRegion
 from mmapwrap._regions.residence import ResidentRegion
 from mmapwrap._regions.search import SearchableRegion
-from mmapwrap.errors import AddFdMappingUnsupportedError, RemoveMappingUnsupportedError
+from mmapwrap.errors import (
+    AddFdMappingUnsupportedError,
+    RemoveMappingUnsupportedError,
+    UnsupportedOperationError,
+)
 
 
 class MappedRegion(
@@ -89,3 +93,47 @@ class MappedRegion(
             mmapwrap.errors.RemoveMappingUnsupportedError: remove_mapping is not supported ...
         """
         raise RemoveMappingUnsupportedError
+
+    @property
+    def capacity(self) -> int:
+        """The bytes to which the region may grow while nothing of it moves; its size if it cannot.
+
+        Raises:
+            ClosedMappingError: The region is closed.
+        """
+        return self._open_pages().size
+
+    def resize(self, size: SupportsIndex, *, allocate: bool = True) -> None:
+        """Change the region's size, if the region can grow and shrink; `MemoryMapping` can.
+
+        Args:
+            size: Bytes.
+            allocate: Take the blocks of a file that grows.
+
+        Raises:
+            UnsupportedOperationError: This kind of region has a fixed size.
+
+        Example:
+            >>> from mmapwrap import MemoryMappingArena
+            >>> MemoryMappingArena.new(4096).resize(8192)
+            Traceback (most recent call last):
+            mmapwrap.errors.UnsupportedOperationError: resize is not supported by this kind of ...
+        """
+        raise UnsupportedOperationError("resize")
+
+    def refresh(self) -> int:
+        """Follow the length of the region's file, if the region can; `MemoryMapping` can.
+
+        Returns:
+            The region's size in bytes.
+
+        Raises:
+            UnsupportedOperationError: This kind of region has a fixed size.
+
+        Example:
+            >>> from mmapwrap import MemoryMappingArena
+            >>> MemoryMappingArena.new(4096).refresh()
+            Traceback (most recent call last):
+            mmapwrap.errors.UnsupportedOperationError: refresh is not supported by this kind of ...
+        """
+        raise UnsupportedOperationError("refresh")
