@@ -50,6 +50,7 @@ int64_t mmw_close(mmw_descriptor *owner)
 {
     int fd = owner->fd;
     owner->fd = -1;
+    if (fd < 0) return 0;
     return close(fd) != 0 && errno != EINTR ? MMW_FAILED(MMW_CALL_CLOSE) : 0;
 }
 

@@ -191,7 +191,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
             AlreadyExistsError: There is memory of that name.
             InvalidArgumentError: The name is empty or too long, or holds a slash or a NUL; or the
                 size is not between 0 and 2**63 - 1; or the mode is not between 0 and 0o7777.
-            NoSpaceError: /dev/shm is full.
+            NoSpaceError: The file system of /dev/shm is full.
             TooManyFilesError: RLIMIT_NOFILE is reached.
             SystemCallError: The kernel refused: RLIMIT_FSIZE (EFBIG) for example.
 

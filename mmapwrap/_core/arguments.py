@@ -1,6 +1,7 @@
 """Checks of callers' arguments: each is named by the value that it returns."""
 
 import errno
+import os
 from operator import index
 from typing import TYPE_CHECKING, Final, Protocol, SupportsIndex, TypeAlias, cast
 
@@ -63,6 +64,13 @@ def _as_number(fd: object, wanted: str) -> int:
             f"{wanted} a descriptor or an object with fileno(), not {type(fd).__name__}"
         )
     return index(cast("SupportsIndex", fd))
+
+
+def as_path(path: Path) -> Path:
+    """Return a path, and refuse a descriptor."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(f"path must be a str, bytes or os.PathLike, not {type(path).__name__}")
+    return path
 
 
 def as_size(size: SupportsIndex, bits: int = 64, least: int = 1) -> int:

@@ -15,6 +15,7 @@ from mmapwrap._core.arguments import (
     as_descriptor,
     as_file_offset,
     as_fixed_address,
+    as_path,
     as_permissions,
     as_protection,
     as_sharing,
@@ -215,6 +216,7 @@ def create_file(
     allocate: bool,
 ) -> Pages:
     """Create a file of zeros, and map it; where that fails, remove a file that is new."""
+    as_path(path)
     length = as_size(size, bits=63, least=1 if capacity is None else 0)
     room = None if capacity is None else as_capacity(capacity)
     if room is not None and length > room:
@@ -225,17 +227,17 @@ def create_file(
         descriptors.extend_file(file[0], 0, length, allocate=allocate)
         if room is not None:
             return map_growing_file(file, None, 0, READ_WRITE, Sharing.SHARED, room, path=path)
-        return map_file_range(file[0], length, 0, READ_WRITE, Sharing.SHARED, path=path)
+        pages = map_file_range(file[0], length, 0, READ_WRITE, Sharing.SHARED, path=path)
     except BaseException as error:
         if is_new:
             with suppress(SystemCallError):
                 descriptors.remove_name(path)
+        descriptors.close_file(file[1])
         if isinstance(error, MmapError):
             mapping.with_path(error, path)
         raise
-    finally:
-        if room is None:
-            descriptors.close_file(file[1])
+    descriptors.close_file(file[1])
+    return pages
 
 
 def _open_new(

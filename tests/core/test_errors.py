@@ -70,6 +70,18 @@ VALUE_CASES = [
         "the index -4097 is outside a region of 4096 bytes",
     ),
     Case(
+        errors.CapacityExceededError,
+        ValueError,
+        {"offset": 0, "count": 4097, "region_size": 4096},
+        "the size of 4097 bytes is past the capacity of 4096 bytes",
+    ),
+    Case(
+        errors.AlreadyExistsError,
+        FileExistsError,
+        {"errno": codes.EEXIST, "syscall": "open"},
+        f"[Errno {codes.EEXIST}] open: {os.strerror(codes.EEXIST)}",
+    ),
+    Case(
         InvalidAlignmentError,
         ValueError,
         {"align": 4097},

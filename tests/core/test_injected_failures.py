@@ -50,6 +50,7 @@ from mmapwrap import (
     AccessDeniedError,
     AddressInUseError,
     Advice,
+    AlreadyExistsError,
     BadAddressError,
     BadDescriptorError,
     DestructiveAdvice,
@@ -120,6 +121,8 @@ DOCUMENTED: Final = {
         "read": "EAGAIN EBADF EFAULT EINVAL EIO EISDIR",
         "readlink": "EACCES EFAULT EINVAL EIO ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR",
         "sigaction": "EFAULT EINVAL",
+        "unlink": "EACCES EBUSY EFAULT EIO EISDIR ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR EPERM "
+        "EROFS",
         "write": "EAGAIN EBADF EDESTADDRREQ EDQUOT EFAULT EFBIG EINVAL EIO ENOSPC EPERM EPIPE",
     }.items()
 }
@@ -220,7 +223,10 @@ def typed(report: Report, call: str, number: int) -> None:
     """The error that the table has for the errno, with its numbers."""
     error = report.error
     assert isinstance(error, SystemCallError), f"it ended in {report!r}"
-    assert type(error) is CLASS_OF.get(number, SystemCallError)
+    named = CLASS_OF.get(number, SystemCallError)
+    if (call, number) == ("openat", errno.EEXIST):
+        named = AlreadyExistsError  # elsewhere it tells of an address
+    assert type(error) is named
     assert (error.errno, error.syscall) == (number, NAME_OF.get(call, call))
 
 
@@ -265,6 +271,27 @@ def reopened(report: Report, call: str, number: int) -> None:
     """There is another path by which the file can be opened."""
     if number not in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO} or report.error is None:
         succeeded(report, call, number)
+    else:
+        typed(report, call, number)
+
+
+def extended(report: Report, call: str, number: int) -> None:
+    """A file system that cannot take blocks gets zeros instead."""
+    if number == errno.EOPNOTSUPP:
+        succeeded(report, call, number)
+    else:
+        typed(report, call, number)
+
+
+def unsupported(report: Report, call: str, number: int) -> None:
+    """A region whose file cannot be found."""
+    assert type(report.error) is UnsupportedOperationError
+
+
+def unmoved(report: Report, call: str, number: int) -> None:
+    """Pages that the kernel does not move."""
+    if number in {errno.EFAULT, errno.EINVAL}:
+        unsupported(report, call, number)
     else:
         typed(report, call, number)
 
@@ -594,6 +621,43 @@ def _shared_memory_steps() -> Iterator[Step]:
     yield Step("shared memory map", "fstat")
 
 
+def _growth_steps() -> Iterator[Step]:
+    for operation in ("create", "shared memory create_named"):
+        yield Step(operation, "openat")
+    yield Step("create", "mmap", (length(SIZE),))
+    yield Step("create", "madvise", (length(SIZE), advice(Advice.DONTDUMP)), typed_out_of_memory)
+    yield Step("create", "close", (of_fd(NEXT_FD),), typed_if_any, may_change=True)
+    yield Step("shared memory unlink_named", "unlink")
+    growing = (
+        "create",
+        "shared memory create_named",
+        "shared memory resize",
+        "resize larger",
+        "resize that moves a file",
+    )
+    for operation in growing:
+        # Where the pages have moved, they have room to grow at the next call.
+        has_moved = operation == "resize that moves a file"
+        yield Step(operation, "fstat", is_kept=has_moved)
+        yield Step(operation, "fallocate", (), extended, is_kept=has_moved)
+        yield Step(operation, "fallocate", (), succeeded, "EINTR", only=FIRST)
+    yield Step("resize smaller", "fstat")
+    yield Step("resize smaller", "ftruncate")
+    yield Step("resize smaller", "ftruncate", (), succeeded, "EINTR", only=FIRST)
+    yield Step("resize with a lock", "mlock", (length(SEGMENT),))
+    yield Step("resize with two protections", "mprotect")
+    for operation in ("resize that moves memory", "resize that moves a file"):
+        yield Step(operation, "mremap", (length(SIZE),), unmoved, which="(the move)")
+        yield Step(operation, "mremap", (Argument(2, 2 * SIZE),), unmoved, which="(the growth)")
+    operation = "resize that moves a file"
+    yield Step(operation, "openat", (), unsupported, which="(/proc/self/maps)", only=FIRST)
+    later, second = range(1, 100), range(1, 2)
+    yield Step(operation, "openat", (), not_reopened, which="(the file)", only=later)
+    yield Step(operation, "openat", (), reopened, which="(map_files)", only=second)
+    yield Step("refresh", "fstat")
+    yield Step("shared memory refresh", "fstat")
+
+
 def _cases() -> Iterator[Case]:
     steps = (
         _mapping_steps,
@@ -602,6 +666,7 @@ def _cases() -> Iterator[Case]:
         _page_steps,
         _access_steps,
         _shared_memory_steps,
+        _growth_steps,
     )
     for step in chain.from_iterable(make() for make in steps):
         for name in step.errnos.split() or DOCUMENTED[step.call]:

@@ -147,6 +147,7 @@ RIGHT: Final[dict[str, Any]] = {
     "buffering": 0,
     "allocate": False,
     "buffer": bytearray(4),
+    "capacity": None,
     "count": 8,
     "data": b"data",
     "debug_name": "name",
@@ -179,11 +180,25 @@ RIGHT: Final[dict[str, Any]] = {
     "write": False,
 }
 # Any object will do: it is asked whether it is true, kept, or called later.
-ANY_OBJECT = {"allocate", "invalidate", "owner", "populate", "progress", "reserve", "write"}
+ANY_OBJECT = {
+    "allocate",
+    "invalidate",
+    "overwrite",
+    "owner",
+    "populate",
+    "progress",
+    "reserve",
+    "write",
+}
 # What a module of the package makes regions and slices of; and what takes no argument.
 NOT_FOR_USERS = {"holding", "owning", "of"}
-# Not on a mapping, whatever is given.
-UNSUPPORTED = {("MemoryMapping", "add_fd_mapping"), ("MemoryMapping", "remove_mapping")}
+# Not on this kind of region, whatever is given.
+UNSUPPORTED = {
+    ("MemoryMapping", "add_fd_mapping"),
+    ("MemoryMapping", "remove_mapping"),
+    ("MemoryMappingArena", "resize"),
+    ("MemoryMappingArena", "refresh"),
+}
 
 
 def parameters(function: Any) -> list[inspect.Parameter]:
@@ -213,7 +228,12 @@ SAID_AS: Final = {"mem_offset": "offset", "len": "count", "file": "fd"}
 
 @pytest.mark.parametrize(("owner", "name", "argument"), public_calls())
 def test_argument_of_a_wrong_type_is_a_type_error_that_names_it(
-    owner: str, name: str, argument: str, mapping: MemoryMapping, arena: MemoryMappingArena
+    owner: str,
+    name: str,
+    argument: str,
+    mapping: MemoryMapping,
+    arena: MemoryMappingArena,
+    disk_path: Path,
 ) -> None:
     with SharedMemory.new("right", PAGE) as memory:
         slice_ = mapping.get_slice(0, 64)
@@ -229,10 +249,13 @@ def test_argument_of_a_wrong_type_is_a_type_error_that_names_it(
             right["advice"] = DestructiveAdvice.DONTNEED
         if name == "open":
             right["mode"] = "rb"
+        if name in {"create", "create_named"}:
+            # What is wrong is found out before anything is created.
+            right.update(mode=0o600, path=disk_path / "new", name="mmapwrap-wrong-types")
         function = getattr(objects[owner], name)
         given: Any
         for given in (Nothing(), 1.5, "text"):
-            if type(given) is str and argument in {"debug_name", "file", "name"}:
+            if type(given) is str and argument in {"debug_name", "file", "name", "path"}:
                 continue  # a path, for example
             if type(given) is str and (name, argument) in {("open", "mode"), ("array", "order")}:
                 continue  # it is no such mode or order
@@ -1237,9 +1260,9 @@ def test_memory_past_the_limit_of_files_says_its_size() -> None:
     assert said.endswith(f"ftruncate: {os.strerror(errno.EFBIG)}; {2 * PAGE} bytes\n")
 
 
-@pytest.mark.parametrize("size", [0, -1, 2**63, 2**64])
+@pytest.mark.parametrize("size", [-1, 2**63, 2**64])
 def test_size_that_no_shared_memory_has_is_told_the_largest(size: int) -> None:
-    with pytest.raises(InvalidArgumentError, match=rf"{size} is not between 1 and 2\*\*63 - 1"):
+    with pytest.raises(InvalidArgumentError, match=rf"{size} is not between 0 and 2\*\*63 - 1"):
         SharedMemory.new("sized", size)
 
 

@@ -51,6 +51,7 @@ _NUMBERS: Final[dict[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
     "readlink": ((89, 267), (78,)),  # and readlinkat
     "seccomp": ((317,), (277,)),
     "sigaction": ((13,), (134,)),  # rt_sigaction
+    "unlink": ((87, 263), (35,)),  # and unlinkat
     "write": ((1,), (64,)),
 }
 

@@ -18,6 +18,7 @@ from protections import NONE, READ, RW, WRITE
 
 from mmapwrap import (
     Advice,
+    AlreadyExistsError,
     DestructiveAdvice,
     MappedRegion,
     MappingFaultError,
@@ -25,6 +26,7 @@ from mmapwrap import (
     MemoryMapping,
     MemoryMappingArena,
     MmapError,
+    NoSuchFileError,
     ProtectionError,
     SharedMemory,
     Sharing,
@@ -372,6 +374,125 @@ def on_shared_memory(act: Callable[[SharedMemory], object]) -> Prepare:
 
 
 @contextmanager
+def creating(room: Room) -> Generator[Stage]:
+    """A new file, which a failure may not leave behind."""
+    path = room.folder / "created"
+
+    def create() -> object:
+        path.unlink(missing_ok=True)
+        return MemoryMapping.create(path, SIZE)
+
+    path.unlink(missing_ok=True)
+    yield Stage(create, path.exists)
+    path.unlink(missing_ok=True)
+
+
+@contextmanager
+def creating_by_name(room: Room) -> Generator[Stage]:
+    """New memory with a name, which a failure may not leave behind."""
+    name = f"mmapwrap-{os.getpid()}"
+
+    def exists() -> bool:
+        try:
+            SharedMemory.open_named(name).close()
+        except NoSuchFileError:
+            return False
+        return True
+
+    def create() -> object:
+        if exists():
+            SharedMemory.unlink_named(name)
+        return SharedMemory.create_named(name, SIZE)
+
+    yield Stage(create, exists)
+    if exists():
+        SharedMemory.unlink_named(name)
+
+
+@contextmanager
+def unlinking_by_name(room: Room) -> Generator[Stage]:
+    name = f"mmapwrap-{os.getpid()}"
+
+    def unlink() -> None:
+        with suppress(AlreadyExistsError), SharedMemory.create_named(name, SIZE):
+            pass
+        SharedMemory.unlink_named(name)
+
+    yield Stage(unlink)
+    with suppress(NoSuchFileError):
+        SharedMemory.unlink_named(name)
+
+
+@contextmanager
+def of_growing_file(room: Room) -> Generator[MemoryMapping]:
+    """A mapping of a file that may become four times as long."""
+    with room.file() as fd, MemoryMapping.from_file(fd, capacity=4 * SIZE) as m:
+        yield m
+
+
+@contextmanager
+def of_growing_locked_file(room: Room) -> Generator[MemoryMapping]:
+    """Such a mapping, of which the last page is locked."""
+    with of_growing_file(room) as m:
+        m.lock(SIZE - PAGE, PAGE)
+        yield m
+
+
+@contextmanager
+def of_growing_protections(room: Room) -> Generator[MemoryMapping]:
+    """Such a mapping, of which a part is read-only."""
+    with of_growing_file(room) as m:
+        m.protect(READ, 3 * PAGE, 2 * PAGE)
+        yield m
+
+
+def resizing(size: int, region: Region = of_growing_file) -> Prepare:
+    """A change of the size, and back; the length of the file may not differ from it afterwards."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        with region(room) as m:
+
+            def change() -> None:
+                m.resize(size)
+                m.resize(SIZE)
+
+            yield Stage(change, lambda: (seen(m), room.path.stat().st_size))
+
+    return prepared
+
+
+def moving(region: Region) -> Prepare:
+    """A growth for which the pages have to move."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        with region(room) as m:
+            yield Stage(lambda: m.resize(m.size + SIZE), lambda: m[:SIZE])
+
+    return prepared
+
+
+@contextmanager
+def of_small_memory(room: Room) -> Generator[MemoryMapping]:
+    """Private memory, of SIZE known bytes."""
+    with MemoryMapping.anonymous(SIZE, sharing=Sharing.PRIVATE) as m:
+        m[:] = known_bytes(SIZE)
+        yield m
+
+
+@contextmanager
+def resizing_shared_memory(room: Room) -> Generator[Stage]:
+    with SharedMemory.new("subject", SIZE) as memory:
+
+        def change() -> None:
+            memory.resize(SIZE + SEGMENT)
+            memory.resize(SIZE)
+
+        yield Stage(change, lambda: os.fstat(memory.fileno()).st_size - memory.size)
+
+
+@contextmanager
 def closing(room: Room) -> Generator[Stage]:
     with room.file() as fd:
         m = MemoryMapping.from_fd_offset_protection(fd, SIZE, 0, READ)
@@ -482,6 +603,19 @@ OPERATIONS: Final[dict[str, Prepare]] = {
     "shared memory get_seals": on_shared_memory(lambda memory: memory.get_seals()),
     "shared memory add_seals": on_shared_memory(lambda memory: memory.add_seals(MemfdSeals.GROW)),
     "shared memory map": on_shared_memory(lambda memory: memory.map()),
+    "shared memory create_named": creating_by_name,
+    "shared memory unlink_named": unlinking_by_name,
+    "shared memory resize": resizing_shared_memory,
+    "shared memory refresh": on_shared_memory(lambda memory: memory.refresh()),
+    # Growth
+    "create": creating,
+    "resize larger": resizing(SIZE + SEGMENT),
+    "resize smaller": resizing(SIZE - PAGE),
+    "resize with a lock": resizing(SIZE + SEGMENT, of_growing_locked_file),
+    "resize with two protections": resizing(SIZE - PAGE, of_growing_protections),
+    "resize that moves memory": moving(of_small_memory),
+    "resize that moves a file": moving(of_file),
+    "refresh": on(of_growing_file, lambda m: m.refresh()),
 }
 
 
