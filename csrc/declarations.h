@@ -111,7 +111,6 @@ int64_t mmw_fstat(int fd, mmw_file_status *status);
 
 /* resize.c: the size of a region that grows and shrinks, and of its file. */
 int64_t mmw_resize(mmw_pages *pages, uint64_t size);
-int64_t mmw_move(mmw_pages *pages, mmw_pages *moved, uint64_t size);
 int64_t mmw_extend_file(int fd, uint64_t start, uint64_t end, int allocate);
 int64_t mmw_cut_file(int fd, uint64_t end, uint64_t old_end);
 

@@ -142,7 +142,7 @@ static PyMethodDef is_buffer_method = {
     "is_buffer", is_buffer, METH_O,
     "is_buffer(object)\n--\n\nReturn whether an object exports a buffer."};
 
-static int add_function(PyObject *list, PyMethodDef *method)
+int mmw_add_function(PyObject *list, PyMethodDef *method)
 {
     PyObject *function = PyCFunction_New(method, NULL);
     int result = function == NULL ? -1 : PyList_Append(list, function);
@@ -155,8 +155,8 @@ int mmw_add_exporters(PyObject *list)
     if (add_type(list, &exporter_spec) != 0) return -1;
     export_type = (PyTypeObject *)PyType_FromSpec(&export_spec);
     if (export_type == NULL) return -1;
-    if (add_function(list, &new_export_method) != 0) return -1;
-    return add_function(list, &is_buffer_method);
+    if (mmw_add_function(list, &new_export_method) != 0) return -1;
+    return mmw_add_function(list, &is_buffer_method);
 }
 
 /* Appends the types of this module to a list of Python's, which is given by its address. */
@@ -165,6 +165,7 @@ int64_t mmw_python_types(uintptr_t list)
     PyGILState_STATE state = PyGILState_Ensure();
     int result = mmw_add_exporters((PyObject *)list);
     if (result == 0) result = mmw_add_layout_lock((PyObject *)list);
+    if (result == 0) result = mmw_add_handover((PyObject *)list);
     if (result != 0) PyErr_Clear();
     PyGILState_Release(state);
     return result == 0 ? 0 : MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);

@@ -140,6 +140,9 @@ bool mmw_fill_hole(char *place, size_t length);
 char *mmw_map_reserved(char *place, size_t length, int prot, int flags, int fd, off_t file_offset,
                        int64_t *failure);
 
+/* Moves the pages to a new record with room for `size` bytes; resize.c. */
+int64_t mmw_move(mmw_pages *pages, mmw_pages *moved, uint64_t size);
+
 /* madvise(MADV_DONTDUMP) of pages that are new. */
 int64_t mmw_leave_out_of_dumps(char *start, size_t length);
 

@@ -10,5 +10,8 @@
 /* Adds the types of each file to a list of Python's. */
 int mmw_add_exporters(PyObject *list);
 int mmw_add_layout_lock(PyObject *list);
+int mmw_add_handover(PyObject *list);
+
+int mmw_add_function(PyObject *list, PyMethodDef *method);
 
 #endif

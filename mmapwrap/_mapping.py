@@ -16,7 +16,6 @@ from mmapwrap._core.arguments import (
 )
 from mmapwrap._core.construction import NamedConstructors
 from mmapwrap._core.creation import (
-    create_file,
     map_file,
     map_file_at,
     map_file_range,
@@ -24,6 +23,7 @@ from mmapwrap._core.creation import (
     map_memory,
     map_memory_at,
 )
+from mmapwrap._core.new_files import create_file
 from mmapwrap._core.pages import CLOSED_PAGES, Pages
 from mmapwrap._core.protection import READ_WRITE, Protection, Sharing
 from mmapwrap._regions.base import region_of
@@ -576,7 +576,8 @@ class MemoryMapping(
             >>> mapping.size, mapping.capacity
             (5, 1073741824)
         """
-        growth.resize(self._open_pages(), as_size(size, bits=63, least=0), allocate=bool(allocate))
+        length = as_size(size, bits=63, least=0)
+        growth.resize(self._open_pages(), length, allocate=bool(allocate))
 
     def refresh(self) -> int:
         """Take the size that the file has for the mapping now, after somebody has changed it.

@@ -8,7 +8,7 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, TypeAlias, final
 
-from mmapwrap._core import descriptors
+from mmapwrap._core import descriptors, file_length
 from mmapwrap._core.arguments import (
     Descriptor,
     as_descriptor,
@@ -110,7 +110,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
             )
         length = as_size(size, bits=63, least=0)
         if allocate:
-            descriptors.require_memory(length)
+            file_length.require_memory(length)
         descriptor = descriptors.create_memfd(name, length, allocate=bool(allocate))
         return _memory_of(descriptor, length, debug_name)
 
@@ -207,7 +207,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         fd, owner = descriptors.open_file(path, flags, permissions)
         try:
-            descriptors.extend_file(fd, 0, length, allocate=bool(allocate))
+            file_length.extend_file(fd, 0, length, allocate=bool(allocate))
         except BaseException:
             descriptors.remove_name(path)
             descriptors.close_file(owner)
@@ -393,8 +393,8 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         length = as_size(size, bits=63, least=0)
         fd, _owner = self._open_descriptor()
         if length < self._size:
-            descriptors.cut_file(fd, length, self._size)
-        descriptors.extend_file(fd, self._size, length, allocate=bool(allocate))
+            file_length.cut_file(fd, length, self._size)
+        file_length.extend_file(fd, self._size, length, allocate=bool(allocate))
         self._size = length
 
     def refresh(self) -> int:

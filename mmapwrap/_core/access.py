@@ -95,6 +95,13 @@ class AccessMap:
                 ranges.assign(first, last, old & (bits | GUARDED))
         return before
 
+    def grow(self, old_size: int, size: int) -> None:
+        """Give what is added the access of the last byte, without its guard pages."""
+        ranges = self.split(old_size)
+        ranges.resize(size)
+        ((_, _, bits),) = ranges.pieces(size - 1, size)
+        ranges.assign(old_size, size, bits & PROT_ANY)
+
     def set_none(self, size: int, start: int, end: int) -> None:
         """Remember that a range allows no access, whatever the kernel still allows."""
         self.split(size).assign(start, end, 0)

@@ -101,7 +101,6 @@ become_arena: Final = lib.mmw_become_arena
 page_size_of: Final = lib.mmw_page_size_of
 mapped_size: Final = lib.mmw_mapped_size
 resize: Final = lib.mmw_resize
-move: Final = lib.mmw_move
 name_pages: Final = lib.mmw_name
 guard_enter: Final = lib.mmw_guard_enter
 guard_leave: Final = lib.mmw_guard_leave
@@ -109,6 +108,12 @@ recover: Final = lib.mmw_recover
 fault_offset: Final = lib.mmw_fault_offset
 fault_pages: Final = lib.mmw_fault_pages
 fault_address: Final = lib.mmw_fault_address
+
+
+def pointer(handle: Handle) -> int:
+    """Return the address of a handle's record."""
+    return int(ffi.cast("uintptr_t", handle))
+
 
 _gc: Final = ffi.gc
 _new_guard: Final = lib.mmw_new_guard

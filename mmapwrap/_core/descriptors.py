@@ -196,6 +196,11 @@ def get_seals_if_any(fd: int) -> int:
     return max(_fcntl(fd, lib.F_GET_SEALS, 0), 0)
 
 
+def has_seals(fd: int) -> bool:
+    """Return whether a file may have seals: it is in memory. fcntl(F_GET_SEALS)."""
+    return bool(_fcntl(fd, lib.F_GET_SEALS, 0) >= 0)
+
+
 def close_on_exec(fd: int) -> None:
     """Keep a descriptor from the programs that the process starts. fcntl(F_SETFD)."""
     raise_if_failed(_fcntl(fd, lib.F_SETFD, lib.FD_CLOEXEC))
@@ -223,69 +228,6 @@ def file_status(fd: int) -> FileStatus:
     status = ffi.new("mmw_file_status *")
     _of_descriptor(lib.mmw_fstat(fd, status), fd)
     return FileStatus(status.size, status.device, status.inode, status.mode)
-
-
-# --- The length of a file -------------------------------------------------------------------------
-
-
-def extend_file(fd: int, start: int, end: int, *, allocate: bool) -> None:
-    """Make a file longer, if it is shorter. fallocate(2).
-
-    Args:
-        fd: The file's descriptor.
-        start: The first byte that is new.
-        end: The length that the file has at least afterwards.
-        allocate: Take the blocks of all new bytes, and not only of the last one.
-    """
-    if end > constants.LARGEST_FILE_OFFSET:
-        raise system_call_error(errno.EOVERFLOW, "fallocate")
-    if allocate and end - start >= _MUCH and _fcntl(fd, lib.F_GET_SEALS, 0) >= 0:
-        require_memory(end - start)
-    result = retry_on_eintr(lib.mmw_extend_file, fd, min(start, end), end, allocate)
-    if result < 0:
-        raise _length_error(-result, fd, f"a length of {end} bytes")
-
-
-def cut_file(fd: int, end: int, old_end: int) -> None:
-    """Make a file shorter, unless it goes on behind `old_end`. ftruncate(2)."""
-    result = retry_on_eintr(lib.mmw_cut_file, fd, end, old_end)
-    if result < 0:
-        raise _length_error(-result, fd, f"a length of {end} bytes")
-
-
-def _length_error(failure: int, fd: int, given: str) -> SystemCallError:
-    """Return the error of a file whose length could not be changed, with its cause."""
-    error = cast("SystemCallError", call_failure(failure))
-    match error.errno:
-        case errno.EBADF | errno.EINVAL if access_mode(fd) == os.O_RDONLY:
-            denied = system_call_error(errno.EACCES, error.syscall)
-            return hinted(denied, "the file was opened for reading only")
-        case errno.EPERM if get_seals_if_any(fd):
-            return hinted(error, "the memory is sealed against this change of its length")
-        case _:
-            return hinted(error, given)
-
-
-_MUCH: Final = 1 << 20
-
-
-def require_memory(size: int) -> None:
-    """Require that the kernel could still give away so many bytes without ending a process.
-
-    fallocate(2) of a memfd has no limit: it takes memory until the kernel kills processes.
-
-    Raises:
-        NoSpaceError: There are fewer.
-    """
-    fields = dict(line.split(b":", 1) for line in lines_of("/proc/meminfo"))
-    names = (b"MemAvailable", b"SwapFree")
-    available = sum(int(fields[name].split()[0]) for name in names) * 1024
-    if size > available:
-        hint = f"{size} bytes are wanted, and {available} are available"
-        raise hinted(system_call_error(errno.ENOSPC, "fallocate"), hint)
-
-
-# --- Files and links of /proc ---------------------------------------------------------------------
 
 
 def lines_of(path: str) -> Iterator[bytes]:

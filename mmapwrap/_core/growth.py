@@ -16,7 +16,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVarTuple
 
-from mmapwrap._core import calls, changes, constants, descriptors, mapped_files
+from mmapwrap._core import (
+    calls,
+    changes,
+    constants,
+    descriptors,
+    file_length,
+    mapped_files,
+    python_types,
+)
 from mmapwrap._core.access import GUARDED
 from mmapwrap._core.advice import DestructiveAdvice
 from mmapwrap._core.constants import PROT_ANY, PROT_WRITE
@@ -53,7 +61,7 @@ def _resize_with_file(pages: Pages, fd: int, size: int, allocate: object) -> Non
     """Change the size of a region, and the length of its file."""
     _make_room(pages, size)
     start = pages.file_offset or 0
-    descriptors.extend_file(fd, start + pages.size, start + size, allocate=bool(allocate))
+    file_length.extend_file(fd, start + pages.size, start + size, allocate=bool(allocate))
     pages.exclusively(_set_size, pages, size, fd)
 
 
@@ -118,11 +126,10 @@ def _move(pages: Pages, size: int) -> None:
         raise hinted(UnsupportedOperationError("resize"), hint)
     pages.views.refuse(0, pages.size, 0)
     moved = new_record()
-    try:
-        result = calls.move(pages.handle, moved, size)
-    finally:
-        if calls.mapped_size(moved):  # also where a signal handler raises as the call returns
-            pages.handle = moved
+    # SAFETY: both records have owners here, which outlive the call.
+    result = python_types.move_pages(
+        pages, moved, calls.pointer(pages.handle), calls.pointer(moved), size
+    )
     if result < 0:
         raise _moving_error(pages, -result, size)
     if pages.locked.overlap(room - 1, room):
@@ -161,7 +168,7 @@ def _set_size(pages: Pages, size: int, fd: int | None) -> None:
 def _grow(pages: Pages, size: int, old_size: int, fd: int | None) -> None:
     """Grow into the room that a region has; what is locked at its end is locked behind it too."""
     if pages.access.by_range is not None:
-        pages.access.by_range.resize(size)
+        pages.access.grow(old_size, size)
     pages.raise_failure(calls.resize(pages.handle, size))
     if pages.locked.is_empty:
         return
@@ -190,7 +197,7 @@ def _shrink(pages: Pages, size: int, old_size: int, fd: int | None) -> None:
     pages.raise_failure(calls.resize(pages.handle, size))
     if fd is not None and pages.file_offset is not None:
         try:
-            descriptors.cut_file(fd, pages.file_offset + size, pages.file_offset + old_size)
+            file_length.cut_file(fd, pages.file_offset + size, pages.file_offset + old_size)
         except SystemCallError:
             calls.resize(pages.handle, old_size)
             raise

@@ -64,7 +64,6 @@ class Pages:
     )
 
     capacity: Capacity | None
-    """The room that the region was given to grow into; None: none."""
     page_sizes: PageSizes | None
     """The size of the kernel's pages by range; None where it is the same everywhere."""
     is_closed: bool
@@ -121,10 +120,7 @@ class Pages:
         return start, start + length
 
     def checked_offset(self, need: int, offset: SupportsIndex, count: int) -> int:
-        """Return the offset of a range whose bytes have the bits of `need`.
-
-        C checks the rest, and the bits too where they are the same everywhere.
-        """
+        """Return the offset of a range that allows `need`: by range; C checks the rest."""
         start = offset if type(offset) is int else self.integer(offset, "offset")
         if self.access.by_range is not None:
             self.access.require(need, *self.checked_range(start, count))
@@ -252,10 +248,7 @@ class Pages:
             self.page_sizes.require_edges(start, end)
 
     def widened(self, offset: SupportsIndex, count: SupportsIndex | None) -> tuple[int, int]:
-        """Return a range's start and bytes, widened to each huge page that it touches in an arena.
-
-        Where all pages are of one size C widens the range.
-        """
+        """Return a range's start and bytes, widened to huge pages; C widens to other pages."""
         start, end = self.checked_range(offset, count)
         if self.page_sizes is not None and start < end:
             start, end = self.page_sizes.widened(start, end)

@@ -1,4 +1,4 @@
-"""The types and functions that are written in C for Python: exporters, and the sequence lock."""
+"""The types and functions that are written in C for Python: exporters, the lock, the move."""
 
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Exporter = _mman.Exporter
     SequenceLock = _mman.SequenceLock
     is_buffer = _mman.is_buffer
+    move_pages = _mman.move_pages
     new_export = _mman.new_export
 else:
-    Exporter, new_export, is_buffer, SequenceLock = _made_in_c()
+    Exporter, new_export, is_buffer, SequenceLock, move_pages = _made_in_c()

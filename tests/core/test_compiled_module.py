@@ -41,6 +41,7 @@ def test_each_type_and_function_that_is_written_in_c_says_what_it_is() -> None:
         "new_export",
         "is_buffer",
         "SequenceLock",
+        "move_pages",
     }
     assert [each.__name__ for each in parts if not each.__doc__] == []
     types = [each for each in parts if isinstance(each, type)]
@@ -48,10 +49,11 @@ def test_each_type_and_function_that_is_written_in_c_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 4, 6])
-def test_export_of_wrong_arguments_is_a_type_error(number: int) -> None:
-    new_export = next(each for each in python_parts() if each.__name__ == "new_export")
+@pytest.mark.parametrize("name", ["new_export", "move_pages"])
+def test_wrong_number_of_arguments_is_a_type_error(name: str, number: int) -> None:
+    function = next(each for each in python_parts() if each.__name__ == name)
     with pytest.raises(TypeError):
-        new_export(*range(number))
+        function(*range(number))
 
 
 def test_export_cannot_be_made_by_its_type() -> None:

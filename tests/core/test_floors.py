@@ -20,14 +20,14 @@ FLOORS = """
     result _core.failures _core.range_map _core.construction _core.locked_ranges
     _core.python_types _core.views _core.access _core.page_sizes
     _core.layout _core.descriptors _core.buffers
-    _core.arguments _core.calls _core.capacity
+    _core.arguments _core.calls _core.capacity _core.file_length
     _ranges
     _core.mapping
     _core.mapped_files
     _core.faults _core.dropping
     _core.pages
     _core.changes _core.creation
-    _core.growth
+    _core.growth _core.new_files
     _adapters.arrays _regions.residency _regions.scalars _regions.fault_guard _regions.locking
     _regions.transfers
     _regions.base _regions.volatile

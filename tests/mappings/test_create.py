@@ -1,0 +1,349 @@
+"""`MemoryMapping.create` and shared memory with a name: what is new, and what errors leave."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import Any
+
+import pytest
+from files import mounted_tmpfs
+from kernel_view import PAGE, become_unprivileged, child, in_process, known_bytes, process_unchanged
+
+from mmapwrap import (
+    AccessDeniedError,
+    AlreadyExistsError,
+    ClosedMappingError,
+    InvalidArgumentError,
+    IsDirectoryError,
+    MemoryMapping,
+    MmapError,
+    NoSpaceError,
+    NoSuchFileError,
+    NotDirectoryError,
+    NotMappableError,
+    SharedMemory,
+    SystemCallError,
+)
+
+
+@pytest.fixture
+def path(disk_path: Path) -> Path:
+    return disk_path / "made"
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """A name for shared memory, which is free again afterwards."""
+    given = f"mmapwrap-{os.getpid()}"
+    yield given
+    Path("/dev/shm", given).unlink(missing_ok=True)
+
+
+# Files
+
+
+@pytest.mark.parametrize("make", [str, os.fsencode, Path], ids=["str", "bytes", "Path"])
+def test_created_file_is_of_zeros_and_mapped(make: Callable[[Path], Any], path: Path) -> None:
+    with process_unchanged(), MemoryMapping.create(make(path), 3 * PAGE + 1) as m:
+        assert (m.size, m.capacity, str(m.prot)) == (3 * PAGE + 1, 3 * PAGE + 1, "rw-")
+        assert m.is_all_zero()
+        assert path.stat().st_blocks * 512 >= 3 * PAGE
+        m[-1] = 65
+        assert path.read_bytes() == bytes(3 * PAGE) + b"A"
+
+
+def test_created_file_without_blocks(path: Path) -> None:
+    with MemoryMapping.create(path, 1 << 30, allocate=False) as m:
+        assert m.size == path.stat().st_size == 1 << 30
+        assert path.stat().st_blocks * 512 < 1 << 20
+
+
+def test_mode_is_that_of_open(path: Path) -> None:
+    mask = os.umask(0o027)
+    try:
+        for mode, expected in ((None, 0o640), (0o600, 0o600), (0o777, 0o750)):
+            if mode is None:
+                MemoryMapping.create(path, 1).close()
+            else:
+                MemoryMapping.create(path, 1, mode=mode).close()
+            assert stat.S_IMODE(path.stat().st_mode) == expected
+            path.unlink()
+    finally:
+        os.umask(mask)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link", "dangling link"])
+def test_what_is_there_already_stays(kind: str, path: Path) -> None:
+    target = path.with_name("target")
+    match kind:
+        case "file":
+            path.write_bytes(b"old")
+        case "directory":
+            path.mkdir()
+        case "link":
+            target.write_bytes(b"old")
+            path.symlink_to(target)
+        case _:
+            path.symlink_to(target)
+    with process_unchanged(), pytest.raises(AlreadyExistsError) as caught:
+        MemoryMapping.create(path, PAGE)
+    assert (caught.value.errno, caught.value.filename) == (errno.EEXIST, str(path))
+    assert target.exists() == (kind == "link")
+    if kind == "file":
+        assert path.read_bytes() == b"old"
+
+
+def test_overwriting_replaces_the_content(path: Path) -> None:
+    path.write_bytes(known_bytes(4 * PAGE))
+    with MemoryMapping.create(path, PAGE, overwrite=True) as m:
+        assert m.is_all_zero()
+    assert path.read_bytes() == bytes(PAGE)
+    path.unlink()
+    with MemoryMapping.create(path, 7, overwrite=True) as m:
+        assert m[:] == bytes(7)
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "device"])
+def test_only_a_regular_file_is_overwritten(kind: str, path: Path) -> None:
+    match kind:
+        case "directory":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path)
+        case _:
+            path = Path("/dev/null")
+    before = path.stat()
+    with process_unchanged(), pytest.raises((AlreadyExistsError, IsDirectoryError)):
+        MemoryMapping.create(path, PAGE, overwrite=True)
+    assert path.stat().st_mode == before.st_mode
+
+
+@pytest.mark.parametrize("size", [0, -1, 2**63, 2**64])
+def test_size_that_no_file_has_is_refused(size: int, path: Path) -> None:
+    with process_unchanged(), pytest.raises(InvalidArgumentError):
+        MemoryMapping.create(path, size)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("mode", [-1, 0o10000, 2**70])
+def test_mode_that_is_none_is_refused(mode: int, path: Path, name: str) -> None:
+    with process_unchanged():
+        with pytest.raises(InvalidArgumentError, match="mode"):
+            MemoryMapping.create(path, PAGE, mode=mode)
+        with pytest.raises(InvalidArgumentError, match="mode"):
+            SharedMemory.create_named(name, PAGE, mode=mode)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    [
+        ("missing/made", NoSuchFileError),
+        ("file/made", NotDirectoryError),
+        ("x" * 300, SystemCallError),
+        ("made\0", InvalidArgumentError),
+        ("", NoSuchFileError),
+    ],
+    ids=["no directory", "no directory but a file", "long", "NUL", "empty"],
+)
+def test_path_that_cannot_be_created_is_told(
+    where: str, kind: type[MmapError], disk_path: Path
+) -> None:
+    (disk_path / "file").touch()
+    with process_unchanged(), pytest.raises(kind):
+        MemoryMapping.create(f"{disk_path}/{where}" if where else "", PAGE)
+    assert [each.name for each in disk_path.iterdir()] == ["file"]
+
+
+def create_where_nothing_may_be(folder: str) -> None:
+    become_unprivileged()
+    with pytest.raises(AccessDeniedError) as caught:
+        MemoryMapping.create(f"{folder}/made", PAGE)
+    assert caught.value.filename == f"{folder}/made"
+
+
+def test_directory_of_another_user_is_refused(disk_path: Path) -> None:
+    disk_path.chmod(0o755)
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a directory of another user")
+    in_process(create_where_nothing_may_be, disk_path).succeeded()
+
+
+def test_read_only_file_system_is_refused() -> None:
+    with mounted_tmpfs("ro") as folder, process_unchanged():
+        with pytest.raises(SystemCallError) as caught:
+            MemoryMapping.create(folder / "made", PAGE)
+        assert caught.value.errno == errno.EROFS
+
+
+def test_file_that_finds_no_addresses_is_not_left(path: Path) -> None:
+    with process_unchanged(), pytest.raises(MmapError):
+        MemoryMapping.create(path, PAGE, capacity=1 << 61)
+    assert not path.exists()
+
+
+# Shared memory with a name
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_named_memory_is_found_by_its_name(slash: str, name: str) -> None:
+    with process_unchanged():
+        with SharedMemory.create_named(slash + name, 3 * PAGE) as memory, memory.map() as m:
+            m[:5] = b"hello"
+            with SharedMemory.open_named(name) as other, other.map() as theirs:
+                assert (memory.name, other.name, other.size) == (name, name, 3 * PAGE)
+                assert theirs[:5] == b"hello"
+                assert stat.S_IMODE(os.fstat(other.fileno()).st_mode) == 0o600
+        SharedMemory.unlink_named(slash + name)
+        with pytest.raises(NoSuchFileError):
+            SharedMemory.open_named(name)
+
+
+def test_named_memory_is_that_of_multiprocessing(name: str) -> None:
+    with SharedMemory.create_named(name, PAGE) as memory, memory.map() as m:
+        m[:5] = b"hello"
+        theirs = shared_memory.SharedMemory(name)
+        try:
+            assert theirs.buf is not None
+            assert bytes(theirs.buf[:5]) == b"hello"
+        finally:
+            theirs.close()
+            theirs.unlink()
+    assert not Path("/dev/shm", name).exists()
+
+
+def test_named_memory_lasts_when_its_maker_is_gone(name: str) -> None:
+    program = """
+        import sys
+        from mmapwrap import SharedMemory
+        SharedMemory.create_named(sys.argv[1], 0).resize(5)
+        SharedMemory.open_named(sys.argv[1]).map()[:] = b"hello"
+    """
+    child(program, name).succeeded()
+    with SharedMemory.open_named(name) as memory:
+        assert memory.map()[:] == b"hello"
+
+
+def test_name_that_is_taken_or_free_is_told(name: str) -> None:
+    with process_unchanged():
+        for call in (SharedMemory.open_named, SharedMemory.unlink_named):
+            with pytest.raises(NoSuchFileError):
+                call(name)
+        with SharedMemory.create_named(name, PAGE) as memory:
+            with pytest.raises(AlreadyExistsError):
+                SharedMemory.create_named(name, 1)
+            assert memory.map().size == PAGE
+
+
+@pytest.mark.parametrize("wrong", ["", "/", ".", "..", "a/b", "//a", "a\0", "x" * 256, "é" * 128])
+def test_name_that_is_none_is_refused(wrong: str) -> None:
+    with process_unchanged():
+        for call in (
+            lambda: SharedMemory.create_named(wrong, 1),
+            lambda: SharedMemory.open_named(wrong),
+            lambda: SharedMemory.unlink_named(wrong),
+        ):
+            with pytest.raises(InvalidArgumentError, match="name"):
+                call()
+
+
+def test_longest_name_works() -> None:
+    name = f"{os.getpid():0255}"
+    with SharedMemory.create_named(name, 1) as memory:
+        SharedMemory.unlink_named(name)
+        assert memory.name.startswith(name)
+
+
+@pytest.mark.parametrize("wrong", [None, 1, b"bytes"])
+def test_name_of_a_wrong_type_is_told(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="name must be a str"):
+        SharedMemory.create_named(wrong, 1)
+
+
+def test_link_or_directory_in_place_of_memory_is_refused(name: str, path: Path) -> None:
+    place = Path("/dev/shm", name)
+    path.write_bytes(b"content")
+    place.symlink_to(path)
+    with process_unchanged():
+        with pytest.raises(SystemCallError) as caught:
+            SharedMemory.open_named(name)
+        assert caught.value.errno == errno.ELOOP
+        with pytest.raises(AlreadyExistsError):
+            SharedMemory.create_named(name, 1)
+    place.unlink()
+    os.mkfifo(place)
+    with process_unchanged(), pytest.raises(NotMappableError):
+        SharedMemory.open_named(name)
+
+
+def test_memory_that_is_not_to_be_had_is_not_left(name: str) -> None:
+    for size in (1 << 50, 1 << 62):
+        with process_unchanged(), pytest.raises(NoSpaceError):
+            SharedMemory.create_named(name, size)
+        assert not Path("/dev/shm", name).exists()
+
+
+# The size of shared memory
+
+
+def test_shared_memory_grows_for_all_its_holders() -> None:
+    with (
+        SharedMemory.new("grows", 0) as memory,
+        memory.try_clone() as clone,
+        memory.map(capacity=1 << 30) as m,
+    ):
+        assert (memory.size, m.size) == (0, 0)
+        memory.resize(PAGE)
+        assert (memory.size, clone.size, clone.refresh()) == (PAGE, 0, PAGE)
+        assert (m.size, m.refresh()) == (0, PAGE)
+        m.resize(3 * PAGE)
+        assert (memory.refresh(), clone.refresh()) == (3 * PAGE, 3 * PAGE)
+        memory.resize(10)
+        assert os.fstat(clone.fileno()).st_size == 10
+        clone.resize(2 * PAGE)  # what it still had for the size is cut by nobody
+        assert os.fstat(memory.fileno()).st_size == 2 * PAGE
+        assert m.refresh() == 2 * PAGE
+
+
+def test_empty_shared_memory_is_received() -> None:
+    program = """
+        import multiprocessing
+        from mmapwrap import SharedMemory
+
+        def work(memory, connection):
+            memory.resize(5)
+            memory.map()[:] = b"hello"
+            connection.send("done")
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("fork")
+            memory = SharedMemory.new("empty", 0)
+            here, there = context.Pipe()
+            process = context.Process(target=work, args=(memory, there))
+            process.start()
+            here.recv()
+            process.join()
+            print(memory.refresh(), memory.map()[:].decode())
+    """
+    assert child(program).succeeded() == "5 hello\n"
+
+
+def test_shared_memory_that_is_closed_does_not_grow() -> None:
+    memory = SharedMemory.new("closed", 0)
+    memory.close()
+    for call in (lambda: memory.resize(1), memory.refresh):
+        with pytest.raises(ClosedMappingError):
+            call()
+
+
+@pytest.mark.parametrize("size", [-1, 2**63, 2**64])
+def test_size_that_no_memory_has_is_refused(size: int) -> None:
+    with SharedMemory.new("sized", PAGE) as memory:
+        with pytest.raises(InvalidArgumentError):
+            memory.resize(size)
+        with pytest.raises(NoSpaceError):
+            memory.resize(1 << 50)
+        assert memory.size == os.fstat(memory.fileno()).st_size == PAGE
