@@ -9,9 +9,10 @@ Imports go down only. From the ground up, each module imports from the floors be
    written in C for Python; `buffers`, `descriptors` and `calls` are the typed C functions: integers
    in, integers out; `file_length` makes files longer and cuts them.
 4. `range_map` keeps values by range; `arguments` checks the arguments of callers; `layout` is the
-   lock of one region's layout, `capacity` the room that it was given to grow into; `access`, `views`, `page_sizes` and `locked_ranges` remember the
-   access that each range allows, the live exports, the sizes of pages and the locked pages. None of
-   them makes a system call on pages. `mmapwrap._ranges` has the ranges that callers see.
+   lock of one region's layout, `capacity` the room that it was given to grow into; `access`,
+   `views`, `page_sizes` and `locked_ranges` remember the access that each range allows, the live
+   exports, the sizes of pages and the locked pages. None of them makes a system call on pages.
+   `mmapwrap._ranges` has the ranges that callers see.
 5. `mapping` maps pages, borrows and unmaps them; `mapped_files` finds the files behind a region
    again; `faults` finds out why a page is missing, and `dropping` whether a lock is in the way.
 6. `pages` owns the handle whose destructor unmaps; `changes` changes the access and the
