@@ -20,7 +20,8 @@ PROCESSES: Final = 3
 BEGINNING: Final = known_bytes(3 * PAGE + 8)
 """What the file has before anybody grows it."""
 RECORD: Final = 512
-REPORT: Final = 8
+REPORT: Final = 256
+"""The bytes of a report: a pipe of one page is soon full, so that no process gets far ahead."""
 
 
 def place_of(record: int) -> int:
