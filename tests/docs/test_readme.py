@@ -37,5 +37,6 @@ def test_pages_with_examples_are_found() -> None:
         "from-memmap2.md",
         "from-numpy-memmap.md",
         "from-shared-memory.md",
+        "growth.md",
         "mmap.md",
     }
