@@ -8,9 +8,10 @@
  * room is used up, the pages move to a larger one, in a record of its own: calls of other threads
  * go on in the old record, whose addresses stay mapped until the last of them ends.
  *
- * Several processes may change the length of one file at once. None may undo what another has
- * added, so a file is made longer by fallocate(2), which never makes one shorter as ftruncate(2)
- * does, and it is cut only where it ends with the region. */
+ * Several processes may change the length of one file at once. To grow must not undo what another
+ * has added, so a file is made longer by fallocate(2), which never makes one shorter as
+ * ftruncate(2) does. A file that goes on behind the region is not cut; between that look and the
+ * cut another process may still add to it, for the kernel has no call that does both. */
 
 #include "pages.h"
 
@@ -104,6 +105,8 @@ int64_t mmw_extend_file(int fd, uint64_t start, uint64_t end, int allocate)
     struct stat file;
     if (fstat(fd, &file) != 0) return MMW_FAILED(MMW_CALL_FSTAT);
     bool is_long_enough = (uint64_t)file.st_size >= end;
+    /* Somebody may have cut it; what comes before `start` has its blocks otherwise. */
+    if ((uint64_t)file.st_size < start) start = (uint64_t)file.st_size;
     if (is_long_enough && (!allocate || start >= end)) return 0;
     if (!allocate || start >= end) start = end - 1;
     if (fallocate(fd, 0, (off_t)start, (off_t)(end - start)) == 0) return 0;

@@ -540,7 +540,8 @@ class MemoryMapping(
         lost.
 
         A file is made longer where it is shorter, whoever else does so at the same time. It is cut
-        only where it ends with the mapping. Access and advice that were set up to the end of the
+        only where it ends with the mapping; what another process adds to it in the very moment of
+        the cut is lost. Access and advice that were set up to the end of the
         mapping, and locks on its last page, hold for what is added. Bytes that are added are what
         the file has there, else zeros.
 
@@ -558,12 +559,13 @@ class MemoryMapping(
             UnsupportedOperationError: The mapping has no capacity, and cannot move: shared memory
                 without a file, ranges of different protection or advice, a file that cannot be
                 opened again. Or it is a private mapping of a file, a device, or on hugetlbfs.
-            AccessDeniedError: The file was opened for reading only.
+            AccessDeniedError: The file was opened for reading only; or the mapping has no capacity
+                and allows no writing.
             OperationNotPermittedError: A memfd is sealed against the change of its length.
             NoSpaceError: The disk is full.
             SystemCallError: The file cannot become so long: RLIMIT_FSIZE (EFBIG), for example.
-            OutOfMemoryError: There are not so many addresses.
-            LockLimitError: The last page is locked, and RLIMIT_MEMLOCK allows no more.
+            OutOfMemoryError: There are not so many addresses; or the last page is locked, and
+                RLIMIT_MEMLOCK allows no more.
             ProtectionError: Memory that shrinks to inside a page cannot be written there.
             RegionBusyError: The pages have to move, and a fault guard is entered. Or a signal
                 handler or a finalizer made the call inside a change of the mapping.

@@ -48,6 +48,12 @@ class AccessMap:
             for first, last, bits in self.by_range.pieces(start, end)
         ]
 
+    def allows_somewhere(self, need: int, size: int) -> bool:
+        """Return whether some byte of a region of this size has the bits of `need`."""
+        if self.by_range is None:
+            return not need & ~self.bits
+        return any(not need & ~bits for _, _, bits in self.by_range.pieces(0, size))
+
     def require(self, need: int, start: int, end: int) -> None:
         """Require that every byte of the range has the bits of `need`.
 
@@ -95,12 +101,12 @@ class AccessMap:
                 ranges.assign(first, last, old & (bits | GUARDED))
         return before
 
-    def grow(self, old_size: int, size: int) -> None:
-        """Give what is added the access of the last byte, without its guard pages."""
+    def grow(self, old_size: int, page_end: int, size: int) -> None:
+        """Give what is added the access of the last byte; a guard page ends with its page."""
         ranges = self.split(old_size)
         ranges.resize(size)
         ((_, _, bits),) = ranges.pieces(size - 1, size)
-        ranges.assign(old_size, size, bits & PROT_ANY)
+        ranges.assign(page_end, size, bits & PROT_ANY)
 
     def set_none(self, size: int, start: int, end: int) -> None:
         """Remember that a range allows no access, whatever the kernel still allows."""

@@ -38,6 +38,7 @@ from mmapwrap.errors import (
     SystemCallError,
     UnsupportedOperationError,
     hinted,
+    system_call_error,
 )
 
 Ts = TypeVarTuple("Ts")
@@ -74,11 +75,17 @@ def refresh(pages: Pages) -> int:
 
 def _follow(pages: Pages, fd: int) -> None:
     """Take the size that the file has for a region, as far as its capacity goes."""
+    pages.exclusively(_follow_now, pages, fd)
+
+
+def _follow_now(pages: Pages, fd: int) -> None:
+    """Likewise; run exclusively, so that no other thread changes the length meanwhile."""
     size = max(descriptors.file_status(fd).size - (pages.file_offset or 0), 0)
-    if pages.capacity is not None:
+    if pages.capacity is None:
+        _move(pages, size)
+    else:
         size = min(size, pages.capacity.size)
-    _make_room(pages, size)
-    pages.exclusively(_set_size, pages, size, None)
+    _set_size(pages, size, None)
 
 
 def _with_file(
@@ -91,6 +98,9 @@ def _with_file(
         return
     if pages.page_size != constants.PAGE_SIZE:
         raise hinted(UnsupportedOperationError(operation), "the file has huge pages")
+    if flags == os.O_RDWR and not pages.access.allows_somewhere(PROT_WRITE, pages.size):
+        hint = "the mapping is read-only"
+        raise hinted(system_call_error(errno.EACCES, "open"), hint)
     file = mapped_files.file_at(calls.address(pages.handle))
     if file is None:
         raise hinted(UnsupportedOperationError(operation), "its file cannot be found")
@@ -168,7 +178,8 @@ def _set_size(pages: Pages, size: int, fd: int | None) -> None:
 def _grow(pages: Pages, size: int, old_size: int, fd: int | None) -> None:
     """Grow into the room that a region has; what is locked at its end is locked behind it too."""
     if pages.access.by_range is not None:
-        pages.access.grow(old_size, size)
+        page_end = pages.whole_pages(0, old_size)[1] - pages.lead_in
+        pages.access.grow(old_size, max(page_end, 0), size)
     pages.raise_failure(calls.resize(pages.handle, size))
     if pages.locked.is_empty:
         return
@@ -178,7 +189,12 @@ def _grow(pages: Pages, size: int, old_size: int, fd: int | None) -> None:
         result = calls.lock(pages.handle, start, size - start, 0)
         if result < 0:
             _shrink(pages, old_size, size, fd)
-        pages.raise_failure(result, start, size - start)
+            error = call_failure(-result)
+            raise (
+                pages.error(-result, start, size - start)
+                if error is None
+                else hinted(error, "the last page is locked, so that what is added is locked too")
+            )
         pages.locked.add(old_end, end)
 
 
@@ -207,6 +223,8 @@ def _shrink(pages: Pages, size: int, old_size: int, fd: int | None) -> None:
 
 def _set_rest_as_last(pages: Pages, size: int, first: int, end: int) -> None:
     """Give the pages behind a new end the protection of the last byte, as what is added has it."""
+    if first == end:
+        return
     ranges = pages.access.split(end)
     if any(bits & GUARDED for _, _, bits in ranges.pieces(first, end)):
         advice = DestructiveAdvice.GUARD_REMOVE

@@ -356,6 +356,17 @@ def test_guard_pages_that_are_cut_off_are_gone() -> None:
         assert m.is_all_zero()
 
 
+@needs(DestructiveAdvice.GUARD_INSTALL)
+def test_guard_page_stays_one_where_the_end_moves_inside_it() -> None:
+    with MemoryMapping.anonymous(3 * PAGE + 100, sharing=Sharing.PRIVATE, capacity=ROOM) as m:
+        m.advise_destructive(DestructiveAdvice.GUARD_INSTALL, 3 * PAGE, 100)
+        m.resize(8 * PAGE)
+        for start in (3 * PAGE, 3 * PAGE + 100, 4 * PAGE - 1):
+            with pytest.raises(ProtectionError):
+                m.view(start, 1)
+        assert m.is_all_zero(4 * PAGE)
+
+
 @pytest.mark.parametrize(
     ("advice", "flag"),
     [(Advice.DONTFORK, "dc"), (Advice.DODUMP, "dd"), (Advice.SEQUENTIAL, "sr")],

@@ -11,6 +11,7 @@ from mmapwrap import (
     MemfdSeals,
     NotPageAlignedError,
     OperationNotPermittedError,
+    UnsupportedOperationError,
 )
 from random_programs.arguments import (
     Spot,
@@ -56,6 +57,8 @@ class ArenaSteps(Program):
         must: Errors = {NotPageAlignedError} if memory.head else set()
         if memory.faults:
             must.add(MappingFaultError)
+        if memory.room > len(memory.pages):
+            must.add(UnsupportedOperationError)
         may: Errors = {MappingFaultError} if memory.is_doubtful else set()
         name = self.new_name("a")
         if self.step(f"{name} = {region.name}.into_arena()", must, may):

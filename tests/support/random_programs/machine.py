@@ -14,6 +14,7 @@ from random_programs.arguments import sizes
 from random_programs.calls import PROLOGUE
 from random_programs.content_steps import ContentSteps
 from random_programs.copy_steps import CopySteps
+from random_programs.growth_steps import GrowthSteps
 from random_programs.meeting_steps import MeetingSteps
 from random_programs.paging_steps import PagingSteps
 from random_programs.region_steps import RegionSteps
@@ -25,6 +26,7 @@ class Machine(
     ArenaSteps,
     ContentSteps,
     CopySteps,
+    GrowthSteps,
     MeetingSteps,
     PagingSteps,
     RegionSteps,

@@ -179,6 +179,24 @@ class Memory:
     exports: list[Export] = attrs.field(factory=list[Export])
     faults: set[int] = attrs.field(factory=set[int])
     is_doubtful: bool = False  # pages may have faulted that nobody counted
+    capacity: int | None = None  # what it was given to grow to
+    last_bits: int = 0  # of what is added to an empty region
+    file: "File | None" = None  # whose length follows, and is followed
+    offset: int = 0  # in that file
+    room: int = 0  # the pages for which there are addresses
+
+    def __attrs_post_init__(self) -> None:
+        self.room = max(self.room, len(self.pages))
+        first = self.pages[0] if self.pages else None
+        self.store = None if first is None else first.store
+        self.is_private = first is not None and first.is_private
+
+    store: Store | None = attrs.field(init=False, default=None)
+    is_private: bool = attrs.field(init=False, default=False)
+
+    @property
+    def is_of_file(self) -> bool:
+        return self.store is not None and self.store.size is not None
 
     def spans(self, start: int, end: int) -> Iterator[tuple[Page, int, int]]:
         """The pages of a range, each with the part of it that is in the range."""

@@ -1,0 +1,226 @@
+"""Mappings that grow and shrink, with their files."""
+
+from typing import Final
+
+import hypothesis.strategies as st
+from hypothesis.stateful import precondition, rule
+from kernel_view import PAGE
+
+from mmapwrap import (
+    CapacityExceededError,
+    ClosedMappingError,
+    LockLimitError,
+    MappingFaultError,
+    MemfdSeals,
+    OperationNotPermittedError,
+    OutOfMemoryError,
+    ProtectionError,
+    RegionBusyError,
+    UnsupportedOperationError,
+    ViewsExportedError,
+)
+from random_programs.arguments import bits_of, picks, protections, sizes
+from random_programs.file_steps import FileSteps
+from random_programs.model import KNOWN, WRITE, File, Memory, Page, Store
+from random_programs.program import Errors, Program
+
+CAPACITY: Final = 8 * PAGE
+
+
+class GrowthSteps(FileSteps):
+    """What changes the size of regions and of shared memory."""
+
+    @rule(size=sizes, protection=protections, is_private=st.booleans())
+    def map_growing_memory(self, size: int, protection: str, is_private: bool) -> None:
+        name, bits = self.new_name("r"), bits_of(protection)
+        sharing = "PRIVATE" if is_private else "SHARED"
+        line = (
+            f"{name} = MemoryMapping.anonymous({size}, prot=Protection.{protection}(),"
+            f" sharing=Sharing.{sharing}, capacity={CAPACITY})"
+        )
+        if self.step(line):
+            store = None if is_private else Store()
+            pages = [Page(store, i, is_private, bits) for i in range(-(-size // PAGE))]
+            memory = Memory(size, 0, pages, capacity=CAPACITY, last_bits=bits)
+            memory.room = CAPACITY // PAGE
+            self.add_region(name, memory)
+
+    @precondition(Program.has_files)
+    @rule(
+        pick=picks,
+        offset=st.sampled_from((0, 0, 0, PAGE, 100)),
+        protection=protections,
+        is_private=st.booleans(),
+    )
+    def map_growing_file(self, pick: int, offset: int, protection: str, is_private: bool) -> None:
+        file = self.some(self.files, pick)
+        if file.is_closed or "execute" in protection:
+            return
+        store, bits = file.store, bits_of(protection)
+        assert store.size is not None
+        sharing = "PRIVATE" if is_private else "SHARED"
+        size = max(store.size - offset, 0)
+        must: Errors = {CapacityExceededError} if size > CAPACITY else set()
+        sealed = store.seals & (MemfdSeals.WRITE | MemfdSeals.FUTURE_WRITE)
+        if sealed and bits & WRITE and not is_private:
+            must.add(OperationNotPermittedError)
+        name = self.new_name("r")
+        line = (
+            f"{name} = MemoryMapping.from_file({file.name}, offset={offset},"
+            f" prot=Protection.{protection}(), sharing=Sharing.{sharing}, capacity={CAPACITY})"
+        )
+        if self.step(line, must):
+            head = offset % PAGE
+            pages = [
+                Page(store, offset // PAGE + i, is_private, bits)
+                for i in range(-(-(head + size) // PAGE))
+            ]
+            memory = Memory(size, head, pages, capacity=CAPACITY, last_bits=bits)
+            memory.room = -(-(head + CAPACITY) // PAGE)
+            memory.file, memory.offset = file, offset
+            self.add_region(name, memory)
+
+    @precondition(Program.has_regions)
+    @rule(pick=picks, size=sizes, allocates=st.booleans())
+    def resize(self, pick: int, size: int, allocates: bool) -> None:
+        region = self.a_region(pick)
+        memory = region.memory
+        call = f"{region.name}.resize({size}, allocate={allocates})"
+        if memory is None or memory.is_arena:
+            self.step(call, {ClosedMappingError, UnsupportedOperationError})
+            return
+        file = memory.file
+        must, may = self._resize_refusals(memory, size)
+        if memory.is_of_file:
+            if memory.is_private:
+                must.add(UnsupportedOperationError)
+            if memory.capacity is None:
+                may.add(UnsupportedOperationError)
+            if file is None:
+                # Whose file it is the model did not write down.
+                self.step(f"_ = {region.name}.size")
+                assert self.result == memory.size
+                return
+            must |= self._file_refusals(memory, file, size)
+        elif size < memory.size:
+            end = min(-(-size // PAGE) * PAGE, memory.size)
+            if size < end and WRITE & ~memory.allowed(size, end):
+                must.add(ProtectionError)
+        if self.step(call, must, may):
+            if file is not None:
+                self._resize_file(file, memory.offset + size, memory.offset + memory.size)
+            self._change(memory, size)
+
+    def _resize_refusals(self, memory: Memory, size: int) -> tuple[Errors, Errors]:
+        """The errors that a new size must end with, and those that it may."""
+        must: Errors = {MappingFaultError} if memory.faults else set()
+        may: Errors = {MappingFaultError} if memory.is_doubtful else set()
+        if memory.is_locked:
+            may |= {LockLimitError, OutOfMemoryError, MappingFaultError}
+        if memory.capacity is not None and size > memory.capacity:
+            must.add(CapacityExceededError)
+        moves = -(-(memory.head + size) // PAGE) > memory.room
+        if moves and not must:
+            # Ranges that differ in protection, advice or locks do not move.
+            may |= {UnsupportedOperationError, OutOfMemoryError}
+            if not memory.is_of_file and not memory.is_private:
+                must.add(UnsupportedOperationError)
+            if memory.exports:
+                must.add(ViewsExportedError)
+            if memory.guards:
+                must.add(RegionBusyError)
+        if any(size < export.end for export in memory.exports if export.start < export.end):
+            must.add(ViewsExportedError)
+        return must, may
+
+    def _file_refusals(self, memory: Memory, file: File, size: int) -> Errors:
+        """The errors that a file must end a change of its length with."""
+        store = file.store
+        assert store.size is not None
+        end, old_end = memory.offset + size, memory.offset + memory.size
+        if end > store.size and store.seals & MemfdSeals.GROW:
+            return {OperationNotPermittedError}
+        if end < store.size <= old_end and store.seals & MemfdSeals.SHRINK:
+            return {OperationNotPermittedError}
+        return set()
+
+    def _resize_file(self, file: File, end: int, old_end: int) -> None:
+        store = file.store
+        assert store.size is not None
+        if end > store.size or end < store.size <= old_end:
+            self.model_resize(file, end)
+
+    def _change(self, memory: Memory, size: int) -> None:
+        """A region has another size: pages that come are new, pages that go are forgotten."""
+        count = -(-(memory.head + size) // PAGE)
+        store, is_private = memory.store, memory.is_private
+        if size < memory.size:
+            if not memory.is_of_file and size % PAGE and size // PAGE < len(memory.pages):
+                rest = PAGE - size % PAGE
+                memory.pages[size // PAGE].put(size % PAGE, bytes(rest), bytes([KNOWN]) * rest)
+            for page in memory.pages[count:]:
+                if not memory.is_of_file and page.store is not None:
+                    page.store.cells.pop(page.index, None)
+        if memory.pages and memory.size:
+            last = (memory.head + min(size, memory.size) - 1) // PAGE
+            memory.last_bits = memory.pages[max(last, 0)].bits
+        del memory.pages[count:]
+        first = memory.offset // PAGE
+        memory.pages.extend(
+            Page(store, first + i, is_private, memory.last_bits)
+            for i in range(len(memory.pages), count)
+        )
+        memory.size, memory.room = size, max(memory.room, count)
+
+    @precondition(Program.has_regions)
+    @rule(pick=picks)
+    def refresh(self, pick: int) -> None:
+        region = self.a_region(pick)
+        memory = region.memory
+        call = f"_ = {region.name}.refresh()"
+        if memory is None or memory.is_arena:
+            self.step(call, {ClosedMappingError, UnsupportedOperationError})
+            return
+        if memory.file is None:
+            if not memory.is_of_file:
+                self.step(call)
+                assert self.result == memory.size
+            return
+        assert memory.file.store.size is not None
+        size = max(memory.file.store.size - memory.offset, 0)
+        if memory.capacity is not None:
+            size = min(size, memory.capacity)
+        must, may = self._resize_refusals(memory, size)
+        if size == memory.size:
+            must, may = set(), must | may
+        if self.step(call, must, may):
+            assert self.result == size
+            self._change(memory, size)
+
+    @precondition(Program.has_files)
+    @rule(pick=picks, size=sizes, allocates=st.booleans())
+    def resize_shared_memory(self, pick: int, size: int, allocates: bool) -> None:
+        file = self.some(self.files, pick)
+        if not file.is_memfd:
+            return
+        must: Errors = {ClosedMappingError} if file.is_closed else set()
+        store = file.store
+        assert store.size is not None
+        if size > store.size and store.seals & MemfdSeals.GROW:
+            must.add(OperationNotPermittedError)
+        if size < store.size <= file.size and store.seals & MemfdSeals.SHRINK:
+            must.add(OperationNotPermittedError)
+        if self.step(f"{file.name}.resize({size}, allocate={allocates})", must):
+            self._resize_file(file, size, file.size)
+            file.size = size
+
+    @precondition(Program.has_files)
+    @rule(pick=picks)
+    def refresh_shared_memory(self, pick: int) -> None:
+        file = self.some(self.files, pick)
+        if file.is_memfd:
+            must: Errors = {ClosedMappingError} if file.is_closed else set()
+            if self.step(f"_ = {file.name}.refresh()", must):
+                assert file.store.size is not None
+                assert self.result == file.store.size
+                file.size = file.store.size
