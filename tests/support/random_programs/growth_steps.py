@@ -9,6 +9,7 @@ from kernel_view import PAGE
 from mmapwrap import (
     CapacityExceededError,
     ClosedMappingError,
+    InvalidRangeError,
     LockLimitError,
     MappingFaultError,
     MemfdSeals,
@@ -43,6 +44,7 @@ class GrowthSteps(FileSteps):
             pages = [Page(store, i, is_private, bits) for i in range(-(-size // PAGE))]
             memory = Memory(size, 0, pages, capacity=CAPACITY, last_bits=bits)
             memory.room = CAPACITY // PAGE
+            memory.store, memory.is_private = store, is_private  # also of an empty one
             self.add_region(name, memory)
 
     @precondition(Program.has_files)
@@ -78,6 +80,7 @@ class GrowthSteps(FileSteps):
             memory = Memory(size, head, pages, capacity=CAPACITY, last_bits=bits)
             memory.room = -(-(head + CAPACITY) // PAGE)
             memory.file, memory.offset = file, offset
+            memory.store, memory.is_private = store, is_private
             self.add_region(name, memory)
 
     @precondition(Program.has_regions)
@@ -171,6 +174,11 @@ class GrowthSteps(FileSteps):
             for i in range(len(memory.pages), count)
         )
         memory.size, memory.room = size, max(memory.room, count)
+        for part in [part for part in self.parts if part.memory is memory]:
+            if part.start + part.size > size:  # its bytes are the region's no more
+                self.step(f"{part.name}.copy_to(bytearray({part.size}))", {InvalidRangeError})
+                self.step(f"del {part.name}")
+                self.parts.remove(part)
 
     @precondition(Program.has_regions)
     @rule(pick=picks)
