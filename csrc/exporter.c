@@ -154,7 +154,7 @@ int mmw_add_exporters(PyObject *list)
 {
     if (add_type(list, &exporter_spec) != 0) return -1;
     export_type = (PyTypeObject *)PyType_FromSpec(&export_spec);
-    if (export_type == NULL) return -1;
+    if (export_type == NULL || PyList_Append(list, (PyObject *)export_type) != 0) return -1;
     if (mmw_add_function(list, &new_export_method) != 0) return -1;
     return mmw_add_function(list, &is_buffer_method);
 }

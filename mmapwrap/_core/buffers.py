@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmapwrap._core._mman import ffi, lib
 from mmapwrap._core.failures import raise_if_failed
-from mmapwrap._core.python_types import is_buffer
+from mmapwrap._core.python_types import Export, is_buffer
 from mmapwrap.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -80,12 +80,12 @@ def _as_plain(buffer: "Buffer", name: str, *, is_filled: bool) -> "Buffer":
 
 
 def _is_of_bytes(buffer: "Buffer") -> "TypeGuard[memoryview]":
-    """Return whether a buffer is a view of contiguous bytes of Python's own, as `io` makes them."""
+    """Return whether a buffer is a view of contiguous bytes of a region, or of Python's own."""
     return type(buffer) is memoryview and type(buffer.obj) in _PLAIN and buffer.c_contiguous
 
 
-_PLAIN: Final = (type(None), bytes, bytearray)
-"""What has no Python objects in its memory; None: memory of a file's buffer."""
+_PLAIN: Final = (type(None), bytes, bytearray, Export)
+"""Exporters whose memory holds no Python objects; None: the memory of a buffered file of `io`."""
 
 
 def _has_objects(view: memoryview) -> bool:

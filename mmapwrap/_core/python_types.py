@@ -24,4 +24,4 @@ if TYPE_CHECKING:
     move_pages = _mman.move_pages
     new_export = _mman.new_export
 else:
-    Exporter, new_export, is_buffer, SequenceLock, move_pages = _made_in_c()
+    Exporter, Export, new_export, is_buffer, SequenceLock, move_pages = _made_in_c()
