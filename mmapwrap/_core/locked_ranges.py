@@ -9,86 +9,85 @@ Ranges: TypeAlias = tuple[tuple[int, int], ...]
 
 
 class LockCall:
-    """A call under way that locks a range of whole pages.
+    """A call that locks a range of whole pages, or has locked it.
 
     Args:
         start: The range's first byte.
         end: The byte after its last.
     """
 
-    __slots__ = ("end", "ranges", "start")
+    __slots__ = ("end", "is_under_way", "ranges", "start")
 
     def __init__(self, start: int, end: int) -> None:
         self.start: Final = start
         self.end: Final = end
         self.ranges: Ranges = ((start, end),)
         """What is left of the range: other calls may have unlocked or replaced some of it."""
+        self.is_under_way = False
 
 
 class LockedRanges:
     """Ranges of whole pages that are locked, in the process that has locked them.
 
-    A call that locks is an entry of its own before it asks the kernel, so that no other call takes
-    pages for unlocked that it may have locked. Success keeps its range; the entry goes at the end.
+    A call that locks is an entry before it asks the kernel, so that no other call takes pages for
+    unlocked that it may have locked. The entry of a call that has succeeded stays.
 
     Changes run exclusively; a range can be asked for at any time. A child process inherits no lock.
     """
 
-    __slots__ = ("_process", "_ranges", "_under_way")
+    __slots__ = ("_calls", "_process")
 
     def __init__(self) -> None:
-        self._ranges: list[tuple[int, int]] = []
-        self._under_way: tuple[LockCall, ...] = ()
+        self._calls: list[LockCall] = []
         self._process = 0
+
+    # --- Changes ----------------------------------------------------------------------------------
+
+    def begin(self, call: LockCall) -> None:
+        """Remember that a call may lock its range from now on."""
+        call.is_under_way = True
+        if self._process != os.getpid():
+            self._calls = []
+            self._process = os.getpid()
+        self._calls.append(call)
+        count = len(self._calls)
+        if count >= _FEWEST_TO_MERGE and count & (count - 1) == 0:
+            self._merge()
+
+    def keep_in_child(self, call: LockCall) -> None:
+        """Remember a call also if a signal handler has forked this process since the call began."""
+        if self._process != os.getpid():
+            self.begin(call)
+
+    def end(self, call: LockCall) -> None:
+        """Remember what is left of a call's range as locked."""
+        call.is_under_way = False
+        if not call.ranges:
+            self._drop_empty()
+
+    def remove(self, start: int, end: int) -> None:
+        """Remember that a range is not locked."""
+        for call in self._calls:
+            call.ranges = _without(call.ranges, start, end)
+        self._drop_empty()
+
+    def _drop_empty(self) -> None:
+        """Drop the entries of calls that are over and of whose range nothing is left."""
+        self._calls = [call for call in self._calls if call.ranges or call.is_under_way]
+
+    def _merge(self) -> None:
+        """Make fewer entries of those whose calls are over."""
+        under_way = [call for call in self._calls if call.is_under_way]
+        over = [each for call in self._calls if not call.is_under_way for each in call.ranges]
+        self._calls = [*under_way, *(LockCall(first, last) for first, last in _merged(over))]
+
+    # --- Questions --------------------------------------------------------------------------------
 
     def _all(self) -> list[tuple[int, int]]:
         """Return the ranges that are or may be locked."""
         if self._process != os.getpid():
             return []
-        return [*self._ranges, *(each for call in self._under_way for each in call.ranges)]
-
-    def has(self, call: LockCall) -> bool:
-        """Return whether a call is an entry still."""
-        return call in self._under_way
-
-    # --- Changes ----------------------------------------------------------------------------------
-
-    def _forget_those_of_a_parent(self) -> None:
-        """Forget what a parent process has locked."""
-        if self._process != os.getpid():
-            self._ranges, self._under_way = [], ()
-            self._process = os.getpid()
-
-    def begin(self, call: LockCall) -> None:
-        """Remember that a call may lock its range from now on."""
-        self._forget_those_of_a_parent()
-        self._under_way = (*self._under_way, call)
-
-    def keep(self, call: LockCall) -> None:
-        """Remember what is left of a call's range as locked."""
-        self._forget_those_of_a_parent()
-        for start, end in call.ranges:
-            self.add(start, end)
-
-    def drop(self, call: LockCall) -> None:
-        """Forget a call."""
-        self._under_way = tuple(each for each in self._under_way if each is not call)
-
-    def add(self, start: int, end: int) -> None:
-        """Remember that a range is locked."""
-        self._ranges.append((start, end))
-        count = len(self._ranges)
-        if count >= _FEWEST_TO_MERGE and count & (count - 1) == 0:
-            self._ranges = _merged(self._ranges)
-
-    def remove(self, start: int, end: int) -> None:
-        """Remember that a range is not locked."""
-        if self._ranges:
-            self._ranges = [*_without(self._ranges, start, end)]
-        for call in self._under_way:
-            call.ranges = _without(call.ranges, start, end)
-
-    # --- Questions --------------------------------------------------------------------------------
+        return [each for call in self._calls.copy() for each in call.ranges]
 
     @property
     def is_empty(self) -> bool:
@@ -109,14 +108,15 @@ class LockedRanges:
         return [*gaps, (start, end)] if start < end else gaps
 
 
-def _without(ranges: "list[tuple[int, int]] | Ranges", start: int, end: int) -> Ranges:
+def _without(ranges: Ranges, start: int, end: int) -> Ranges:
     """Return the parts of ranges that are outside of a range."""
-    return tuple(
-        (first, last)
-        for old_start, old_end in ranges
-        for first, last in ((old_start, min(old_end, start)), (max(old_start, end), old_end))
-        if first < last
-    )
+    left: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if first < start:
+            left.append((first, min(last, start)))
+        if last > end:
+            left.append((max(first, end), last))
+    return tuple(left)
 
 
 def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

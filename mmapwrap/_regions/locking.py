@@ -22,48 +22,42 @@ def lock(pages: Pages, start: int, size: int, flags: int) -> None:
         return
     call = LockCall(*pages.whole_pages(start, start + size))
     try:
-        pages.exclusively(pages.locked.begin, call)
+        pages.layout.exclusively(pages.locked.begin, call)
         result = calls.lock(pages.handle, start, size, flags)
-        pages.exclusively(_keep if result >= 0 else _take_back, pages, call)
+        pages.layout.exclusively(_end if result >= 0 else _take_back, pages, call)
     except BaseException:  # of a signal handler, or the refusal of a call inside a change
-        if pages.locked.has(call):
-            pages.exclusively(_take_back, pages, call)
+        if call.is_under_way:
+            pages.layout.exclusively(_take_back, pages, call)
         raise
     if result < 0:
         raise _error(pages, -result, start, size)
 
 
-# Both leave the call an entry to their end, so that it can be taken back after an interruption.
+# The call is an entry to the end of both, so that it can be taken back after an interruption.
 
 
-def _keep(pages: Pages, call: LockCall) -> None:
-    """Remember a call's range as locked, but for what other calls have unlocked or replaced."""
-    pages.locked.keep(call)
+def _end(pages: Pages, call: LockCall) -> None:
+    """End a call, and unlock the pages of its range that are not remembered as locked."""
+    pages.locked.keep_in_child(call)
     if call.ranges != ((call.start, call.end),):
-        _unlock_gaps(pages, call)
-    pages.locked.drop(call)
+        for first, last in pages.locked.gaps(call.start, call.end):
+            offset = max(first - pages.lead_in, 0)
+            size = min(last - pages.lead_in, pages.size) - offset
+            if failures.call_failure(-calls.unlock(pages.handle, offset, size)):
+                call.ranges += ((first, last),)  # it is locked still
+    pages.locked.end(call)
 
 
 def _take_back(pages: Pages, call: LockCall) -> None:
-    """Forget a call, and unlock what it alone may have locked."""
+    """Forget a call's range, and unlock what the call alone may have locked."""
     call.ranges = ()
-    _unlock_gaps(pages, call)
-    pages.locked.drop(call)
-
-
-def _unlock_gaps(pages: Pages, call: LockCall) -> None:
-    """Unlock the pages of a call's range that are not remembered as locked."""
-    for first, last in pages.locked.gaps(call.start, call.end):
-        offset = max(first - pages.lead_in, 0)
-        size = min(last - pages.lead_in, pages.size) - offset
-        if failures.call_failure(-calls.unlock(pages.handle, offset, size)):
-            pages.locked.add(first, last)  # it is locked still
+    _end(pages, call)
 
 
 def unlock(pages: Pages, start: int, size: int) -> None:
     """Unlock a checked range."""
     if size:
-        pages.exclusively(_unlock, pages, start, size)
+        pages.layout.exclusively(_unlock, pages, start, size)
 
 
 def _unlock(pages: Pages, start: int, size: int) -> None:
