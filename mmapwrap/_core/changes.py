@@ -204,7 +204,8 @@ def replace(
             sizes.assign(first, last, max(old, page_size))
     result = change_access(pages, start, end, bits, act)
     if result >= 0 or result == -Refusal.CONTENT_LOST:
-        pages.locked.remove(*pages.whole_pages(start, end))
+        if pages.locked:
+            pages.locked.remove(*pages.whole_pages(start, end))
         before = [(start, end, page_size if result >= 0 else pages.page_size)]
     if sizes is not None:
         for first, last, old in before:

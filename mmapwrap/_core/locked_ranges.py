@@ -89,10 +89,9 @@ class LockedRanges:
             return []
         return [each for call in self._calls.copy() for each in call.ranges]
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was locked, here or in a parent process."""
-        return not self._ranges and not self._under_way
+    def __bool__(self) -> bool:
+        """Return whether any range is or may be locked."""
+        return bool(self._calls)
 
     def overlap(self, start: int, end: int) -> bool:
         """Return whether some of a range is locked."""
