@@ -38,7 +38,7 @@ class LockedRanges:
     __slots__ = ("_calls", "_process")
 
     def __init__(self) -> None:
-        self._calls: list[LockCall] = []
+        self._calls: tuple[LockCall, ...] = ()
         self._process = 0
 
     # --- Changes ----------------------------------------------------------------------------------
@@ -47,9 +47,9 @@ class LockedRanges:
         """Remember that a call may lock its range from now on."""
         call.is_under_way = True
         if self._process != os.getpid():
-            self._calls = []
+            self._calls = ()
             self._process = os.getpid()
-        self._calls.append(call)
+        self._calls = (*self._calls, call)
         count = len(self._calls)
         if count >= _FEWEST_TO_MERGE and count & (count - 1) == 0:
             self._merge()
@@ -73,13 +73,13 @@ class LockedRanges:
 
     def _drop_empty(self) -> None:
         """Drop the entries of calls that are over and of whose range nothing is left."""
-        self._calls = [call for call in self._calls if call.ranges or call.is_under_way]
+        self._calls = tuple([call for call in self._calls if call.ranges or call.is_under_way])
 
     def _merge(self) -> None:
         """Make fewer entries of those whose calls are over."""
         under_way = [call for call in self._calls if call.is_under_way]
         over = [each for call in self._calls if not call.is_under_way for each in call.ranges]
-        self._calls = [*under_way, *(LockCall(first, last) for first, last in _merged(over))]
+        self._calls = (*under_way, *(LockCall(first, last) for first, last in _merged(over)))
 
     # --- Questions --------------------------------------------------------------------------------
 
@@ -87,7 +87,7 @@ class LockedRanges:
         """Return the ranges that are or may be locked."""
         if self._process != os.getpid():
             return []
-        return [each for call in self._calls.copy() for each in call.ranges]
+        return [each for call in self._calls for each in call.ranges]
 
     def __bool__(self) -> bool:
         """Return whether any range is or may be locked."""
