@@ -100,14 +100,17 @@ class SearchableRegion(RegionBase):
         """Run a searching C function on the range that `start` and `end` mean; 0: no such range."""
         wanted = buffers.bytes_in(needle, "needle")
         try:
-            begin = 0 if start is None else as_integer(start, "start")
+            if type(start) is not int:
+                start = 0 if start is None else as_integer(start, "start")
             stop = None if end is None else as_integer(end, "end")
-            size = len(self)
-            first, last, _ = slice(begin, stop).indices(size)
-            if begin > size or first > last:
+            pages = self._pages
+            size = pages.size
+            first, last, _ = slice(start, stop).indices(size)
+            if start > size or first > last:
+                self._open_pages()  # raises if the region is closed, and has no bytes therefore
                 return 0
             arguments = wanted, len(wanted)
-            return self._pages.run_on_range(function, first, last - first, arguments, PROT_READ)
+            return pages.run_on_range(function, first, last - first, arguments, PROT_READ)
         finally:
             buffers.release(wanted)
 

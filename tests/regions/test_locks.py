@@ -277,6 +277,33 @@ def test_pages_that_a_failed_lock_cannot_unlock_are_remembered(
     mapping.drop_page_cache(0, PAGE)
 
 
+def test_lock_during_which_a_handler_forks_is_remembered_in_both_processes(
+    mapping: MemoryMapping, known_file: KnownFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = calls.lock
+    pids: list[int] = []
+
+    def lock_after_a_fork(*arguments: Any) -> int:
+        monkeypatch.undo()
+        pids.append(os.fork())
+        result: int = lock(*arguments)
+        return result
+
+    cut_short(known_file.path)
+    monkeypatch.setattr(calls, "lock", lock_after_a_fork)
+    status = 1
+    try:
+        mapping.lock(0, PAGE)
+        assert locked_pages(mapping) == ([0, 2, 3] if pids[0] else [0])
+        with locks_unchanged(mapping), pytest.raises(MappingFaultError):
+            mapping.lock()
+        status = 0
+    finally:
+        if pids == [0]:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]) == 0
+
+
 def interrupt_locks(path: str) -> None:
     """Interrupt a lock before each of its lines: what is locked then is remembered."""
     moment = 0
