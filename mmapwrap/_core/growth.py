@@ -29,6 +29,7 @@ from mmapwrap._core.access import GUARDED
 from mmapwrap._core.advice import DestructiveAdvice
 from mmapwrap._core.constants import PROT_ANY, PROT_WRITE
 from mmapwrap._core.failures import call_failure
+from mmapwrap._core.locked_ranges import LockCall
 from mmapwrap._core.mapping import new_record
 from mmapwrap._core.pages import Pages
 from mmapwrap._core.protection import Sharing
@@ -142,8 +143,10 @@ def _move(pages: Pages, size: int) -> None:
     )
     if result < 0:
         raise _moving_error(pages, -result, size)
-    if pages.locked.overlap(room - 1, room):
-        pages.locked.add(room, calls.mapped_size(moved))
+    if pages.locked.overlap(room - 1, room):  # the kernel has locked what it added
+        call = LockCall(room, calls.mapped_size(moved))
+        pages.locked.begin(call)
+        pages.locked.end(call)
 
 
 def _moving_error(pages: Pages, failure: int, size: int) -> MmapError:
@@ -181,21 +184,28 @@ def _grow(pages: Pages, size: int, old_size: int, fd: int | None) -> None:
         page_end = pages.whole_pages(0, old_size)[1] - pages.lead_in
         pages.access.grow(old_size, max(page_end, 0), size)
     pages.raise_failure(calls.resize(pages.handle, size))
-    if pages.locked.is_empty:
-        return
+    if pages.locked:
+        _lock_added(pages, size, old_size, fd)
+
+
+def _lock_added(pages: Pages, size: int, old_size: int, fd: int | None) -> None:
+    """Lock what was added behind a locked page, or take the growth back."""
     old_end, end = (pages.whole_pages(0, each)[1] for each in (old_size, size))
-    if old_end < end and pages.locked.overlap(old_end - 1, old_end):
-        start = old_end - pages.lead_in
-        result = calls.lock(pages.handle, start, size - start, 0)
-        if result < 0:
-            _shrink(pages, old_size, size, fd)
-            error = call_failure(-result)
-            raise (
-                pages.error(-result, start, size - start)
-                if error is None
-                else hinted(error, "the last page is locked, so that what is added is locked too")
-            )
-        pages.locked.add(old_end, end)
+    if old_end == end or not pages.locked.overlap(old_end - 1, old_end):
+        return
+    start, call = old_end - pages.lead_in, LockCall(old_end, end)
+    pages.locked.begin(call)
+    result = calls.lock(pages.handle, start, size - start, 0)
+    if result >= 0:
+        pages.locked.end(call)
+        return
+    pages.locked.remove(old_end, end)
+    pages.locked.end(call)
+    _shrink(pages, old_size, size, fd)
+    error = call_failure(-result)
+    if error is None:
+        raise pages.error(-result, start, size - start)
+    raise hinted(error, "the last page is locked, so that what is added is locked too")
 
 
 def _shrink(pages: Pages, size: int, old_size: int, fd: int | None) -> None:
