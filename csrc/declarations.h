@@ -165,6 +165,9 @@ double mmw_load_float(mmw_pages *pages, uint64_t offset, int mode);
 int64_t mmw_store_signed(mmw_pages *pages, uint64_t offset, int mode, int64_t value);
 int64_t mmw_store_unsigned(mmw_pages *pages, uint64_t offset, int mode, uint64_t value);
 int64_t mmw_store_float(mmw_pages *pages, uint64_t offset, int mode, double value);
+int64_t mmw_load_many(mmw_pages *pages, uint64_t offset, uint64_t count, int mode, char *into);
+int64_t mmw_store_many(mmw_pages *pages, uint64_t offset, uint64_t count, int mode,
+                       const char *source);
 
 /* find.c, compare.c: looking through a range. The finders answer 1 + the offset, or 0; of what is
  * counted no two overlap. */

@@ -1,4 +1,5 @@
-/* Numbers of 1, 2, 4 and 8 bytes: copied whole, or by exactly one load or store of their width. */
+/* Numbers of 1, 2, 4 and 8 bytes: copied whole, or by exactly one load or store of their width; and
+ * many of them in a row, each by exactly one. */
 
 #include "access.h"
 
@@ -18,13 +19,65 @@ static uint64_t swapped(uint64_t bits, int width)
     }
 }
 
+/* The address is a multiple of the width. `volatile` keeps the compiler from joining this access
+ * with others, from splitting it and from leaving it out. */
+static inline uint64_t load_once(const char *from, int width)
+{
+    switch (width) {
+    case 1: return *(const volatile uint8_t *)from;
+    case 2: return *(const volatile uint16_t *)from;
+    case 4: return *(const volatile uint32_t *)from;
+    default: return *(const volatile uint64_t *)from;
+    }
+}
+
+static inline void store_once(char *to, int width, uint64_t bits)
+{
+    switch (width) {
+    case 1: *(volatile uint8_t *)to = (uint8_t)bits; break;
+    case 2: *(volatile uint16_t *)to = (uint16_t)bits; break;
+    case 4: *(volatile uint32_t *)to = (uint32_t)bits; break;
+    default: *(volatile uint64_t *)to = bits; break;
+    }
+}
+
+/* At any address, by as many accesses as the compiler takes. */
+static inline uint64_t copy_out(const char *from, int width)
+{
+    uint16_t two;
+    uint32_t four;
+    uint64_t eight;
+    switch (width) {
+    case 1: return *(const uint8_t *)from;
+    case 2: memcpy(&two, from, 2); return two;
+    case 4: memcpy(&four, from, 4); return four;
+    default: memcpy(&eight, from, 8); return eight;
+    }
+}
+
+static inline void copy_in(char *to, int width, uint64_t bits)
+{
+    uint16_t two = (uint16_t)bits;
+    uint32_t four = (uint32_t)bits;
+    switch (width) {
+    case 1: *(uint8_t *)to = (uint8_t)bits; break;
+    case 2: memcpy(to, &two, 2); break;
+    case 4: memcpy(to, &four, 4); break;
+    default: memcpy(to, &bits, 8); break;
+    }
+}
+
+static bool is_misaligned(const mmw_pages *pages, uint64_t offset, int width)
+{
+    uint64_t address = (uint64_t)(uintptr_t)pages->base + offset;
+    return (address & ((uint64_t)width - 1)) != 0;
+}
+
 static int64_t check_scalar(mmw_pages *pages, uint64_t offset, int mode, int need)
 {
-    uint64_t width = WIDTH(mode);
-    int64_t refused = mmw_check_access(pages, offset, width, need);
+    int64_t refused = mmw_check_access(pages, offset, WIDTH(mode), need);
     if (refused || !(mode & MMW_VOLATILE)) return refused;
-    uint64_t address = (uint64_t)(uintptr_t)pages->base + offset;
-    return (address & (width - 1)) == 0 ? 0 : MMW_REFUSED(MMW_MISALIGNED);
+    return is_misaligned(pages, offset, WIDTH(mode)) ? MMW_REFUSED(MMW_MISALIGNED) : 0;
 }
 
 static int64_t load_bits(mmw_pages *pages, uint64_t offset, int mode, uint64_t *bits)
@@ -32,20 +85,9 @@ static int64_t load_bits(mmw_pages *pages, uint64_t offset, int mode, uint64_t *
     int64_t refused = check_scalar(pages, offset, mode, PROT_READ);
     if (refused) return refused;
     const char *from = pages->base + offset;
-    uint16_t two;
-    uint32_t four;
     mmw_access access;
     MMW_ACCESS(&access, pages, PROT_READ, NULL, 0);
-    switch (mode & (0xF | MMW_VOLATILE)) {
-    case 1: *bits = *(const uint8_t *)from; break;
-    case 2: memcpy(&two, from, 2), *bits = two; break;
-    case 4: memcpy(&four, from, 4), *bits = four; break;
-    case 8: memcpy(bits, from, 8); break;
-    case 1 | MMW_VOLATILE: *bits = *(const volatile uint8_t *)from; break;
-    case 2 | MMW_VOLATILE: *bits = *(const volatile uint16_t *)from; break;
-    case 4 | MMW_VOLATILE: *bits = *(const volatile uint32_t *)from; break;
-    case 8 | MMW_VOLATILE: *bits = *(const volatile uint64_t *)from; break;
-    }
+    *bits = mode & MMW_VOLATILE ? load_once(from, WIDTH(mode)) : copy_out(from, WIDTH(mode));
     if (mode & MMW_SWAPPED) *bits = swapped(*bits, WIDTH(mode));
     return mmw_access_end(&access, 0);
 }
@@ -56,20 +98,12 @@ static int64_t store_bits(mmw_pages *pages, uint64_t offset, int mode, uint64_t 
     if (refused) return refused;
     if (mode & MMW_SWAPPED) bits = swapped(bits, WIDTH(mode));
     char *to = pages->base + offset;
-    uint16_t two = (uint16_t)bits;
-    uint32_t four = (uint32_t)bits;
     mmw_access access;
     MMW_ACCESS(&access, pages, PROT_WRITE, NULL, 0);
-    switch (mode & (0xF | MMW_VOLATILE)) {
-    case 1: *(uint8_t *)to = (uint8_t)bits; break;
-    case 2: memcpy(to, &two, 2); break;
-    case 4: memcpy(to, &four, 4); break;
-    case 8: memcpy(to, &bits, 8); break;
-    case 1 | MMW_VOLATILE: *(volatile uint8_t *)to = (uint8_t)bits; break;
-    case 2 | MMW_VOLATILE: *(volatile uint16_t *)to = two; break;
-    case 4 | MMW_VOLATILE: *(volatile uint32_t *)to = four; break;
-    case 8 | MMW_VOLATILE: *(volatile uint64_t *)to = bits; break;
-    }
+    if (mode & MMW_VOLATILE)
+        store_once(to, WIDTH(mode), bits);
+    else
+        copy_in(to, WIDTH(mode), bits);
     return mmw_access_end(&access, 0);
 }
 
@@ -157,4 +191,48 @@ int64_t mmw_store_float(mmw_pages *pages, uint64_t offset, int mode, double valu
         memcpy(&bits, &value, 8);
     }
     return store_bits(pages, offset, mode, bits);
+}
+
+/* Each item of a range by one load, from the first to the last. */
+MMW_WORK void load_items(char *into, const char *from, uint64_t count, int mode)
+{
+    int width = WIDTH(mode);
+    for (uint64_t done = 0; done < count; done += (uint64_t)width) {
+        uint64_t bits = load_once(from + done, width);
+        copy_in(into + done, width, mode & MMW_SWAPPED ? swapped(bits, width) : bits);
+    }
+}
+
+MMW_WORK void store_items(char *to, const char *source, uint64_t count, int mode)
+{
+    int width = WIDTH(mode);
+    for (uint64_t done = 0; done < count; done += (uint64_t)width) {
+        uint64_t bits = copy_out(source + done, width);
+        store_once(to + done, width, mode & MMW_SWAPPED ? swapped(bits, width) : bits);
+    }
+}
+
+/* `count` is a multiple of the width, and `into` memory that the caller has just made. */
+int64_t mmw_load_many(mmw_pages *pages, uint64_t offset, uint64_t count, int mode, char *into)
+{
+    int64_t refused = mmw_check_access(pages, offset, count, PROT_READ);
+    if (refused) return refused;
+    if (is_misaligned(pages, offset, WIDTH(mode))) return MMW_REFUSED(MMW_MISALIGNED);
+    mmw_access access;
+    MMW_ACCESS(&access, pages, PROT_READ, NULL, 0);
+    load_items(into, pages->base + offset, count, mode);
+    return mmw_access_end(&access, 0);
+}
+
+/* The same, of `source`. */
+int64_t mmw_store_many(mmw_pages *pages, uint64_t offset, uint64_t count, int mode,
+                       const char *source)
+{
+    int64_t refused = mmw_check_access(pages, offset, count, PROT_WRITE);
+    if (refused) return refused;
+    if (is_misaligned(pages, offset, WIDTH(mode))) return MMW_REFUSED(MMW_MISALIGNED);
+    mmw_access access;
+    MMW_ACCESS(&access, pages, PROT_WRITE, NULL, 0);
+    store_items(pages->base + offset, source, count, mode);
+    return mmw_access_end(&access, 0);
 }

@@ -77,6 +77,11 @@ store_signed: Final = lib.mmw_store_signed
 store_unsigned: Final = lib.mmw_store_unsigned
 store_float: Final = lib.mmw_store_float
 
+# --- On numbers in a row: (handle, offset, count, mode, memory); the count is in bytes ------------
+
+load_many: Final = lib.mmw_load_many
+store_many: Final = lib.mmw_store_many
+
 # --- On a file over a region: (handle, file, ...) -------------------------------------------------
 
 file_size: Final = lib.mmw_file_size

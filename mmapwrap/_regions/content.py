@@ -97,6 +97,68 @@ class ContentRegion(RegionBase):
         finally:
             buffers.release(source)
 
+    def read_exact(self, buffer: WritableBuffer, offset: SupportsIndex) -> None:
+        """Copy from the region into a buffer, which is filled.
+
+        As `read_slice`, but a region that has too few bytes is an error, and not a smaller result.
+        Other errors: see `read_slice`.
+
+        Args:
+            buffer: A writable, contiguous buffer of any item type, such as a bytearray.
+            offset: The first byte of the region to copy.
+
+        Raises:
+            InvalidRangeError: The region has fewer bytes from the offset on than the buffer, or the
+                offset is negative; nothing is copied.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping[4:] = b"data"
+            >>> buffer = bytearray(4)
+            >>> mapping.read_exact(buffer, 4)
+            >>> buffer
+            bytearray(b'data')
+            >>> mapping.read_exact(buffer, 6)
+            Traceback (most recent call last):
+            mmapwrap.errors.InvalidRangeError: the range of 4 bytes at offset 6 ends at 10, ...
+        """
+        into = buffers.bytes_to_fill(buffer)
+        try:
+            self._pages.run_on_range(calls.read, offset, len(into), into, PROT_READ)
+        finally:
+            buffers.release(into)
+
+    def write_all(self, data: ReadableBuffer, offset: SupportsIndex) -> None:
+        """Copy all of a buffer into the region.
+
+        As `write_slice`, but a region that has too few bytes is an error, and not a smaller result.
+        Other errors: see `write_slice`.
+
+        Args:
+            data: A contiguous buffer of any item type, such as bytes.
+            offset: The first byte of the region to overwrite.
+
+        Raises:
+            InvalidRangeError: The region has fewer bytes from the offset on than the data, or the
+                offset is negative; nothing is copied.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping.write_all(b"data", 4)
+            >>> mapping[4:]
+            b'data'
+            >>> mapping.write_all(b"data", 6)
+            Traceback (most recent call last):
+            mmapwrap.errors.InvalidRangeError: the range of 4 bytes at offset 6 ends at 10, ...
+        """
+        source = buffers.bytes_in(data)
+        try:
+            self._pages.run_on_range(calls.write, offset, len(source), source, PROT_WRITE)
+        finally:
+            buffers.release(source)
+
     def _copy(
         self,
         need: int,

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from math import isfinite
 from typing import (
     TYPE_CHECKING,
     Final,
@@ -54,6 +55,7 @@ class Scalar(Generic[N]):
         "_kind",
         "_load",
         "_store",
+        "code",
         "mode",
         "name",
         "size",
@@ -64,6 +66,7 @@ class Scalar(Generic[N]):
         self,
         name: str,
         mode: int,
+        code: str,
         as_value: Callable[[N], N],
         load: Callable[..., N],
         store: Callable[..., int],
@@ -73,6 +76,7 @@ class Scalar(Generic[N]):
         self.name: Final = name
         self.size: Final = mode & 0xF
         self.mode: Final = mode
+        self.code: Final = code  # the number's format in `struct`, without a byte order
         self.volatile_mode: Final = mode | constants.ScalarMode.VOLATILE.value
         self._as_value: Callable[[N], N] = as_value
         self._load: Callable[..., N] = load
@@ -118,6 +122,20 @@ class Scalar(Generic[N]):
         """
         return value if type(value) is self._kind else self._as_value(value)
 
+    def require_holds(self, value: N) -> None:
+        """Require that the scalar can hold a plain number.
+
+        Raises:
+            InvalidArgumentError: The number is past the scalar's smallest or largest.
+        """
+        self._as_value(value)
+        if self.code == "f" and isfinite(value) and abs(value) >= _PAST_NARROW_FLOATS:
+            raise self._too_large(value)
+
+    def _too_large(self, value: N) -> InvalidArgumentError:
+        """Return the error of a finite number that would be an infinite one."""
+        return InvalidArgumentError(f"{value} is too large for {self.name}")
+
     def store(self, pages: "Pages", value: N, offset: SupportsIndex, mode: int) -> None:
         """Write a plain number, with the errors of the pages.
 
@@ -137,7 +155,7 @@ class Scalar(Generic[N]):
         if result < 0:
             if result == -failures.Refusal.NO_SUCH_VALUE:
                 self._as_value(value)
-                raise InvalidArgumentError(f"{value} is too large for {self.name}")
+                raise self._too_large(value)
             raise pages.error(-result, offset, self.size)
 
 
@@ -175,7 +193,9 @@ def _integer(
     else:
         load, store = calls.load_unsigned, calls.store_unsigned
         failed = calls.FAILED_UNSIGNED
-    return Scalar(name, _mode(size, order), as_value, load, store, failed, decode)
+    code = {1: "b", 2: "h", 4: "i", 8: "q"}[size]
+    code = code if signed else code.upper()
+    return Scalar(name, _mode(size, order), code, as_value, load, store, failed, decode)
 
 
 def _is_past_floats(value: object) -> bool:
@@ -189,6 +209,8 @@ def _is_past_floats(value: object) -> bool:
 
 _PAST_FLOATS: Final = 2**1024 - 2**970
 """Halfway between the largest float and 2**1024; this number and larger ones round to no float."""
+_PAST_NARROW_FLOATS: Final = 2.0**128 - 2.0**103
+"""The same of floats of 4 bytes, and 2**128."""
 
 
 def _float(name: str, size: int, order: ByteOrder = sys.byteorder) -> Scalar[float]:
@@ -215,6 +237,7 @@ def _float(name: str, size: int, order: ByteOrder = sys.byteorder) -> Scalar[flo
     return Scalar(
         name,
         _mode(size, order),
+        code,
         as_value,
         calls.load_float,
         calls.store_float,

@@ -7,12 +7,14 @@ from mmapwrap._core.arguments import Descriptor, ReadableBuffer, WritableBuffer,
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
 from mmapwrap._core.construction import NamedConstructors
 from mmapwrap._core.pages import Pages
-from mmapwrap._regions import transfers
+from mmapwrap._regions import items, transfers
 from mmapwrap._regions.scalars import Scalar, not_a_scalar
 from mmapwrap.errors import BadAddressError, VolatileOutOfBoundsError, VolatileOverflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from mmapwrap._core._mman import CData
 
 N = TypeVar("N", int, float)
 
@@ -255,6 +257,90 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
             volatile_end(offset, scalar.size, size)
         return start + offset
 
+    def load_many(
+        self, scalar: Scalar[N], count: SupportsIndex, offset: SupportsIndex = 0
+    ) -> list[N]:
+        """Read numbers that lie in a row, each by exactly one load of its width, in order.
+
+        For registers and other memory that notices each access: `copy_to` may load a byte twice, or
+        several numbers at once. Errors: see `VolatileSlice`.
+
+        Args:
+            scalar: The type of the numbers, such as `mmapwrap.u32`.
+            count: The number of numbers, not of bytes.
+            offset: The first number's first byte, in bytes from the slice's start.
+
+        Returns:
+            The numbers: ints, or floats for `f32`, `f64` and their kin.
+
+        Raises:
+            VolatileMisalignedError: The first number's address is not a multiple of its width.
+            VolatileOutOfBoundsError: Some of the numbers are outside of the slice, or the count is
+                negative.
+            VolatileOverflowError: The last number ends past 2**64.
+            MappingFaultError: A page could not be read in; the numbers before it were loaded.
+            OutOfMemoryError: There is no memory for a copy of the numbers.
+            TypeError: `scalar` is not one of this package.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, u8, u16
+            >>> mapping = MemoryMapping.anonymous(64)
+            >>> mapping[4:8] = b"data"
+            >>> mapping.get_slice(0, 16).load_many(u8, 4, 4)
+            [100, 97, 116, 97]
+            >>> mapping.get_slice(0, 16).load_many(u16, 2, 1)
+            Traceback (most recent call last):
+            mmapwrap.errors.VolatileMisalignedError: the address of offset 1 is not a multiple of 2
+        """
+        if type(scalar) is not Scalar:
+            raise not_a_scalar(scalar)
+        number = as_integer(count, "count")
+        start = self._start_of_row(scalar, number, offset)
+        return items.load_many(self._pages, scalar, start, number)
+
+    def store_many(
+        self, scalar: Scalar[N], values: "Iterable[N]", offset: SupportsIndex = 0
+    ) -> None:
+        """Write numbers in a row, each by exactly one store of its width, in order.
+
+        For registers and other memory that notices each access: `copy_from` may store a byte twice,
+        or several numbers at once. Errors: see `VolatileSlice`.
+
+        Args:
+            scalar: The type of the numbers, such as `mmapwrap.u32`.
+            values: The numbers; nothing is stored before all have been taken from the iterable.
+            offset: The first number's first byte, in bytes from the slice's start.
+
+        Raises:
+            VolatileMisalignedError: The first number's address is not a multiple of its width.
+            VolatileOutOfBoundsError: Some of the numbers are outside of the slice.
+            VolatileOverflowError: The last number ends past 2**64.
+            MappingFaultError: A page could not be read in; the numbers before it were stored.
+            InvalidArgumentError: The scalar cannot hold one of the values.
+            TypeError: `scalar` is not one of this package, the values are no iterable, or one of
+                them is no number.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping, be_u16
+            >>> mapping = MemoryMapping.anonymous(64)
+            >>> registers = mapping.get_slice(16, 8)
+            >>> registers.store_many(be_u16, [0x6461, 0x7461], 4)
+            >>> mapping[20:24], registers.load_many(be_u16, 2, 4)
+            (b'data', [25697, 29793])
+        """
+        if type(scalar) is not Scalar:
+            raise not_a_scalar(scalar)
+        packed = items.pack(scalar, values)
+        start = self._start_of_row(scalar, len(packed) // scalar.size, offset)
+        items.store_many(self._pages, scalar, start, packed)
+
+    def _start_of_row(self, scalar: Scalar[N], count: int, offset: SupportsIndex) -> int:
+        """Return the offset in the region of numbers in a row, at an offset in the slice."""
+        skipped = as_integer(offset, "offset")
+        start, size = self._range
+        volatile_end(skipped, count if count < 0 else count * scalar.size, size)
+        return start + skipped
+
     def write_bytes(self, value: SupportsIndex) -> None:
         r"""Set every byte to `value`. memset(3). Errors: see `VolatileSlice`.
 
@@ -277,7 +363,8 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
     def copy_to(self, buffer: WritableBuffer) -> int:
         """Copy from the slice into a buffer, as many bytes as both have.
 
-        Errors: see `VolatileSlice`.
+        By how many accesses is the C library's choice; see `load_many`. Errors: see
+        `VolatileSlice`.
 
         Args:
             buffer: A writable, contiguous buffer of any item type.
@@ -307,7 +394,8 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
     def copy_from(self, data: ReadableBuffer) -> int:
         r"""Copy from a buffer into the slice, as many bytes as both have.
 
-        Errors: see `VolatileSlice`.
+        By how many accesses is the C library's choice; see `store_many`. Errors: see
+        `VolatileSlice`.
 
         Args:
             data: A contiguous buffer of any item type.
@@ -333,6 +421,74 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
             return self._pages.run_on_range(calls.write, start, count, source, PROT_WRITE)
         finally:
             buffers.release(source)
+
+    def read_exact(self, buffer: WritableBuffer, offset: SupportsIndex = 0) -> None:
+        """Copy from the slice into a buffer, which is filled; `copy_to` copies what both have.
+
+        Errors: see `VolatileSlice`.
+
+        Args:
+            buffer: A writable, contiguous buffer of any item type.
+            offset: The first byte to copy, in bytes from the slice's start.
+
+        Raises:
+            VolatileOutOfBoundsError: The slice has fewer bytes from the offset on than the buffer;
+                nothing is copied.
+            VolatileOverflowError: The range ends past 2**64.
+            TypeError: The argument is no buffer, or a read-only one.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping[:4] = b"data"
+            >>> buffer = bytearray(2)
+            >>> mapping.get_slice(0, 4).read_exact(buffer, 2)
+            >>> buffer
+            bytearray(b'ta')
+        """
+        into = buffers.bytes_to_fill(buffer)
+        try:
+            self._copy_all(calls.read, into, offset, PROT_READ)
+        finally:
+            buffers.release(into)
+
+    def write_all(self, data: ReadableBuffer, offset: SupportsIndex = 0) -> None:
+        """Copy all of a buffer into the slice; `copy_from` copies what both have.
+
+        Errors: see `VolatileSlice`.
+
+        Args:
+            data: A contiguous buffer of any item type.
+            offset: The first byte to overwrite, in bytes from the slice's start.
+
+        Raises:
+            VolatileOutOfBoundsError: The slice has fewer bytes from the offset on than the data;
+                nothing is copied.
+            VolatileOverflowError: The range ends past 2**64.
+            TypeError: The data is no contiguous buffer.
+
+        Example:
+            >>> from mmapwrap import MemoryMapping
+            >>> mapping = MemoryMapping.anonymous(8)
+            >>> mapping.get_slice(0, 4).write_all(b"data")
+            >>> mapping.get_slice(0, 4).write_all(b"data", 1)
+            Traceback (most recent call last):
+            mmapwrap.errors.VolatileOutOfBoundsError: the range of 4 bytes at offset 1 ends at ...
+        """
+        source = buffers.bytes_in(data)
+        try:
+            self._copy_all(calls.write, source, offset, PROT_WRITE)
+        finally:
+            buffers.release(source)
+
+    def _copy_all(
+        self, function: "Callable[..., int]", memory: "CData", offset: SupportsIndex, need: int
+    ) -> None:
+        """Run a copying C function on as many bytes as the buffer has."""
+        skipped = as_integer(offset, "offset")
+        start, size = self._range
+        volatile_end(skipped, len(memory), size)
+        self._pages.run_on_range(function, start + skipped, len(memory), memory, need)
 
     def copy_to_volatile_slice(self, slice: "VolatileSlice") -> int:  # noqa: A002
         """Copy to another slice, as many bytes as both have; the slices may overlap.

@@ -59,6 +59,7 @@ _NO_EXAMPLE_NEEDED: Final = {
     # Regions and slices call these; users call `read_obj`, `load` and their kin.
     "Scalar.load",
     "Scalar.plain",
+    "Scalar.require_holds",
     "Scalar.store",
     # Each returns a constant.
     "Ok.is_ok",
