@@ -28,6 +28,8 @@ OF_A_KIND: list[tuple[type, Callable[[MemoryMapping, Any], object]]] = [
     (Protection, lambda mapping, value: mapping.prot.allows(value)),
     (mmapwrap.Sharing, lambda _, value: MemoryMapping.anonymous(PAGE, sharing=value)),
     (mmapwrap.Scalar, lambda mapping, value: mapping.read_obj(value, 0)),
+    (mmapwrap.Scalar, lambda mapping, value: mapping.get_slice(0, 8).load_many(value, 1)),
+    (mmapwrap.Scalar, lambda mapping, value: mapping.get_slice(0, 8).store_many(value, [1])),
     (
         mmapwrap.VolatileSlice,
         lambda mapping, value: mapping.get_slice(0, 1).copy_to_volatile_slice(value),
@@ -70,6 +72,15 @@ USES_OF_A_NUMBER: list[Callable[[MemoryMapping], object]] = [
     lambda mapping: mapping.write_obj(mmapwrap.f64, HUGE, 0),
     lambda mapping: mapping.get_slice(0, HUGE),
     lambda mapping: mapping.get_slice(0, 8).load(mmapwrap.u8, HUGE),
+    lambda mapping: mapping.get_slice(0, 8).load_many(mmapwrap.u8, HUGE),
+    lambda mapping: mapping.get_slice(0, 8).load_many(mmapwrap.u32, -HUGE),
+    lambda mapping: mapping.get_slice(0, 8).load_many(mmapwrap.u8, 1, HUGE),
+    lambda mapping: mapping.get_slice(0, 8).store_many(mmapwrap.u8, [HUGE]),
+    lambda mapping: mapping.get_slice(0, 8).store_many(mmapwrap.f64, [HUGE]),
+    lambda mapping: mapping.get_slice(0, 8).store_many(mmapwrap.u8, [1], -HUGE),
+    lambda mapping: mapping.get_slice(0, 8).read_exact(bytearray(1), HUGE),
+    lambda mapping: mapping.read_exact(bytearray(1), HUGE),
+    lambda mapping: mapping.write_all(b"a", -HUGE),
     lambda mapping: mapping.get_slice(0, 8).write_bytes(HUGE),
 ]
 

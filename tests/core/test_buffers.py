@@ -789,18 +789,25 @@ def test_exports_that_many_threads_take_of_one_region_are_all_counted_and_releas
 COPYING: dict[str, Callable[[MemoryMapping, Any], object]] = {
     "read_slice": lambda m, buffer: m.read_slice(buffer, 0),
     "copy_to": lambda m, buffer: m.get_slice(0, SIZE).copy_to(buffer),
+    "read_exact": lambda m, buffer: m.read_exact(buffer, 0),
+    "slice read_exact": lambda m, buffer: m.get_slice(0, SIZE).read_exact(buffer),
     "write_slice": lambda m, buffer: m.write_slice(buffer, 0),
     "copy_from": lambda m, buffer: m.get_slice(0, SIZE).copy_from(buffer),
+    "write_all": lambda m, buffer: m.write_all(buffer, 0),
+    "slice write_all": lambda m, buffer: m.get_slice(0, SIZE).write_all(buffer),
     "assign": lambda m, buffer: assign(m, buffer, 1),
     "assign steps": lambda m, buffer: assign(m, buffer, 2),
     "find": lambda m, buffer: m.find(buffer),
     "rfind": lambda m, buffer: m.rfind(buffer),
     "in": lambda m, buffer: buffer in m,
 }
-FILLING = ("read_slice", "copy_to")
+FILLING = ("read_slice", "copy_to", "read_exact", "slice read_exact")
 ARGUMENT = {
     **dict.fromkeys(FILLING, "buffer"),
-    **dict.fromkeys(("write_slice", "copy_from", "assign", "assign steps"), "data"),
+    **dict.fromkeys(
+        ("write_slice", "copy_from", "write_all", "slice write_all", "assign", "assign steps"),
+        "data",
+    ),
     **dict.fromkeys(("find", "rfind", "in"), "needle"),
 }
 every_copy = pytest.mark.parametrize("call", COPYING)
@@ -1228,6 +1235,9 @@ CLOSING: dict[str, Closing] = {
     "find past the end": lambda r, x: r.find(b"a", x(SIZE + 1)),
     "find of no range": lambda r, x: r.find(b"a", 5, x(3)),
     "rfind past the end": lambda r, x: r.rfind(b"a", x(SIZE + 1)),
+    "read_exact": lambda r, x: r.read_exact(bytearray(8), x(0)),
+    "read_exact of nothing": lambda r, x: r.read_exact(bytearray(), x(0)),
+    "write_all": lambda r, x: r.write_all(b"12345678", x(0)),
     "read_obj": lambda r, x: r.read_obj(u64, x(0)),
     "read_obj of a float": lambda r, x: r.read_obj(f32, x(0)),
     "read_obj_volatile": lambda r, x: r.read_obj_volatile(i8, x(0)),
@@ -1314,6 +1324,9 @@ CLOSING_BUFFERS: dict[str, Closing] = {
     "read_slice of nothing": lambda r, x: r.read_slice(x(0), 0),
     "write_slice": lambda r, x: r.write_slice(x(8), 0),
     "write_slice of nothing": lambda r, x: r.write_slice(x(0), 0),
+    "read_exact": lambda r, x: r.read_exact(x(8), 0),
+    "write_all": lambda r, x: r.write_all(x(8), 0),
+    "write_all of nothing": lambda r, x: r.write_all(x(0), 0),
     "find": lambda r, x: r.find(x(1)),
     "find nothing": lambda r, x: r.find(x(0)),
     "rfind": lambda r, x: r.rfind(x(1)),
@@ -1365,6 +1378,13 @@ SLICES: dict[str, tuple[Callable[[VolatileSlice, Arguments], object], object]] =
     "store": (lambda s, x: s.store(u8, 1, x(4)), None),
     "store value": (lambda s, x: s.store(u8, x(4), 0), None),
     "store of a float": (lambda s, x: s.store(f64, x(4), 0), None),
+    "load_many": (lambda s, x: s.load_many(u8, 2, x(4)), list(known_bytes(6)[4:])),
+    "load_many count": (lambda s, x: s.load_many(u8, x(2)), list(known_bytes(2))),
+    "store_many": (lambda s, x: s.store_many(u8, [1], x(4)), None),
+    "store_many value": (lambda s, x: s.store_many(u8, [1, x(4)]), None),
+    "store_many of floats": (lambda s, x: s.store_many(f64, [x(4)]), None),
+    "read_exact": (lambda s, x: s.read_exact(bytearray(4), x(4)), None),
+    "write_all": (lambda s, x: s.write_all(b"abcd", x(4)), None),
     "read_from_fd count": (lambda s, x: s.read_from_fd(a_file(), x(4), 0), 4),
     "read_from_fd offset": (lambda s, x: s.read_from_fd(a_file(), 4, x(PAGE)), 4),
     "write_to_fd count": (lambda s, x: s.write_to_fd(a_file(), x(4), PAGE), 4),
@@ -1436,6 +1456,10 @@ FAILING: dict[str, Callable[[MemoryMapping, Any], object]] = {
     "in": lambda m, buffer: buffer in m,
     "copy_to": lambda m, buffer: m.get_slice(0, 4).copy_to(buffer),
     "copy_from": lambda m, buffer: m.get_slice(0, 4).copy_from(buffer),
+    "read_exact": lambda m, buffer: m.read_exact(buffer, 0),
+    "write_all": lambda m, buffer: m.write_all(buffer, 0),
+    "slice read_exact": lambda m, buffer: m.get_slice(0, 4).read_exact(buffer),
+    "slice write_all": lambda m, buffer: m.get_slice(0, 4).write_all(buffer),
 }
 """Calls on memory without access, with a buffer of four bytes."""
 

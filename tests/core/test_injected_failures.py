@@ -546,7 +546,7 @@ def _page_steps() -> Iterator[Step]:
 
 
 def _access_steps() -> Iterator[Step]:
-    for operation in ("fault_guard", "read_slice", "write_slice", "find"):
+    for operation in sorted(DISPLACED):
         for number in (signal.SIGBUS, signal.SIGSEGV):
             of_signal = Argument(0, number, INT)
             asked = of_signal, Argument(1, 0)

@@ -113,6 +113,7 @@ ACCESSES: dict[str, Access] = {
     "slice": Access(READ, lambda r, o, n: r[o : o + n]),
     "stepped slice": Access(READ, lambda r, o, n: r[o : o + n : max(n - 1, 1)]),
     "read_slice": Access(READ, lambda r, o, n: r.read_slice(bytearray(n), o)),
+    "read_exact": Access(READ, lambda r, o, n: r.read_exact(bytearray(n), o)),
     "read_obj u8": Access(READ, lambda r, o, n: r.read_obj(u8, o), 1),
     "read_obj u64": Access(READ, lambda r, o, n: r.read_obj(u64, o), 8),
     "read_obj i64": Access(READ, lambda r, o, n: r.read_obj(i64, o), 8),
@@ -126,6 +127,7 @@ ACCESSES: dict[str, Access] = {
     "flush_region": Access(READ, lambda r, o, n: r.flush_region(o, n)),
     "populate": Access(READ, lambda r, o, n: r.populate(o, n)),
     "load": Access(READ, lambda r, o, n: r.get_slice(o, n).load(u8), 1),
+    "load_many": Access(READ, lambda r, o, n: r.get_slice(o, n).load_many(u8, n)),
     "copy_to": Access(READ, lambda r, o, n: r.get_slice(o, n).copy_to(bytearray(n))),
     "slice is_all_zero": Access(READ, lambda r, o, n: r.get_slice(o, n).is_all_zero()),
     "equality": Access(READ, lambda r, o, n: r.get_slice(o, n) == _spare().sub_slice(0, n)),
@@ -142,6 +144,7 @@ ACCESSES: dict[str, Access] = {
         WRITE, lambda r, o, n: _set(r, slice(o, o + n, max(n - 1, 1)), bytes(min(n, 2)))
     ),
     "write_slice": Access(WRITE, lambda r, o, n: r.write_slice(bytes(n), o)),
+    "write_all": Access(WRITE, lambda r, o, n: r.write_all(bytes(n), o)),
     "write_obj u8": Access(WRITE, lambda r, o, n: r.write_obj(u8, 0, o), 1),
     "write_obj u64": Access(WRITE, lambda r, o, n: r.write_obj(u64, 0, o), 8),
     "write_obj i64": Access(WRITE, lambda r, o, n: r.write_obj(i64, 0, o), 8),
@@ -152,6 +155,7 @@ ACCESSES: dict[str, Access] = {
     "populate to write": Access(WRITE, lambda r, o, n: r.populate(o, n, write=True)),
     "remove_range": Access(WRITE, lambda r, o, n: r.remove_range(o, n), whole_pages=True),
     "store": Access(WRITE, lambda r, o, n: r.get_slice(o, n).store(u8, 0), 1),
+    "store_many": Access(WRITE, lambda r, o, n: r.get_slice(o, n).store_many(u8, bytes(n))),
     "write_bytes": Access(WRITE, lambda r, o, n: r.get_slice(o, n).write_bytes(0)),
     "copy_from": Access(WRITE, lambda r, o, n: r.get_slice(o, n).copy_from(bytes(n))),
     "copy into": Access(

@@ -24,7 +24,7 @@ from kernel_view import (
     process_unchanged,
     resident_pages,
 )
-from protections import READ, RW
+from protections import NONE, READ, RW, WRITE
 
 from mmapwrap import (
     ClosedMappingError,
@@ -405,6 +405,107 @@ def test_slice_copy_counts_bytes_of_wider_items(mapping: MemoryMapping) -> None:
     assert mapping[:12] == grid.tobytes()
     assert mapping.write_slice(array.array("d", [1.5]), 3) == 8
     assert mapping[3:11] == struct.pack("d", 1.5)
+
+
+# read_exact and write_all
+
+
+@pytest.mark.parametrize(
+    ("length", "offset"), [(0, 0), (1, 0), (10, PAGE - 5), (0, 3 * PAGE + 5), (5, 3 * PAGE)]
+)
+def test_exact_copies_are_of_the_whole_buffer(
+    length: int, offset: int, mapping: MemoryMapping
+) -> None:
+    assert mapping.size == 3 * PAGE + 5
+    content = known_bytes(mapping.size)
+    buffer = bytearray(length)
+    mapping.read_exact(buffer, offset)
+    assert buffer == content[offset : offset + length]
+    mapping.write_all(b"\xff" * length, Index(offset))
+    assert mapping[:] == content[:offset] + b"\xff" * length + content[offset + length :]
+
+
+@pytest.mark.parametrize(
+    ("length", "offset"),
+    [
+        (1, 3 * PAGE + 5),
+        (6, 3 * PAGE),
+        (3 * PAGE + 6, 0),
+        (0, 3 * PAGE + 6),
+        (4, -1),
+        (0, -1),
+        (4, 2**63),
+        (4, 2**64 - 4),
+        (4, 2**64),
+        (4, -(2**64)),
+    ],
+)
+def test_exact_copy_past_the_end_is_refused_before_anything_is_copied(
+    length: int, offset: int, mapping: MemoryMapping
+) -> None:
+    buffer = bytearray(length)
+    calls: list[Callable[[], None]] = [
+        lambda: mapping.read_exact(buffer, offset),
+        lambda: mapping.write_all(b"\xff" * length, offset),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidRangeError) as caught:
+            call()
+        error = caught.value
+        assert (error.offset, error.count, error.region_size) == (offset, length, mapping.size)
+    assert buffer == bytes(length)
+    assert mapping[:] == known_bytes(mapping.size)
+
+
+def test_exact_copies_count_bytes_of_wider_items(mapping: MemoryMapping) -> None:
+    words = np.zeros(3, dtype=np.uint32)
+    mapping.read_exact(words, 1)
+    assert words.tobytes() == known_bytes(13)[1:]
+    mapping.write_all(array.array("d", [1.5]), 3)
+    assert mapping[3:11] == struct.pack("d", 1.5)
+    with pytest.raises(InvalidRangeError) as caught:
+        mapping.write_all(array.array("d", [1.5]), mapping.size - 7)
+    assert caught.value.count == 8
+
+
+def test_write_all_of_the_region_itself_is_as_if_aside(mapping: MemoryMapping) -> None:
+    content = known_bytes(mapping.size)
+    with mapping.view(0, 2 * PAGE) as view:
+        mapping.write_all(view, 7)
+    assert mapping[:] == content[:7] + content[: 2 * PAGE] + content[2 * PAGE + 7 :]
+
+
+def test_exact_copies_of_what_cannot_be_copied_are_refused(mapping: MemoryMapping) -> None:
+    target: Any
+    for target in (bytes(4), memoryview(bytes(4)), "text", None, 4, [0, 0]):
+        with pytest.raises(TypeError, match="buffer must be a writable"):
+            mapping.read_exact(target, 0)
+    source: Any
+    for source in ("text", None, 4, [0, 0]):
+        with pytest.raises(TypeError, match="data must be a"):
+            mapping.write_all(source, 0)
+    offset: Any
+    for offset in (0.0, "0", None):
+        with pytest.raises(TypeError, match="offset must be an int"):
+            mapping.read_exact(bytearray(4), offset)
+        with pytest.raises(TypeError, match="offset must be an int"):
+            mapping.write_all(b"abcd", offset)
+    assert mapping[:] == known_bytes(mapping.size)
+
+
+def test_exact_copies_need_the_access_of_the_bytes_they_copy(mapping: MemoryMapping) -> None:
+    mapping.protect(READ, PAGE, PAGE)
+    mapping.write_all(b"\xff" * 4, PAGE - 4)
+    with pytest.raises(ProtectionError) as caught:
+        mapping.write_all(b"\xee" * 5, PAGE - 4)
+    assert (caught.value.required, caught.value.actual) == (WRITE, READ)
+    mapping.protect(NONE, PAGE, PAGE)
+    buffer = bytearray(4)
+    mapping.read_exact(buffer, PAGE - 4)
+    assert buffer == b"\xff" * 4
+    with pytest.raises(ProtectionError) as caught:
+        mapping.read_exact(bytearray(5), PAGE - 4)
+    assert (caught.value.required, caught.value.actual) == (READ, NONE)
 
 
 def test_read_slice_into_what_cannot_be_written_is_refused(mapping: MemoryMapping) -> None:

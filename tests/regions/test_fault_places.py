@@ -13,7 +13,7 @@ from lost_pages import KEPT, SIZE, fault_of
 from marks import LOCKS_DO_NOTHING
 from protections import RW
 
-from mmapwrap import MappedRegion, MappingFaultError, MemoryMapping, Sharing
+from mmapwrap import MappedRegion, MappingFaultError, MemoryMapping, Sharing, u8, u32
 from mmapwrap._core import faults
 
 LONG = MIB
@@ -29,6 +29,10 @@ COPIES: dict[str, Callable[[MappedRegion, int], object]] = {
     "rfind": lambda m, start: m.rfind(b"\xff\xfe", start),
     "copy_to": lambda m, start: m.get_slice(start, LONG - start).copy_to(bytearray(LONG)),
     "copy_from": lambda m, start: m.get_slice(start, LONG - start).copy_from(bytes(LONG)),
+    "load_many": lambda m, start: m.get_slice(0, LONG).load_many(
+        u32, (LONG - start) // 4, -(-start // 4) * 4
+    ),
+    "store_many": lambda m, start: m.get_slice(0, LONG).store_many(u8, bytes(LONG - start), start),
     "write_bytes": lambda m, start: m.get_slice(start, LONG - start).write_bytes(1),
     "to a slice": lambda m, start: m.get_slice(start, LONG - start).copy_to_volatile_slice(
         MemoryMapping.new(LONG).get_slice(0, LONG)

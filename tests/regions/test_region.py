@@ -597,6 +597,8 @@ EVERY_CALL: dict[str, Callable[[MappedRegion], object]] = {
     "set slice": lambda r: r.__setitem__(slice(0, 1), b"x"),
     "read_slice": lambda r: r.read_slice(bytearray(1), 0),
     "write_slice": lambda r: r.write_slice(b"x", 0),
+    "read_exact": lambda r: r.read_exact(bytearray(1), 0),
+    "write_all": lambda r: r.write_all(b"x", 0),
     "read_obj": lambda r: r.read_obj(u8, 0),
     "write_obj": lambda r: r.write_obj(u8, 0, 0),
     "read_obj_volatile": lambda r: r.read_obj_volatile(u8, 0),

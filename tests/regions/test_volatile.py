@@ -349,6 +349,76 @@ def test_copies_of_what_is_no_buffer_are_refused(
     assert mapping[:] == known_bytes(2 * PAGE)
 
 
+@pytest.mark.parametrize(
+    ("length", "offset"), [(0, 0), (COUNT, 0), (1, COUNT - 1), (20, 10), (0, COUNT)]
+)
+def test_exact_copies_are_of_the_whole_buffer(
+    length: int, offset: int, part: VolatileSlice, mapping: MemoryMapping
+) -> None:
+    buffer = bytearray(length)
+    part.read_exact(buffer, Index(offset))
+    assert buffer == known_bytes(2 * PAGE)[START + offset :][:length]
+    part.write_all(b"\xff" * length, offset)
+    assert mapping[:] == with_bytes(2 * PAGE, START + offset, b"\xff" * length)
+    if offset == 0:
+        part.write_all(buffer)
+        part.read_exact(bytearray(length))
+        assert mapping[:] == known_bytes(2 * PAGE)
+
+
+@pytest.mark.parametrize(
+    ("length", "offset", "error", "numbers"),
+    [
+        (COUNT + 1, 0, VolatileOutOfBoundsError, (COUNT + 1,)),
+        (1, COUNT, VolatileOutOfBoundsError, (COUNT + 1,)),
+        (0, COUNT + 1, VolatileOutOfBoundsError, (COUNT + 1,)),
+        (3, 2**63, VolatileOutOfBoundsError, (2**63 + 3,)),
+        (3, -1, VolatileOutOfBoundsError, (-1,)),
+        (4, 2**64 - 4, VolatileOverflowError, (2**64 - 4, 4)),
+        (4, 2**65, VolatileOverflowError, (2**65, 4)),
+    ],
+)
+def test_exact_copy_past_the_slice_is_refused_before_anything_is_copied(
+    length: int,
+    offset: int,
+    error: type[VolatileMemoryError],
+    numbers: tuple[int, ...],
+    part: VolatileSlice,
+    mapping: MemoryMapping,
+) -> None:
+    buffer = bytearray(length)
+    calls: list[Callable[[], None]] = [
+        lambda: part.read_exact(buffer, offset),
+        lambda: part.write_all(b"\xff" * length, offset),
+    ]
+    for call in calls:
+        with pytest.raises(error) as caught:
+            call()
+        assert caught.value.args == numbers
+    assert buffer == bytes(length)
+    assert mapping[:] == known_bytes(2 * PAGE)
+
+
+def test_exact_copies_of_what_is_no_buffer_are_refused(
+    part: VolatileSlice, mapping: MemoryMapping
+) -> None:
+    target: Any
+    for target in (bytes(4), memoryview(bytes(4)), "text", None, 4, [1]):
+        with pytest.raises(TypeError, match="buffer must be a writable"):
+            part.read_exact(target)
+    source: Any
+    for source in ("text", None, 4, [1]):
+        with pytest.raises(TypeError, match="data must be a"):
+            part.write_all(source)
+    offset: Any
+    for offset in (0.0, "0", None):
+        with pytest.raises(TypeError, match="offset must be an int"):
+            part.read_exact(bytearray(4), offset)
+        with pytest.raises(TypeError, match="offset must be an int"):
+            part.write_all(b"abcd", offset)
+    assert mapping[:] == known_bytes(2 * PAGE)
+
+
 @given(
     start=st.integers(0, 40),
     count=st.integers(0, 40),
@@ -566,6 +636,8 @@ def test_slice_in_a_child_without_the_pages_is_closed() -> None:
                 lambda: part.load(u8, 0), lambda: part.store(u8, 1, 0), part.is_all_zero,
                 lambda: part.copy_to(bytearray(4)), lambda: part.copy_from(b"a"),
                 lambda: part.write_bytes(1), lambda: part == whole, lambda: whole == part,
+                lambda: part.load_many(u8, 1), lambda: part.store_many(u8, [1]),
+                lambda: part.read_exact(bytearray(4)), lambda: part.write_all(b"a"),
                 lambda: part.copy_to_volatile_slice(whole),
                 lambda: whole.copy_to_volatile_slice(part),
                 lambda: part.read_from_fd(0), lambda: part.write_to_fd(1),
@@ -600,6 +672,8 @@ def _to_null(part: VolatileSlice) -> int:
 
 READING: dict[str, Callable[[VolatileSlice, VolatileSlice], object]] = {
     "load": lambda part, other: part.load(mmapwrap.u32, 0),
+    "load_many": lambda part, other: part.load_many(mmapwrap.u32, 2),
+    "read_exact": lambda part, other: part.read_exact(bytearray(4)),
     "copy_to": lambda part, other: part.copy_to(bytearray(4)),
     "copy_to_volatile_slice": lambda part, other: part.copy_to_volatile_slice(other),
     "is_all_zero": lambda part, other: part.is_all_zero(),
@@ -609,6 +683,8 @@ READING: dict[str, Callable[[VolatileSlice, VolatileSlice], object]] = {
 }
 WRITING: dict[str, Callable[[VolatileSlice, VolatileSlice], object]] = {
     "store": lambda part, other: part.store(mmapwrap.u32, 1, 0),
+    "store_many": lambda part, other: part.store_many(mmapwrap.u16, [1, 2]),
+    "write_all": lambda part, other: part.write_all(b"abcd", 2),
     "copy_from": lambda part, other: part.copy_from(b"abcd"),
     "write_bytes": lambda part, other: part.write_bytes(0),
     "copy_to_volatile_slice": lambda part, other: other.copy_to_volatile_slice(part),

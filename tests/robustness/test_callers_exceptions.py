@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -109,6 +110,12 @@ BESIDE: dict[str, tuple[object, str, Raised, Use]] = {
         "_store",
         OverflowError,
         lambda mapping, _: mapping.write_obj(mmapwrap.u64, 1, 0),
+    ),
+    "store_many": (
+        struct,
+        "pack",
+        OverflowError,
+        lambda mapping, _: mapping.get_slice(0, 8).store_many(mmapwrap.u8, [1, 2]),
     ),
     "store a number": (
         Number,
@@ -409,6 +416,11 @@ INTERRUPTED: dict[str, Callable[[MemoryMapping, Any], object]] = {
     "read_obj": lambda m, raising: m.read_obj(u64, raising),
     "write_obj": lambda m, raising: m.write_obj(u64, raising, 0),
     "write_obj of a float": lambda m, raising: m.write_obj(f64, raising, 0),
+    "read_exact": lambda m, raising: m.read_exact(bytearray(1), raising),
+    "write_all": lambda m, raising: m.write_all(b"a", raising),
+    "load_many": lambda m, raising: m.get_slice(0, 8).load_many(u64, raising),
+    "store_many": lambda m, raising: m.get_slice(0, 8).store_many(u64, [raising]),
+    "store_many of floats": lambda m, raising: m.get_slice(0, 8).store_many(f64, [raising]),
     "get_slice": lambda m, raising: m.get_slice(raising, 1),
     "find": lambda m, raising: m.find(b"a", raising),
     "protect": lambda m, raising: m.protect(READ, raising),
@@ -423,6 +435,8 @@ BUFFERS: dict[str, Callable[[MemoryMapping, Any], object]] = {
     "find of": lambda m, raising: m.find(raising),
     "assign": lambda m, raising: m.__setitem__(slice(0, 8), raising),
     "copy_to": lambda m, raising: m.get_slice(0, 8).copy_to(raising),
+    "read_exact into": lambda m, raising: m.read_exact(raising, 0),
+    "write_all of": lambda m, raising: m.get_slice(0, 8).write_all(raising),
 }
 
 

@@ -224,6 +224,10 @@ CALLS: dict[str, Callable[[Scene], object]] = {
     "write_obj": lambda scene: scene.region.write_obj(u64, 2**64 - 1, 0),
     "copy slice": lambda scene: scene.slice.sub_slice(0, 8).copy_to_volatile_slice(scene.slice),
     "load": lambda scene: scene.slice.load(u8, 3),
+    "load_many": lambda scene: scene.slice.load_many(u64, 3, 8),
+    "store_many": lambda scene: scene.slice.store_many(u64, [2**64 - 1] * 3, 8),
+    "read_exact": lambda scene: scene.region.read_exact(bytearray(PAGE), 0),
+    "write_all": lambda scene: scene.slice.write_all(b"\1" * PAGE, 0),
     "protect some": lambda scene: scene.region.protect(READ, 0, PAGE),
     "protect nothing": lambda scene: scene.region.protect(NONE, PAGE, PAGE),
     "protect all": lambda scene: scene.region.protect(READ),
@@ -339,6 +343,8 @@ class ClosingIndex(Index):
 WITH_AN_INDEX: dict[str, Callable[[Any, Any], object]] = {
     "read_slice": lambda region, number: region.read_slice(bytearray(8), number),
     "write_slice": lambda region, number: region.write_slice(b"12345678", number),
+    "read_exact": lambda region, number: region.read_exact(bytearray(8), number),
+    "write_all": lambda region, number: region.write_all(b"12345678", number),
     "item": lambda region, number: region[number],
     "slice": lambda region, number: region[number:8],
     "slice end": lambda region, number: region[0:number],
@@ -457,6 +463,10 @@ def buffers_that_close() -> None:
             lambda region, buffer: region.__setitem__(slice(0, 16, 2), buffer),
             lambda region, buffer: region.get_slice(0, 8).copy_to(buffer),
             lambda region, buffer: region.get_slice(0, 8).copy_from(buffer),
+            lambda region, buffer: region.read_exact(buffer, 0),
+            lambda region, buffer: region.write_all(buffer, 0),
+            lambda region, buffer: region.get_slice(0, 8).read_exact(buffer),
+            lambda region, buffer: region.get_slice(0, 8).write_all(buffer),
         ]
         for call in calls:
             region = Scene(kind).region

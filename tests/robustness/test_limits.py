@@ -832,6 +832,7 @@ FAULTING: Final[dict[str, Callable[[MemoryMapping, MemoryMapping], object]]] = {
     "write_bytes": lambda m, other: m.get_slice(0, HOLE).write_bytes(1),
     "copy_from": lambda m, other: m.get_slice(7, PAGE).copy_from(bytes(PAGE)),
     "store": lambda m, other: m.get_slice(0, PAGE).store(u32, 7, 8),
+    "store_many": lambda m, other: m.get_slice(0, PAGE).store_many(u32, [7] * 9, 8),
     "copy to it": lambda m, other: other.get_slice(0, HOLE).copy_to_volatile_slice(
         m.get_slice(0, HOLE)
     ),
@@ -840,6 +841,7 @@ FAULTING: Final[dict[str, Callable[[MemoryMapping, MemoryMapping], object]]] = {
     "read index": lambda m, other: m[-1],
     "read_obj": lambda m, other: m.read_obj(u32, 1),
     "load": lambda m, other: m.get_slice(0, PAGE).load(u32, 8),
+    "load_many": lambda m, other: m.get_slice(0, PAGE).load_many(u32, 9, 8),
     "is_all_zero": lambda m, other: m.is_all_zero(),
     "find": lambda m, other: m.find(b"x"),
     "rfind": lambda m, other: m.rfind(b"x"),

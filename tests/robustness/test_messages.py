@@ -107,6 +107,8 @@ STR_FOR_BYTES: dict[str, Callable[[Any], object]] = {
     "step": lambda m: m.__setitem__(slice(0, 8, 2), "PK.."),
     "write_slice": lambda m: m.write_slice("PK", 0),
     "copy_from": lambda m: m.get_slice(0, 4).copy_from("PK"),
+    "write_all": lambda m: m.write_all("PK", 0),
+    "write_all of a slice": lambda m: m.get_slice(0, 4).write_all("PK"),
 }
 
 
@@ -818,6 +820,11 @@ OUTSIDE: dict[str, tuple[Callable[[VolatileSlice], object], int]] = {
     "advance": (lambda s: s.advance(104), 104),
     "load": (lambda s: s.load(u32, 98), 98),
     "store": (lambda s: s.store(u32, 1, 99), 99),
+    "load_many": (lambda s: s.load_many(u32, 13, 60), 60),
+    "load_many, its bytes": (lambda s: s.load_many(u32, 26), 104),
+    "store_many": (lambda s: s.store_many(u32, [1, 2], 96), 96),
+    "read_exact": (lambda s: s.read_exact(bytearray(5), 97), 97),
+    "write_all": (lambda s: s.write_all(b"12", 99), 99),
     "read_from_fd": (lambda s: s.read_from_fd(0, 105), 105),
     "write_to_fd": (lambda s: s.write_to_fd(1, 106), 106),
 }
@@ -845,9 +852,15 @@ def test_error_of_a_negative_offset_in_a_slice_does_not_speak_of_the_end(
 def test_error_of_a_misaligned_number_gives_its_offset(
     scalar: Scalar[Any], mapping: MemoryMapping, slice_: VolatileSlice
 ) -> None:
-    for load in (slice_.load, mapping.read_obj_volatile):
+    loads: list[Callable[[], object]] = [
+        lambda: slice_.load(scalar, 3),
+        lambda: slice_.load_many(scalar, 2, 3),
+        lambda: slice_.store_many(scalar, [1, 2], 3),
+        lambda: mapping.read_obj_volatile(scalar, 3),
+    ]
+    for load in loads:
         with pytest.raises(VolatileMisalignedError) as caught:
-            load(scalar, 3)
+            load()
         assert re.search(rf"\b{scalar.size}\b", str(caught.value))
         assert "offset" in str(caught.value)
 

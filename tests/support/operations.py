@@ -31,6 +31,7 @@ from mmapwrap import (
     SharedMemory,
     Sharing,
     SyncMode,
+    u32,
     unsafe,
 )
 
@@ -580,6 +581,8 @@ OPERATIONS: Final[dict[str, Prepare]] = {
     "read_slice": displaced(lambda m: m.read_slice(bytearray(SIZE), 0)),
     "write_slice": displaced(lambda m: m.write_slice(bytes(SIZE), 0)),
     "find": displaced(lambda m: m.find(b"\0\0")),
+    "load_many": displaced(lambda m: m.get_slice(0, SIZE).load_many(u32, 8)),
+    "store_many": displaced(lambda m: m.get_slice(0, SIZE).store_many(u32, [0] * 8)),
     "fault_guard of a cut file": on_cut_file(sum_up_in_guard),
     "fault_guard of a cut private mapping": on_cut_file(sum_up_in_guard, Sharing.PRIVATE),
     "recover": recovering,
@@ -620,7 +623,7 @@ OPERATIONS: Final[dict[str, Prepare]] = {
 
 
 # In which only the library's handlers are between a fault and the end of the process.
-DISPLACED: Final = {"fault_guard", "read_slice", "write_slice", "find"}
+DISPLACED: Final = {"fault_guard", "read_slice", "write_slice", "find", "load_many", "store_many"}
 Ranges: TypeAlias = list[tuple[int, int]]
 
 

@@ -99,6 +99,8 @@ def views(region: MappedRegion, at: SupportsIndex) -> None:
 def copies(region: MappedRegion) -> None:
     assert_type(region.read_slice(bytearray(4), 0), int)
     assert_type(region.write_slice(b"abcd", 0), int)
+    region.read_exact(np.zeros(4, np.uint32), 0)
+    region.write_all(memoryview(b"abcd"), 0)
     assert_type(region.find(b"a"), int)
     assert_type(region.rfind(b"a", 0, None), int)
     assert_type(region.is_all_zero(), bool)
@@ -127,6 +129,14 @@ def numbers(region: MappedRegion, part: VolatileSlice) -> None:
     region.write_obj(f64, 1, 0)
     region.write_obj_volatile(u64, 1, 0)
     part.store(f32, 0.5)
+    assert_type(part.load_many(u8, 4), list[int])
+    assert_type(part.load_many(be_i64, count=4, offset=8), list[int])
+    assert_type(part.load_many(le_f32, 4, 8), list[float])
+    part.store_many(u8, b"abcd")
+    part.store_many(u64, range(4), 8)
+    part.store_many(f64, [1, 2.5], offset=8)
+    part.store_many(f64, np.zeros(4))
+    part.store_many(le_u16, (number for number in (1, 2)))
 
 
 def slices(region: MappedRegion, at: SupportsIndex) -> None:
@@ -136,6 +146,8 @@ def slices(region: MappedRegion, at: SupportsIndex) -> None:
     assert_type(part.offset(at), VolatileSlice)
     assert_type(part.copy_to(bytearray(8)), int)
     assert_type(part.copy_from(b"12345678"), int)
+    part.read_exact(bytearray(8), at)
+    part.write_all(b"1234")
     assert_type(part.copy_to_volatile_slice(region.get_slice(8, 8)), int)
     assert_type(part.read_from_fd(0), int)
     assert_type(part.write_to_fd(1, file_offset=at), int)

@@ -90,6 +90,21 @@ def numbers(region: MappedRegion) -> None:
     region.write_obj(f64, "1.5", 0)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
 
 
+def many_numbers(part: VolatileSlice) -> None:
+    part.load_many(u8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    part.load_many("u8", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    part.load_many(u8, 1.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    part.store_many(u8, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    part.store_many(u8, [1.5])  # type: ignore[misc]
+    part.store_many(f64, ["1.5"])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    part.read_exact(4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    part.write_all("ab")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def integers_of(part: VolatileSlice) -> list[int]:
+    return part.load_many(f64, 1)  # type: ignore[arg-type]  # pyright: ignore[reportReturnType]
+
+
 def integer_of(region: MappedRegion) -> int:
     return region.read_obj(f64, 0)  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
