@@ -74,7 +74,8 @@ def pack(scalar: Scalar[N], values: Iterable[N]) -> bytes:
         InvalidArgumentError: The scalar cannot hold one of the values.
         TypeError: The values are no iterable, or one of them is no number.
     """
-    if not hasattr(values, "__iter__"):
+    given: object = values
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
         raise TypeError(f"values must be an iterable of numbers, not {type(values).__name__}")
     numbers = [scalar.plain(value) for value in values]
     try:

@@ -29,7 +29,7 @@ FLOORS = """
     _core.changes _core.creation
     _core.growth _core.new_files
     _adapters.arrays _regions.residency _regions.scalars _regions.fault_guard _regions.locking
-    _regions.transfers
+    _regions.transfers _regions.items
     _regions.base _regions.volatile
     _regions.content _regions.search _regions.numbers _regions.file _regions.arrays
     _regions.advising _regions.residence

@@ -30,7 +30,7 @@ COPIES: dict[str, Callable[[MappedRegion, int], object]] = {
     "copy_to": lambda m, start: m.get_slice(start, LONG - start).copy_to(bytearray(LONG)),
     "copy_from": lambda m, start: m.get_slice(start, LONG - start).copy_from(bytes(LONG)),
     "load_many": lambda m, start: m.get_slice(0, LONG).load_many(
-        u32, (LONG - start) // 4, -(-start // 4) * 4
+        u32, LONG // 4 - start // 4, start // 4 * 4
     ),
     "store_many": lambda m, start: m.get_slice(0, LONG).store_many(u8, bytes(LONG - start), start),
     "write_bytes": lambda m, start: m.get_slice(start, LONG - start).write_bytes(1),

@@ -179,6 +179,7 @@ RIGHT: Final[dict[str, Any]] = {
     "start": 0,
     "target": 0,
     "value": 1,
+    "values": [1],
     "write": False,
 }
 # Any object will do: it is asked whether it is true, kept, or called later.

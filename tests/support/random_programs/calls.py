@@ -98,9 +98,16 @@ def _read_slice(region: Any, start: int, count: int) -> bytes:
     return bytes(buffer)
 
 
+def _read_exact(region: Any, start: int, count: int) -> bytes:
+    buffer = bytearray(count)
+    region.read_exact(buffer, start)
+    return bytes(buffer)
+
+
 # Each way to copy a range out of a region.
 READERS: dict[str, Callable[[Any, int, int], bytes]] = {
     "read_slice": _read_slice,
+    "read_exact": _read_exact,
     "slice": lambda region, start, count: region[start : start + count],
     "every byte": lambda region, start, count: bytes(region[start : start + count : 1]),
     "strided": lambda region, start, count: region[start : start + count : 3],

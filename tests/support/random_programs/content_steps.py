@@ -30,10 +30,13 @@ class ContentSteps(Program):
         if way == "strided":
             count = min(count, 100)
         if memory is not None:
-            # As of any sequence, what is past the end is cut off; only read_slice refuses it.
-            start, count = max(start, 0), min(count, max(memory.size - max(start, 0), 0))
+            # As of any sequence, what is past the end is cut off; only read_slice refuses it, and
+            # read_exact a range that ends there.
+            start = max(start, 0)
+            if way != "read_exact":
+                count = min(count, max(memory.size - start, 0))
         call = f"_ = READERS[{way!r}]({region.name}, {start}, {count})"
-        if memory is not None and way != "read_slice" and start > memory.size:
+        if memory is not None and not way.startswith("read_") and start > memory.size:
             start = memory.size
         is_strided = way == "strided"
         # Nothing is touched after the last byte that is wanted.
@@ -45,7 +48,7 @@ class ContentSteps(Program):
             assert agrees(self.result, data[::stride], known[::stride])
 
     @precondition(Program.has_regions)
-    @rule(pick=picks, spot=spots, pattern=patterns, way=st.integers(0, 2))
+    @rule(pick=picks, spot=spots, pattern=patterns, way=st.integers(0, 3))
     def write(self, pick: int, spot: Spot, pattern: bytes, way: int) -> None:
         region = self.a_region(pick)
         memory = region.memory
@@ -57,6 +60,9 @@ class ContentSteps(Program):
             if memory is not None:
                 data = data[: max(memory.size - start, 0)]
             call = f"{region.name}.write_slice({text}, {start})"
+        elif way == 3:
+            data, text = repeated(pattern, count)
+            call = f"{region.name}.write_all({text}, {start})"
         elif way == 1:
             data, text = repeated(pattern, count)
             start = max(start, 0)

@@ -24,6 +24,8 @@ def content_calls(
         f"{name}.find(b'xy', {a})",
         f"{name}.write_obj(u64, 5, {b})",
         f"{name}.get_slice({a}, {n}).copy_to(bytearray({n}))",
+        f"{name}.get_slice({a}, {n}).load_many(u8, {n})",
+        f"{name}.get_slice({b}, {k}).store_many(u16, [5] * {k // 2})",
         f"{name}.residency()",
         f"{name}.populate({b}, {k})",
         f"{name}.msync({a}, {n}, SyncMode.ASYNC)",

@@ -7,7 +7,7 @@ from hypothesis.stateful import precondition, rule
 from kernel_view import PAGE
 
 from mmapwrap import ClosedMappingError, VolatileMisalignedError, VolatileOutOfBoundsError
-from random_programs.arguments import Spot, patterns, picks, place, repeated, sizes, spots
+from random_programs.arguments import SCALARS, Spot, patterns, picks, place, repeated, sizes, spots
 from random_programs.model import READ, UNKNOWN, Part
 from random_programs.program import Errors, Program
 
@@ -113,3 +113,55 @@ class SliceSteps(Program):
                 value = int.from_bytes(data, "little")
                 call = f"{part.name}.store(le_u64, {value}, {at})"
                 self.write_and_model(call, memory, start + at, data, also=also)
+
+    @precondition(Program.has_parts)
+    @rule(pick=picks, spot=spots, pattern=patterns, reads=st.booleans())
+    def copy_exactly(self, pick: int, spot: Spot, pattern: bytes, reads: bool) -> None:
+        part = self.some(self.parts, pick)
+        at, count = spot.of(part.size)
+        count = 10 if count is None else count
+        start = part.start + at
+        data, text = repeated(pattern, count)
+        call = f"{part.name}.write_all({text}, {at})"
+        if reads:
+            call = f"_ = bytearray({len(data)}); {part.name}.read_exact(_, {at})"
+        if not 0 <= at <= at + len(data) <= part.size:
+            self.step(call, {VolatileOutOfBoundsError})
+        elif not reads:
+            self.write_and_model(call, part.memory, start, data)
+        elif self.touch(call, part.memory, start, len(data), READ):
+            self.compare(part.memory, start, bytes(self.result))
+
+    @precondition(Program.has_parts)
+    @rule(
+        pick=picks,
+        count=sizes,
+        pattern=patterns,
+        name=st.sampled_from(sorted(SCALARS)),
+        at=st.sampled_from((0, 8, 1, 4000, 5000)),
+        is_load=st.booleans(),
+    )
+    def use_numbers(
+        self, pick: int, count: int, pattern: bytes, name: str, at: int, is_load: bool
+    ) -> None:
+        """Numbers in a row, loaded from a slice or stored into it."""
+        part = self.some(self.parts, pick)
+        memory, start = part.memory, part.start + at
+        code = SCALARS[name]
+        width = struct.calcsize(code)
+        count //= width
+        also: Errors = {VolatileMisalignedError} if (memory.head + start) % width else set()
+        value = min(pattern) // 2  # every scalar holds half of what a byte does
+        call = f"{part.name}.store_many({name}, [{value}] * {count}, {at})"
+        if is_load:
+            call = f"_ = {part.name}.load_many({name}, {count}, {at})"
+        if at + count * width > part.size:
+            self.step(call, {VolatileOutOfBoundsError})
+        elif not is_load:
+            data = struct.pack(code, value) * count
+            self.write_and_model(call, memory, start, data, also=also)
+        elif self.touch(call, memory, start, count * width, READ, also=also):
+            content, known = memory.content(start, start + count * width)
+            if UNKNOWN not in known:
+                wanted = struct.unpack(f"{code[0]}{count}{code[1]}", content)
+                assert list(map(repr, self.result)) == list(map(repr, wanted))
