@@ -61,6 +61,8 @@ def resize(pages: Pages, size: int, *, allocate: bool) -> None:
 
 def _resize_with_file(pages: Pages, fd: int, size: int, allocate: object) -> None:
     """Change the size of a region, and the length of its file."""
+    if size < pages.size:  # what is refused changes nothing, the file neither
+        pages.views.refuse(size, pages.size, 0)
     _make_room(pages, size)
     start = pages.file_offset or 0
     file_length.extend_file(fd, start + pages.size, start + size, allocate=bool(allocate))

@@ -278,6 +278,14 @@ def test_shrinking_below_a_live_view_is_refused_and_changes_nothing(file_path: P
             m.resize(end)
 
 
+def test_refused_size_does_not_lengthen_a_file_that_was_cut(file_path: Path) -> None:
+    with growing(file_path) as m, m.view():
+        os.truncate(file_path, PAGE)
+        with pytest.raises(ViewsExportedError):
+            m.resize(2 * PAGE)
+        assert file_path.stat().st_size == PAGE
+
+
 def test_view_below_the_new_end_is_in_nobodys_way(file_path: Path) -> None:
     with growing(file_path) as m, m.view(0, PAGE) as view:
         m.resize(PAGE)
