@@ -101,6 +101,12 @@ class AccessMap:
                 ranges.assign(first, last, old & (bits | GUARDED))
         return before
 
+    def join(self) -> None:
+        """Forget the ranges of a region that has become empty: what is added is as the last was."""
+        if self.by_range is not None:
+            self.bits = self.by_range.last & PROT_ANY
+            self.by_range = None
+
     def grow(self, old_size: int, page_end: int, size: int) -> None:
         """Give what is added the access of the last byte; a guard page ends with its page."""
         ranges = self.split(old_size)

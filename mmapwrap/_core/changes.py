@@ -82,6 +82,8 @@ def protect(pages: Pages, bits: int, start: int, end: int) -> None:
     """Change the protection of a range. mprotect(2)."""
     pages.require_whole_pages(start, end)
     pages.views.refuse(start, end, bits)
+    if pages.size == 0:
+        pages.access.join()
     if (start, end) == (0, pages.size) and pages.access.by_range is None:
         _protect_all(pages, bits)
         return

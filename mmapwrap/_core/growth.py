@@ -61,7 +61,9 @@ def resize(pages: Pages, size: int, *, allocate: bool) -> None:
 
 def _resize_with_file(pages: Pages, fd: int, size: int, allocate: object) -> None:
     """Change the size of a region, and the length of its file."""
-    if size < pages.size:  # what is refused changes nothing, the file neither
+    # What is refused changes nothing, the file neither.
+    pages.raise_failure(calls.check_range(pages.handle, 0, 0))
+    if size < pages.size:
         pages.views.refuse(size, pages.size, 0)
     _make_room(pages, size)
     start = pages.file_offset or 0

@@ -26,6 +26,11 @@ class RangeMap(Generic[T]):
     def __len__(self) -> int:
         return len(self._ranges)
 
+    @property
+    def last(self) -> T:
+        """The value of the last byte; of a map without bytes, what a byte would have."""
+        return self._ranges[-1][2]
+
     def assign(self, start: int, end: int, value: T) -> None:
         """Give the bytes from `start` to `end` this value."""
         if end > self._size:  # noqa: PLR1730  # on the way of every access: min() is slower

@@ -351,6 +351,18 @@ def test_protection_of_an_empty_mapping_holds_for_what_is_added() -> None:
             m[0] = 1
 
 
+def test_protection_of_a_mapping_that_has_become_empty() -> None:
+    with MemoryMapping.anonymous(4 * PAGE, capacity=ROOM) as m:
+        m.protect(READ, PAGE, PAGE)
+        m.resize(0)
+        m.protect(NONE)
+        m.resize(4 * PAGE)
+        assert set(perms(m.as_ptr(), 4 * PAGE)) == {"---s"}
+        for read in (lambda: m[0], m.view):
+            with pytest.raises(ProtectionError):
+                read()
+
+
 @needs(DestructiveAdvice.GUARD_INSTALL)
 def test_guard_pages_that_are_cut_off_are_gone() -> None:
     with MemoryMapping.anonymous(8 * PAGE, prot=RW, sharing=Sharing.PRIVATE, capacity=ROOM) as m:

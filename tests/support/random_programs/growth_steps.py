@@ -128,7 +128,7 @@ class GrowthSteps(FileSteps):
             may |= {UnsupportedOperationError, OutOfMemoryError}
             if not memory.is_of_file and not memory.is_private:
                 must.add(UnsupportedOperationError)
-            if memory.exports:
+            if any(export.start < export.end for export in memory.exports):
                 must.add(ViewsExportedError)
             if memory.guards:
                 must.add(RegionBusyError)

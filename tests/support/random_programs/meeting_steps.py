@@ -158,6 +158,7 @@ class MeetingSteps(FileSteps):
         elif self.remove_guards(region, memory, may) and self.step(
             f"{region.name}.protect(Protection.read())", may=may | {AccessDeniedError}
         ):
+            memory.last_bits = READ
             for page in memory.pages:
                 page.bits = READ
         if self.failure is not None:

@@ -47,6 +47,8 @@ class PagingSteps(Program):
         if bits & EXEC:
             may |= {AccessDeniedError, OperationNotPermittedError}
         if self.step(call, must, may):
+            if memory.size == 0:
+                memory.last_bits = bits
             for page in changed:
                 if page.is_mapped:
                     page.bits = bits
