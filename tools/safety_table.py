@@ -164,6 +164,35 @@ CASES: dict[str, dict[str, str | None]] = {
             a[SIZE // 2]
             """,
     },
+    "a file over it is read after the file was cut short": {
+        "": None,
+        "mmap": "os.truncate(file, 0); m.read()",
+        "mmapwrap": "f = m.open(); os.truncate(file, 0); f.read()",
+    },
+    "it grows while a NumPy array of it lives": {
+        "": None,
+        "mmap": "import numpy; a = numpy.frombuffer(m, 'u1'); m.resize(2 * SIZE); a[0]",
+        "mmapwrap": """
+            m = MemoryMapping.from_file(file, capacity=4 * SIZE)
+            a = m.array("u1")
+            m.resize(2 * SIZE)
+            a[0]
+            """,
+    },
+    "it shrinks while an array shows its end": {
+        "": None,
+        "mmap": "import numpy; a = numpy.frombuffer(m, 'u1'); m.resize(SIZE // 2); a[-1]",
+        "mmapwrap": "a = m.array('u1'); m.resize(SIZE // 2); a[-1]",
+    },
+    "another process makes it shorter, and it follows": {
+        "": None,
+        "mmapwrap": """
+            m = MemoryMapping.from_file(file, capacity=4 * SIZE)
+            os.truncate(file, SIZE // 2)
+            m.refresh()
+            m[SIZE // 2]
+            """,
+    },
     "a child uses memory that it did not inherit": {
         "": None,
         "mmap": "m.madvise(mmap.MADV_DONTFORK); IN_CHILD = lambda: m[0]",

@@ -2,6 +2,7 @@
 
 import io
 import mmap
+import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench import MIB, Bench
-from benchmarks.case import Case, Peer, speed, times
+from benchmarks.case import Case, Peer, itself, speed, times
 from benchmarks.timing import Measure, once
-from mmapwrap import MemoryMapping
+from mmapwrap import MemoryMapping, SharedMemory
 
 LINE = b"this is a line of a file, and it is one of many\n"
 PIECE = 1 << 16
@@ -88,6 +89,30 @@ def array(bench: Bench) -> Generator[tuple[Measure, ...]]:
     )
 
 
+@contextmanager
+def growth(bench: Bench) -> Generator[tuple[Measure, ...]]:
+    """Make shared memory longer by 64 bytes, within a capacity, under a live array."""
+    size = 0
+
+    def longer() -> int:
+        nonlocal size
+        size += 64
+        return size
+
+    peer = os.memfd_create("peer")
+    with SharedMemory.new("growth", 64) as memory, memory.map(capacity=1 << 40) as m:
+        array = m.array(np.uint8)
+        yield (
+            bench.timed("m.resize(longer())", m=m, longer=longer),
+            bench.timed(
+                "ftruncate(peer, longer())", peer=peer, longer=longer, ftruncate=os.ftruncate
+            ),
+        )
+        assert len(array) == 64
+        del array
+    os.close(peer)
+
+
 CASES = (
     Case(
         "lines of a file of 8 MiB",
@@ -98,6 +123,11 @@ CASES = (
         "such a file in pieces of 64 KiB",
         pieces,
         (Peer("mmap.read", speed(0.8)), Peer("io.BytesIO", speed())),
+    ),
+    Case(
+        "memory grows by 64 bytes under an array",
+        growth,
+        (Peer("os.ftruncate", itself(at_most=5e-6)),),
     ),
     Case("an array of a range", array, (Peer("numpy.frombuffer(mmap)", times()),)),
 )
