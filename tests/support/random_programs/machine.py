@@ -14,6 +14,7 @@ from random_programs.arguments import sizes
 from random_programs.calls import PROLOGUE
 from random_programs.content_steps import ContentSteps
 from random_programs.copy_steps import CopySteps
+from random_programs.door_steps import DoorSteps
 from random_programs.growth_steps import GrowthSteps
 from random_programs.meeting_steps import MeetingSteps
 from random_programs.paging_steps import PagingSteps
@@ -26,6 +27,7 @@ class Machine(
     ArenaSteps,
     ContentSteps,
     CopySteps,
+    DoorSteps,
     GrowthSteps,
     MeetingSteps,
     PagingSteps,
