@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 # The first that asks each Python it finds what it is, and so is not misled by a shim.
 nox.needs_version = ">=2026.8.10"
@@ -25,6 +26,8 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 OLDEST = "3.11"
 # The newest comes first, because the first is measured.
 PYTHONS = ["3.15", "3.14", "3.13", "3.12", OLDEST, "3.14t"]
+# Those for which most libraries have wheels.
+PYTHONS_OF_CLIENTS = ["3.13", OLDEST]
 
 # What nothing is built from: caches, environments and earlier builds.
 NOT_SOURCE = shutil.ignore_patterns(
@@ -43,6 +46,12 @@ TYPED = [
     "noxfile.py",
     "setup.py",
 ]
+
+# Some tests wait more than they work, so there are more workers than most machines' processors.
+WORKERS = ["--numprocesses=4", "--dist=worksteal"]
+# What needs the libraries of the dependency group of this name.
+CLIENTS = "tests/clients"
+NOT_CLIENTS = f"--ignore={CLIENTS}"
 
 # Tells the Pythons apart that need a compiled module of their own.
 ABI = """
@@ -251,23 +260,32 @@ def run_installed(session: nox.Session, wheel: Path, *commands: list[str], **env
             session.run(*command, env=env)
 
 
+def install_what_there_is(session: nox.Session, requirements: Iterable[str]) -> None:
+    """Install wheels, and leave out what has none for the session's Python: its tests say so."""
+    wheels = ["--only-binary=:all:", "--prefer-binary"]
+    try:
+        session.install(*wheels, *requirements)
+    except CommandFailed:
+        for requirement in requirements:
+            session.install(*wheels, requirement, success_codes=[0, 1])
+
+
 def pytest_commands(
     session: nox.Session, files: Iterable[str] = (), *, races: bool
 ) -> list[list[str]]:
     """Give the commands that run the tests, of these files or of all.
 
     Most tests run in four processes. The tests marked `alone` run one after the other when the
-    rest is done. Those marked `race` are left out unless `races` are wanted. With arguments to the
-    session there is one command, and all tests that they choose run one after the other.
+    rest is done. Those marked `race` are left out unless `races` are wanted, and those of
+    tests/clients, which have a session of their own. With arguments to the session there is one
+    command, and all tests that they choose run one after the other.
     """
     if session.posargs:
         return [["pytest", *session.posargs]]
-    # Some tests wait more than they work, so there are more workers than most machines' processors.
-    workers = ["--numprocesses=4", "--dist=worksteal"]
     wanted = "" if races else " and not race"
     return [
-        ["pytest", *workers, "-m", f"not alone{wanted}", *files],
-        ["pytest", "-m", f"alone{wanted}", *files],
+        ["pytest", *WORKERS, NOT_CLIENTS, "-m", f"not alone{wanted}", *files],
+        ["pytest", NOT_CLIENTS, "-m", f"alone{wanted}", *files],
     ]
 
 
@@ -287,6 +305,15 @@ def tests(session: nox.Session) -> None:
     races = session.python == OLDEST or (is_first and shutil.which(f"python{OLDEST}") is None)
     commands = [[*python, "-m", *command] for command in pytest_commands(session, races=races)]
     run_installed(session, make_wheel(session), *commands, COVERAGE_FILE=str(data))
+
+
+@nox.session(python=PYTHONS_OF_CLIENTS)
+def clients(session: nox.Session) -> None:
+    """Let CPython's and NumPy's own tests, and many libraries, read through the package."""
+    session.install(*run_time(), *group("tests"))
+    install_what_there_is(session, group("clients"))
+    command = ["pytest", *(session.posargs or [*WORKERS, CLIENTS])]
+    run_installed(session, make_wheel(session), command)
 
 
 @nox.session

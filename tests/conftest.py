@@ -8,6 +8,7 @@ The rooms:
     cli         the command line
     robustness  threads, forks, limits, messages, random programs: the whole, used as users do
     docs        the examples and the README
+    clients     other libraries, and the tests of CPython and NumPy, on what the package gives them
     typing      what type checkers must accept, and what they must refuse; nothing runs it
 """
 
