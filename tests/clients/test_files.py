@@ -21,7 +21,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clients import CONTENT, Client, Stage, module_of, outcome, run_client, skip_without
+from clients import (
+    CONTENT,
+    Client,
+    Stage,
+    module_of,
+    outcome,
+    read_parquet,
+    run_client,
+    skip_without,
+)
 from kernel_view import in_process
 
 # --- The standard library -------------------------------------------------------------------------
@@ -123,9 +132,7 @@ def read_pyarrow(stage: Stage) -> bool:
     table = pyarrow.table({"number": np.frombuffer(CONTENT, np.uint32)})
     made = io.BytesIO()
     parquet.write_table(table, made, row_group_size=10_000)
-    file = parquet.ParquetFile(stage.file(made.getvalue()))
-    stage.opened()
-    return bool(file.read().equals(table))
+    return bool(read_parquet(stage.file(made.getvalue()), stage).equals(table))
 
 
 def read_h5py(stage: Stage) -> bool:

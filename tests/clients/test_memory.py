@@ -14,7 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clients import CONTENT, Client, Stage, module_of, outcome, run_client, skip_without
+from clients import (
+    CONTENT,
+    Client,
+    Stage,
+    module_of,
+    outcome,
+    read_parquet,
+    run_client,
+    skip_without,
+)
 from kernel_view import in_process
 
 import mmapwrap.mmap
@@ -114,9 +123,8 @@ def read_pyarrow_parquet(stage: Stage) -> bool:
     parquet.write_table(table, made)
     mapping = stage.map(made.getvalue())
     with mapping.fault_guard():
-        file = parquet.ParquetFile(pyarrow.BufferReader(pyarrow.py_buffer(mapping)))
-        stage.opened()
-        return bool(file.read().equals(table))
+        file = pyarrow.BufferReader(pyarrow.py_buffer(mapping))
+        return bool(read_parquet(file, stage).equals(table))
 
 
 def read_pyarrow_ipc(stage: Stage) -> bool:

@@ -1,5 +1,6 @@
 """Reads by another library, of a mapped file that is whole, or truncated before it has read all."""
 
+import importlib
 import importlib.util
 import os
 from collections.abc import Callable
@@ -67,6 +68,19 @@ def run_client(client: Client, path: str, cut: str) -> None:
             error = error.__cause__ or error.__context__
     assert stage.is_cut == (cut != "never")
     say(*words)
+
+
+def read_parquet(source: Any, stage: Stage) -> Any:
+    """Read a Parquet file with pyarrow, in the calling thread alone.
+
+    A thread of Arrow may still let go of what it has read, of any file or buffer, while the
+    interpreter ends. Python before 3.14 then ends that thread in the middle of C++, which aborts the
+    process (apache/arrow#34314).
+    """
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    file = parquet.ParquetFile(source, pre_buffer=False)
+    stage.opened()
+    return file.read(use_threads=False)
 
 
 def outcome(ended: Child) -> list[str]:
