@@ -74,8 +74,8 @@ def read_parquet(source: Any, stage: Stage) -> Any:
     """Read a Parquet file with pyarrow, in the calling thread alone.
 
     A thread of Arrow may still let go of what it has read, of any file or buffer, while the
-    interpreter ends. Python before 3.14 then ends that thread in the middle of C++, which aborts the
-    process (apache/arrow#34314).
+    interpreter ends. Python before 3.14 then ends that thread in the middle of C++, and the process
+    aborts (apache/arrow#34314).
     """
     parquet: Any = importlib.import_module("pyarrow.parquet")
     file = parquet.ParquetFile(source, pre_buffer=False)
