@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 from hypothesis.stateful import precondition, rule
 
-from mmapwrap import InvalidRangeError, MappingFaultError
+from mmapwrap import InvalidArgumentError, InvalidRangeError, MappingFaultError
 from random_programs.arguments import Spot, patterns, picks, place, repeated, spots
 from random_programs.model import READ, UNKNOWN, WRITE
 from random_programs.program import Program
@@ -31,14 +31,12 @@ class DoorSteps(Program):
         region = self.a_region(pick)
         memory = region.memory
         start, count = spot.of(*place(memory))
-        length = (memory.size - start if memory and count is None else count) or 0
-        if (
-            memory is not None
-            and 0 <= start <= memory.size
-            and READ & ~memory.allowed(start, start + min(max(length, 0), memory.size - start))
-        ):
+        if memory is None or not 0 <= start <= start + (count or 0) <= memory.size:
+            return
+        length = memory.size - start if count is None else count
+        if length <= 0 or READ & ~memory.allowed(start, start + length):
             return  # it is opened to read as well
-        data, text = repeated(pattern, max(length, 0))
+        data, text = repeated(pattern, length)
         opened = f"{region.name}.open('r+b', offset={start}, count={count}, buffering=0)"
         self.write_and_model(f"_ = {opened}.write({text})", memory, start, data)
 
@@ -54,6 +52,8 @@ class DoorSteps(Program):
             if memory.may_fault or memory.is_doubtful or not READ & memory.allowed(start, end):
                 return  # an array is the memory itself
         call = f"_ = {region.name}.array('u1', {count}, offset={start}).tobytes()"
+        if count is not None and count < 0:
+            must.add(InvalidArgumentError)
         if self.step(call, must, may):
             assert memory is not None
             self.compare(memory, start, self.result)
@@ -73,7 +73,7 @@ class DoorSteps(Program):
 
     @precondition(Program.has_regions)
     @rule(pick=picks, spot=spots, source=st.sampled_from((0, 0, 1, 100, 4096, 5000, -1)))
-    def move_in(self, pick: int, spot: Spot, source: int) -> None:
+    def move_in(self, pick: int, spot: Spot, source: int) -> None:  # noqa: C901
         region = self.a_region(pick)
         memory = region.memory
         target, count = spot.of(*place(memory))
@@ -81,8 +81,6 @@ class DoorSteps(Program):
         must, may = self.refusals(memory, source, count, READ)
         other_must, other_may = self.refusals(memory, target, count, WRITE)
         must, may = must | other_must, may | other_may
-        if InvalidRangeError in must or count == 0:
-            may |= must  # which of the two is told first
         if count == 0 and memory is not None and InvalidRangeError not in must:
             may |= must
             must = set()
