@@ -106,10 +106,11 @@ def _with_file(
     if flags == os.O_RDWR and not pages.access.allows_somewhere(PROT_WRITE, pages.size):
         hint = "the mapping is read-only"
         raise hinted(system_call_error(errno.EACCES, "open"), hint)
-    file = mapped_files.file_at(calls.address(pages.handle))
-    if file is None:
-        raise hinted(UnsupportedOperationError(operation), "its file cannot be found")
-    fd, owner = file.reopen(flags, operation)
+    address = calls.address(pages.handle)
+    files = mapped_files.files_between(address, address + 1)
+    if not files:
+        raise hinted(UnsupportedOperationError(operation), "this is no regular file")
+    fd, owner = files[0].reopen(flags, operation)
     try:
         if not stat.S_ISREG(descriptors.file_status(fd).mode):
             raise hinted(UnsupportedOperationError(operation), "this is no regular file")

@@ -196,8 +196,11 @@ NEED_A_DESCRIPTOR: Final = {
     "arena add_fd",
     "arena add_fd over",
     "from_file of a path",
+    "create",
     "evict",
     "arena evict",
+    "resize that moves a file",
+    "shared memory create_named",
     "shared memory new",
     "shared memory new allocate",
     "shared memory from_fd",
@@ -259,6 +262,9 @@ def test_failures_for_want_of_descriptors_are_the_librarys(known_file: Any) -> N
 # RLIMIT_AS
 
 NEED_ADDRESSES: Final = {
+    "create",
+    "resize that moves a file",
+    "resize that moves memory",
     "new",
     "new_protection aligned",
     "new_protection_fixed",
@@ -288,7 +294,8 @@ def exhaust_addresses(folder: str) -> None:
         error = outcome.error
         assert isinstance(error, OutOfMemoryError), name
         assert error.errno == errno.ENOMEM, name
-        assert error.syscall == ("mremap" if name == "recover" else "mmap"), name
+        moves = name == "recover" or name.startswith("resize")
+        assert error.syscall == ("mremap" if moves else "mmap"), name
 
 
 @pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)

@@ -18,7 +18,6 @@ from protections import NONE, READ, RW, WRITE
 
 from mmapwrap import (
     Advice,
-    AlreadyExistsError,
     DestructiveAdvice,
     MappedRegion,
     MappingFaultError,
@@ -412,16 +411,19 @@ def creating_by_name(room: Room) -> Generator[Stage]:
 
 @contextmanager
 def unlinking_by_name(room: Room) -> Generator[Stage]:
+    """The name of memory, which has another one as well."""
     name = f"mmapwrap-{os.getpid()}"
+    spare = Path("/dev/shm", f"{name}-spare")
+    spare.touch()
 
     def unlink() -> None:
-        with suppress(AlreadyExistsError), SharedMemory.create_named(name, SIZE):
-            pass
+        with suppress(FileExistsError):
+            spare.with_name(name).hardlink_to(spare)
         SharedMemory.unlink_named(name)
 
     yield Stage(unlink)
-    with suppress(NoSuchFileError):
-        SharedMemory.unlink_named(name)
+    for path in (spare, spare.with_name(name)):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

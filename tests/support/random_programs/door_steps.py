@@ -73,7 +73,7 @@ class DoorSteps(Program):
 
     @precondition(Program.has_regions)
     @rule(pick=picks, spot=spots, source=st.sampled_from((0, 0, 1, 100, 4096, 5000, -1)))
-    def move_in(self, pick: int, spot: Spot, source: int) -> None:  # noqa: C901
+    def move_in(self, pick: int, spot: Spot, source: int) -> None:
         region = self.a_region(pick)
         memory = region.memory
         target, count = spot.of(*place(memory))
