@@ -54,6 +54,7 @@ enum mmw_call {
     MMW_CALL_CLOSE,
     MMW_CALL_READLINK,
     MMW_CALL_UNLINK,
+    MMW_CALL_RENAME,
 };
 
 enum mmw_refusal {
@@ -71,6 +72,7 @@ enum mmw_refusal {
     MMW_NO_SIZE,
     MMW_PAST_END,
     MMW_NOT_GROWABLE,
+    MMW_MOVED,
     MMW_PAST_CAPACITY,
     MMW_CONTENT_LOST, /* the kernel refused after it had unmapped the range: reserved now */
 };
@@ -111,6 +113,8 @@ int64_t mmw_fstat(int fd, mmw_file_status *status);
 
 /* resize.c: the size of a region that grows and shrinks, and of its file. */
 int64_t mmw_resize(mmw_pages *pages, uint64_t size);
+int64_t mmw_protect_room(mmw_pages *pages, uint64_t end, int prot);
+int64_t mmw_lock_room(mmw_pages *pages, uint64_t end, int is_locked);
 int64_t mmw_extend_file(int fd, uint64_t start, uint64_t end, int allocate);
 int64_t mmw_cut_file(int fd, uint64_t end, uint64_t old_end);
 
@@ -201,6 +205,7 @@ int64_t mmw_duplicate(mmw_descriptor *owner, int fd);
 int64_t mmw_own(mmw_descriptor *owner, int fd);
 int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags, int mode);
 int64_t mmw_unlink(const char *path);
+int64_t mmw_rename(const char *path, const char *name);
 int64_t mmw_close(mmw_descriptor *owner);
 void mmw_close_descriptor(mmw_descriptor *owner);
 int64_t mmw_fcntl(int fd, int command, int argument);

@@ -20,6 +20,10 @@ int64_t mmw_guard_enter(mmw_guard *guard, mmw_pages *pages)
     if (!refused) refused = mmw_handlers_require();
     if (refused) return refused;
     mmw_lock_records();
+    if (pages->is_moved) {
+        mmw_unlock_records();
+        return MMW_REFUSED(MMW_MOVED);
+    }
     mmw_keep_spare(pages);
     if (!pages->is_guarded) mmw_link_guarded(pages);
     pages->guards++;

@@ -16,7 +16,8 @@ static PyObject *move_pages(PyObject *module, PyObject *arguments)
     Py_BEGIN_ALLOW_THREADS;
     result = mmw_move((mmw_pages *)(uintptr_t)from, (mmw_pages *)(uintptr_t)to, size);
     Py_END_ALLOW_THREADS;
-    if (result == 0 && PyObject_SetAttrString(owner, "handle", handle) != 0) return NULL;
+    bool has_moved = mmw_mapped_size((mmw_pages *)(uintptr_t)to) != 0;
+    if (has_moved && PyObject_SetAttrString(owner, "handle", handle) != 0) return NULL;
     return PyLong_FromLongLong(result);
 }
 

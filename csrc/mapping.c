@@ -155,7 +155,8 @@ static int64_t map_pages(mmw_pages *pages, uint64_t address, uint64_t align, int
 {
     int64_t failure = 0;
     bool by_advice = populated != 0 && mmw_advice_is_known(populating_advice(prot, flags));
-    if (populated != 0 && !by_advice) flags |= MAP_POPULATE;
+    /* This one populates all, also what a region may only grow into. */
+    if (populated == pages->mapped_size && !by_advice) flags |= MAP_POPULATE;
     char *mapped;
     if (align > pages->page_size) {
         char *reserved = mmw_reserve_aligned(pages->mapped_size, align, &failure);

@@ -3,6 +3,7 @@
 #include "pages.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -44,6 +45,11 @@ int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags, int mode)
 }
 
 int64_t mmw_unlink(const char *path) { return unlink(path) != 0 ? MMW_FAILED(MMW_CALL_UNLINK) : 0; }
+
+int64_t mmw_rename(const char *path, const char *name)
+{
+    return rename(path, name) != 0 ? MMW_FAILED(MMW_CALL_RENAME) : 0;
+}
 
 /* Linux has closed it, whatever it says. */
 int64_t mmw_close(mmw_descriptor *owner)

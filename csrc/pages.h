@@ -25,6 +25,7 @@ struct mmw_pages {
     _Atomic uint64_t largest_page; /* of what was placed into an arena; 0: nothing larger */
     int flags;                     /* MAP_SHARED, MAP_ANONYMOUS, ... as mapped */
     bool is_borrowed;              /* somebody else unmaps it */
+    bool is_moved;                 /* its pages have gone to another record */
 
     /* What every byte allows. All bits where the protection differs by range: Python then
      * knows the ranges and has checked before it calls. */

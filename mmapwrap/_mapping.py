@@ -486,16 +486,16 @@ class MemoryMapping(
         Args:
             path: The path of the file.
             size: Bytes; with a capacity also 0.
-            overwrite: If there is a regular file, replace its content; its old content is lost even
-                where the call fails afterwards.
+            overwrite: If there is a regular file, replace it by the new one once that is mapped:
+                rename(2). Who has the old file open or mapped keeps it.
             allocate: Take the blocks of the whole file, so that a full disk is an error here and
                 no fault later.
             capacity: The bytes to which the file may grow while nothing moves; see `from_file`.
             mode: The permissions of a new file, before the umask.
 
         Raises:
-            AlreadyExistsError: There is a file at the path, or a symbolic link, and `overwrite` is
-                false.
+            AlreadyExistsError: There is a file at the path, and `overwrite` is false; or something
+                that is no regular file, such as a symbolic link.
             NoSpaceError: The disk is full.
             NoSuchFileError: The directory does not exist.
             SystemCallError: The file cannot be created or made so long: a read-only file system
@@ -537,13 +537,15 @@ class MemoryMapping(
         Up to the capacity nothing moves: views, arrays, open files, slices and addresses stay as
         they are, here and in other processes. Without a capacity the pages may move, which takes a
         moment without live views; what other threads do with the mapping at that moment may be
-        lost.
+        lost. Shared memory without a file keeps its bytes: only this process' end of it moves.
 
         A file is made longer where it is shorter, whoever else does so at the same time. It is cut
         only where it ends with the mapping; what another process adds to it in the very moment of
-        the cut is lost. Access and advice that were set up to the end of the
-        mapping, and locks on its last page, hold for what is added. Bytes that are added are what
-        the file has there, else zeros.
+        the cut is lost. Other mappings of the file, here too, meet the cut as any other: copies are
+        a MappingFaultError there, and views past the new end need a `fault_guard`.
+
+        Access and advice that were set up to the end of the mapping, and locks on its last page,
+        hold for what is added. Bytes that are added are what the file has there, else zeros.
 
         Args:
             size: Bytes, from 0 on.
@@ -579,7 +581,8 @@ class MemoryMapping(
             (5, 1073741824)
         """
         length = as_size(size, bits=63, least=0)
-        growth.resize(self._open_pages(), length, allocate=bool(allocate))
+        pages = self._open_pages()
+        self._change(pages, growth.resize, pages, length, allocate)
 
     def refresh(self) -> int:
         """Take the size that the file has for the mapping now, after somebody has changed it.
@@ -605,7 +608,9 @@ class MemoryMapping(
             ...     mapping.size, file.write(b"hello"), mapping.refresh(), mapping[:]
             (0, 5, 5, b'hello')
         """
-        return growth.refresh(self._open_pages())
+        pages = self._open_pages()
+        self._change(pages, growth.refresh, pages)
+        return pages.size
 
     # --- Properties -------------------------------------------------------------------------------
 

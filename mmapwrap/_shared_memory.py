@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections import deque
+from contextlib import suppress
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, TypeAlias, final
@@ -27,6 +28,7 @@ from mmapwrap.errors import (
     InvalidArgumentError,
     MissingSealsError,
     PastEndOfFileError,
+    SystemCallError,
     hinted,
     shown,
     system_call_error,
@@ -209,7 +211,8 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         try:
             file_length.extend_file(fd, 0, length, allocate=bool(allocate))
         except BaseException:
-            descriptors.remove_name(path)
+            with suppress(SystemCallError):
+                descriptors.remove_name(path)
             descriptors.close_file(owner)
             raise
         return _memory_of((fd, owner), length, name.removeprefix("/"))
@@ -226,6 +229,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
             AccessDeniedError: Its permissions do not allow this user to read and write it.
             InvalidArgumentError: The name is empty or too long, or holds a slash or a NUL.
             NotMappableError: The name is not that of memory.
+            SystemCallError: The name is that of a symbolic link (ELOOP).
             TooManyFilesError: RLIMIT_NOFILE is reached.
 
         Example:
@@ -365,9 +369,10 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
     def resize(self, size: SupportsIndex, *, allocate: bool = True) -> None:
         """Change the size of the memory, for all its holders. fallocate(2), ftruncate(2).
 
-        Mappings stay as they are: one that was given a capacity takes the size by `refresh`, and
-        an access to bytes that are gone is a MappingFaultError. Memory that somebody else has made
-        longer than this object knows is not cut.
+        Mappings stay as they are: one that was given a capacity takes the size by `refresh`. Where
+        bytes are gone, copies are a MappingFaultError, and views and arrays need a `fault_guard`;
+        nobody else's live views are known here. Memory that somebody else has made longer than
+        this object knows is not cut.
 
         Args:
             size: Bytes, from 0 on.

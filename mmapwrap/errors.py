@@ -94,6 +94,8 @@ class InvalidRangeError(InvalidAddressError):
 
     holder = "region"
     """What does not hold the range: a region, or a slice of one."""
+    hint: str | None = None
+    """Where the range comes from, if it was not given as such."""
 
     def __init__(self, offset: int, count: int, region_size: int) -> None:
         MmapError.__init__(
@@ -107,11 +109,12 @@ class InvalidRangeError(InvalidAddressError):
         if self.count < 0:
             return f"the count {in_digits(self.count)} is negative"
         holder = f"but the {self.holder} has {_counted(self.region_size, 'byte')}"
-        return (
+        report = (
             f"the range of {_counted(self.count, 'byte')} at offset {in_digits(self.offset)} ends "
             f"at {in_digits(self.offset + self.count)}, "
             + ("past 2**64" if self.region_size == 2**64 else holder)
         )
+        return report if self.hint is None else f"{report}; {self.hint}"
 
 
 class CapacityExceededError(InvalidRangeError):
@@ -514,7 +517,9 @@ class _ErrnoError(MmapError, OSError):
         return report if self.hint is None else f"{report}; {self.hint}"
 
 
-E = TypeVar("E", bound="_ErrnoError | ProtectionError | UnsupportedOperationError")
+E = TypeVar(
+    "E", bound="_ErrnoError | InvalidRangeError | ProtectionError | UnsupportedOperationError"
+)
 
 
 def hinted(error: E, hint: str | None) -> E:
@@ -607,7 +612,7 @@ class BadDescriptorError(SystemCallError):
 
 
 class AlreadyExistsError(SystemCallError, FileExistsError):  # pyright: ignore[reportIncompatibleVariableOverride]
-    """EEXIST of open: there is a file, or shared memory, of that name."""
+    """EEXIST of a file: there is one, or shared memory, of that name."""
 
 
 class AddressInUseError(SystemCallError, FileExistsError):  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -719,6 +724,6 @@ def system_call_error(
         >>> system_call_error(errno.ENOSPC, "fallocate")
         NoSpaceError(errno=28, syscall='fallocate')
     """
-    if errno == codes.EEXIST and syscall == "open":  # elsewhere it tells of an address
+    if errno == codes.EEXIST and syscall != "mmap":  # there it tells of an address
         return AlreadyExistsError(errno, syscall, filename)
     return _CLASS_OF_ERRNO.get(errno, SystemCallError)(errno, syscall, filename)

@@ -371,8 +371,10 @@ def main(arguments: list[str]) -> None:
     """Run a script with this module in the place of `mmap`."""
     import runpy  # noqa: PLC0415
 
-    if not arguments:
+    if not arguments or arguments[0].startswith("-"):
         sys.exit("usage: python -m mmapwrap.mmap SCRIPT [ARGUMENT ...]")
+    if not os.path.exists(arguments[0]):  # noqa: PTH110
+        sys.exit(f"python -m mmapwrap.mmap: there is no file {arguments[0]!r}")
     sys.modules["mmap"] = sys.modules["mmapwrap.mmap"]
     sys.argv[:] = arguments
     sys.path[0] = os.path.dirname(os.path.abspath(arguments[0]))  # noqa: PTH100, PTH120

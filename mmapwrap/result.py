@@ -116,7 +116,7 @@ class Err(Generic[_E_co]):
             >>> from mmapwrap import MemoryMapping, attempt
             >>> attempt(MemoryMapping.anonymous, 0).unwrap()
             Traceback (most recent call last):
-            mmapwrap.errors.InvalidArgumentError: size 0 is not between 1 and 2**64 - 1
+            mmapwrap.errors.InvalidArgumentError: size 0 is not between 1 and 2**64 - 1: ...
         """
         raise self.error
 

@@ -11,7 +11,13 @@ from mmapwrap._core import buffers, calls
 from mmapwrap._core.arguments import as_integer
 from mmapwrap._core.constants import PROT_READ
 from mmapwrap._core.pages import Pages
-from mmapwrap.errors import ClosedMappingError, InvalidArgumentError, shown
+from mmapwrap.errors import (
+    ClosedMappingError,
+    InvalidArgumentError,
+    InvalidRangeError,
+    hinted,
+    shown,
+)
 
 
 def array_over(
@@ -42,14 +48,21 @@ def array_over(
 
 
 def _whole_items(pages: Pages, items: "np.dtype[Any]", offset: int) -> tuple[int]:
-    """Return the number of items from an offset to the region's end, also of one that is cut off.
+    """Return the number of items from an offset to the region's end.
 
-    The array then ends past the region, which is refused.
+    Raises:
+        InvalidRangeError: The last of them is cut off.
     """
     if items.itemsize == 0:
         raise InvalidArgumentError(f"dtype {items} has no bytes: give a shape")
     start, end = pages.checked_range(offset, None)
-    return (-(-(end - start) // items.itemsize),)
+    count, rest = divmod(end - start, items.itemsize)
+    if rest:
+        wanted = (count + 1) * items.itemsize
+        items_there = f"{end - start} bytes are {count} items of {items.itemsize}, and {rest} more"
+        hint = f"{items_there}: give a shape"
+        raise hinted(InvalidRangeError(start, wanted, pages.size), hint)
+    return (count,)
 
 
 def _lengths(shape: SupportsIndex | Sequence[SupportsIndex]) -> tuple[int, ...]:

@@ -34,6 +34,8 @@ class AccessMap:
         """Return the PROT_* bits that every byte of the range has."""
         if self.by_range is None:
             return self.bits
+        if end > self.by_range.size:  # the region is being resized
+            return 0
         common = PROT_ANY
         for _, _, bits in self.ranges(start, end):
             common &= bits
@@ -107,12 +109,24 @@ class AccessMap:
             self.bits = self.by_range.last & PROT_ANY
             self.by_range = None
 
-    def grow(self, old_size: int, page_end: int, size: int) -> None:
-        """Give what is added the access of the last byte; a guard page ends with its page."""
-        ranges = self.split(old_size)
+    def last(self, size: int) -> int:
+        """Return the PROT_* bits that the last byte of a region of this size has, without guards.
+
+        An interrupted change of the size may have left a longer map.
+        """
+        if self.by_range is None:
+            return self.bits
+        self.by_range.resize(size)
+        return self.by_range.last & PROT_ANY
+
+    def grow(self, page_end: int, size: int, bits: int) -> None:
+        """Give a region another size: what is added from a page's end on has these bits.
+
+        What is added before it, in the last page, is as the last byte, which may be guarded.
+        """
+        ranges = self.split(size)
         ranges.resize(size)
-        ((_, _, bits),) = ranges.pieces(size - 1, size)
-        ranges.assign(page_end, size, bits & PROT_ANY)
+        ranges.assign(page_end, size, bits)
 
     def set_none(self, size: int, start: int, end: int) -> None:
         """Remember that a range allows no access, whatever the kernel still allows."""

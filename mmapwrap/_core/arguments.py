@@ -73,18 +73,20 @@ def as_path(path: Path) -> Path:
     return path
 
 
-def as_size(size: SupportsIndex, bits: int = 64, least: int = 1) -> int:
+def as_size(size: SupportsIndex, bits: int = 64, least: int = 1, remedy: str = "") -> int:
     """Return a number of bytes that a mapping, or a file with 63 bits, can have.
 
     Args:
         size: The number.
         bits: The bits that hold every such number.
         least: 1; 0 where there may be none, because the memory can grow.
+        remedy: What a size of 0 needs.
     """
     number = size if type(size) is int else as_integer(size, "size")
     if not least <= number < 1 << bits:
         range_of_sizes = f"{least} and 2**{bits} - 1"
-        raise InvalidArgumentError(f"size {in_digits(number)} is not between {range_of_sizes}")
+        report = f"size {in_digits(number)} is not between {range_of_sizes}"
+        raise InvalidArgumentError(report if number else report + remedy)
     return number
 
 
@@ -165,7 +167,7 @@ def as_permissions(mode: SupportsIndex) -> int:
     """Return the permissions of a new file."""
     number = as_integer(mode, "mode")
     if not 0 <= number <= _ALL_PERMISSIONS:
-        raise InvalidArgumentError(f"mode {in_digits(number)} is not between 0 and 0o7777")
+        raise InvalidArgumentError(f"mode {number:#o} is not between 0 and 0o7777")
     return number
 
 

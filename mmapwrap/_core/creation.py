@@ -27,6 +27,9 @@ from mmapwrap.errors import (
     ProtectionError,
 )
 
+FOR_NONE: Final = ": 0 bytes need a capacity to grow into"
+"""What a size of 0 needs."""
+
 _UNRESERVED_MEMORY: Final = constants.MAP_ANONYMOUS | constants.MAP_NORESERVE
 
 
@@ -52,7 +55,8 @@ def map_memory(
         capacity: The bytes that it may grow to; None: it gets no room to grow.
     """
     if capacity is None:
-        return _map(as_size(size), prot, sharing, -1, 0, flags, align, populate)
+        length = as_size(size, remedy=FOR_NONE)
+        return _map(length, prot, sharing, -1, 0, flags, align, populate)
     room, length = as_capacity(capacity), as_size(size, least=0)
     if length > room:
         raise CapacityExceededError(0, length, room)

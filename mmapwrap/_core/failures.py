@@ -33,6 +33,7 @@ class Refusal(enum.IntEnum):
     NO_SIZE = lib.MMW_NO_SIZE
     PAST_END = lib.MMW_PAST_END
     NOT_GROWABLE = lib.MMW_NOT_GROWABLE
+    MOVED = lib.MMW_MOVED
     PAST_CAPACITY = lib.MMW_PAST_CAPACITY
     CONTENT_LOST = lib.MMW_CONTENT_LOST
 

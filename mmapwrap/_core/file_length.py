@@ -31,14 +31,14 @@ def extend_file(fd: int, start: int, end: int, *, allocate: bool) -> None:
         require_memory(end - start)
     result = retry_on_eintr(lib.mmw_extend_file, fd, min(start, end), end, allocate)
     if result < 0:
-        raise _length_error(-result, fd, f"a length of {end} bytes")
+        raise _length_error(-result, fd, f"the file would have {end} bytes")
 
 
 def cut_file(fd: int, end: int, old_end: int) -> None:
     """Make a file shorter, unless it goes on behind `old_end`. ftruncate(2)."""
     result = retry_on_eintr(lib.mmw_cut_file, fd, end, old_end)
     if result < 0:
-        raise _length_error(-result, fd, f"a length of {end} bytes")
+        raise _length_error(-result, fd, f"the file would have {end} bytes")
 
 
 def _length_error(failure: int, fd: int, given: str) -> "SystemCallError":

@@ -4,30 +4,26 @@ A region grows in the room that its mapping has (`csrc/resize.c` explains it). A
 given a capacity has that room from the start, and keeps a descriptor of its file; any other one
 gets more room by moving its pages, and finds its file again for each call.
 
-A call that makes a file longer may take long, so that it runs before the change of the layout,
-which is exclusive. Each change has the order that `changes.py` describes: no more access is
-remembered than there is, wherever it ends.
+Both directions run exclusively. What may be refused comes before what cannot be taken back, and the
+access map is longer than the region only where a change of the size was interrupted: then the next
+one begins with the length that it should have.
 """
 
 import errno
 import os
 import stat
 from collections.abc import Callable
-from functools import partial
 from typing import Final, TypeVarTuple
 
 from mmapwrap._core import (
     calls,
-    changes,
     constants,
     descriptors,
     file_length,
     mapped_files,
     python_types,
 )
-from mmapwrap._core.access import GUARDED
-from mmapwrap._core.advice import DestructiveAdvice
-from mmapwrap._core.constants import PROT_ANY, PROT_WRITE
+from mmapwrap._core.constants import PROT_WRITE
 from mmapwrap._core.failures import call_failure
 from mmapwrap._core.locked_ranges import LockCall
 from mmapwrap._core.mapping import new_record
@@ -47,50 +43,31 @@ Ts = TypeVarTuple("Ts")
 _GIVE_A_CAPACITY: Final = "give it a capacity when it is mapped"
 
 
-def resize(pages: Pages, size: int, *, allocate: bool) -> None:
-    """Change the size of a region, and the length of its file with it."""
+def resize(pages: Pages, size: int, allocate: object) -> None:
+    """Change the size of a region, and the length of its file with it; run exclusively."""
+    pages.raise_failure(calls.check_range(pages.handle, 0, 0))
     if pages.file_offset is None:
-        _make_room(pages, size)
-        pages.exclusively(_set_size, pages, size, None)
+        _set_size(pages, None, size, allocate)
     elif pages.sharing is Sharing.PRIVATE:
         hint = "a private mapping does not change its file, whose length refresh() follows"
         raise hinted(UnsupportedOperationError("resize"), hint)
     else:
-        _with_file(pages, os.O_RDWR, _resize_with_file, size, allocate)
+        _with_file(pages, os.O_RDWR, _set_size, size, allocate)
 
 
-def _resize_with_file(pages: Pages, fd: int, size: int, allocate: object) -> None:
-    """Change the size of a region, and the length of its file."""
-    # What is refused changes nothing, the file neither.
+def refresh(pages: Pages) -> None:
+    """Give a region the size that its file has for it now; run exclusively."""
     pages.raise_failure(calls.check_range(pages.handle, 0, 0))
-    if size < pages.size:
-        pages.views.refuse(size, pages.size, 0)
-    _make_room(pages, size)
-    start = pages.file_offset or 0
-    file_length.extend_file(fd, start + pages.size, start + size, allocate=bool(allocate))
-    pages.exclusively(_set_size, pages, size, fd)
-
-
-def refresh(pages: Pages) -> int:
-    """Give a region the size that its file has for it now; return the size."""
     if pages.file_offset is not None:
         _with_file(pages, os.O_RDONLY, _follow)
-    return pages.size
 
 
 def _follow(pages: Pages, fd: int) -> None:
     """Take the size that the file has for a region, as far as its capacity goes."""
-    pages.exclusively(_follow_now, pages, fd)
-
-
-def _follow_now(pages: Pages, fd: int) -> None:
-    """Likewise; run exclusively, so that no other thread changes the length meanwhile."""
     size = max(descriptors.file_status(fd).size - (pages.file_offset or 0), 0)
-    if pages.capacity is None:
-        _move(pages, size)
-    else:
+    if pages.capacity is not None:
         size = min(size, pages.capacity.size)
-    _set_size(pages, size, None)
+    _set_size(pages, None, size, allocate=False)
 
 
 def _with_file(
@@ -119,19 +96,27 @@ def _with_file(
         descriptors.close_file(owner)
 
 
-# --- The region -----------------------------------------------------------------------------------
+def _set_size(pages: Pages, fd: int | None, size: int, allocate: object) -> None:
+    """Give a region another size, and its file, if there is a descriptor, another length."""
+    old_size = pages.size
+    if pages.capacity is None:
+        _make_room(pages, size)
+    elif size > pages.capacity.size:
+        raise CapacityExceededError(0, size, pages.capacity.size)
+    if size < old_size:
+        _shrink(pages, fd, size, old_size)
+    elif size > old_size:
+        _grow(pages, fd, size, old_size, allocate=bool(allocate))
+    elif fd is not None:
+        end = (pages.file_offset or 0) + size
+        file_length.extend_file(fd, end, end, allocate=False)
+
+
+# --- Room -----------------------------------------------------------------------------------------
 
 
 def _make_room(pages: Pages, size: int) -> None:
-    """Give a region room for this size: where it has less, and no capacity, its pages move."""
-    if pages.capacity is None:
-        pages.exclusively(_move, pages, size)
-    elif size > pages.capacity.size:
-        raise CapacityExceededError(0, size, pages.capacity.size)
-
-
-def _move(pages: Pages, size: int) -> None:
-    """Move pages to a larger mapping; run exclusively. mremap(2)."""
+    """Move pages to a larger mapping, if they need one. mremap(2)."""
     room = calls.mapped_size(pages.handle)
     if pages.lead_in + size <= room:
         return
@@ -174,76 +159,64 @@ def _moving_error(pages: Pages, failure: int, size: int) -> MmapError:
             return hinted(error, f"{size} bytes")
 
 
-def _set_size(pages: Pages, size: int, fd: int | None) -> None:
-    """Give a region a size for which it has room; run exclusively."""
-    old_size = pages.size
-    if size < old_size:
-        _shrink(pages, size, old_size, fd)
-    elif size > old_size:
-        _grow(pages, size, old_size, fd)
+# --- The two directions ---------------------------------------------------------------------------
 
 
-def _grow(pages: Pages, size: int, old_size: int, fd: int | None) -> None:
-    """Grow into the room that a region has; what is locked at its end is locked behind it too."""
+def _grow(pages: Pages, fd: int | None, size: int, old_size: int, *, allocate: bool) -> None:
+    """Grow into the room that a region has; each step before the last can be taken back."""
+    bits = pages.access.last(old_size)
+    if pages.access.by_range is not None:
+        pages.raise_failure(calls.protect_room(pages.handle, size, bits))
+    start = pages.file_offset or 0
+    if fd is not None:
+        file_length.extend_file(fd, start + old_size, start + size, allocate=allocate)
+    if pages.locked:
+        try:
+            _lock_added(pages, size, old_size)
+        except SystemCallError:
+            if fd is not None:
+                file_length.cut_file(fd, start + old_size, start + size)
+            raise
     if pages.access.by_range is not None:
         page_end = pages.whole_pages(0, old_size)[1] - pages.lead_in
-        pages.access.grow(old_size, max(page_end, 0), size)
+        pages.access.grow(max(page_end, 0), size, bits)
     pages.raise_failure(calls.resize(pages.handle, size))
-    if pages.locked:
-        _lock_added(pages, size, old_size, fd)
 
 
-def _lock_added(pages: Pages, size: int, old_size: int, fd: int | None) -> None:
-    """Lock what was added behind a locked page, or take the growth back."""
-    old_end, end = (pages.whole_pages(0, each)[1] for each in (old_size, size))
-    if old_end == end or not pages.locked.overlap(old_end - 1, old_end):
+def _lock_added(pages: Pages, size: int, old_size: int) -> None:
+    """Lock what is added behind a locked page, as it is touched. mlock2(MLOCK_ONFAULT)."""
+    start, end = (pages.whole_pages(0, each)[1] for each in (old_size, size))
+    if start == end or not pages.locked.overlap(start - 1, start):
         return
-    start, call = old_end - pages.lead_in, LockCall(old_end, end)
+    call = LockCall(start, end)
     pages.locked.begin(call)
-    result = calls.lock(pages.handle, start, size - start, 0)
-    if result >= 0:
-        pages.locked.end(call)
-        return
-    pages.locked.remove(old_end, end)
-    pages.locked.end(call)
-    _shrink(pages, old_size, size, fd)
-    error = call_failure(-result)
-    if error is None:
-        raise pages.error(-result, start, size - start)
-    raise hinted(error, "the last page is locked, so that what is added is locked too")
-
-
-def _shrink(pages: Pages, size: int, old_size: int, fd: int | None) -> None:
-    """Take the last bytes away from a region, and from its file if it has a descriptor."""
-    pages.views.refuse(size, old_size, 0)
-    start, end = (pages.whole_pages(0, each)[1] for each in (size, old_size))
-    first = min(start - pages.lead_in, old_size)  # of the pages that go
-    if pages.locked.overlap(start, end):
-        pages.run_on_range(calls.unlock, first, old_size - first)
+    result = calls.lock_room(pages.handle, size, 1)
+    if result < 0:
         pages.locked.remove(start, end)
-    if pages.access.by_range is not None:
-        _set_rest_as_last(pages, size, first, old_size)
-    if pages.file_offset is None and size < first:  # what is added later is zeros
-        pages.run_on_range(calls.fill, size, first - size, 0, PROT_WRITE)
-    pages.raise_failure(calls.resize(pages.handle, size))
-    if fd is not None and pages.file_offset is not None:
+    pages.locked.end(call)
+    if error := call_failure(-result) if result < 0 else None:
+        raise hinted(error, "the last page is locked, so that what is added is locked too")
+
+
+def _shrink(pages: Pages, fd: int | None, size: int, old_size: int) -> None:
+    """Take the last bytes away from a region, and from its file if there is a descriptor."""
+    pages.views.refuse(size, old_size, 0)
+    page_end, old_page_end = (pages.whole_pages(0, each)[1] for each in (size, old_size))
+    if pages.file_offset is None and pages.sharing is Sharing.PRIVATE:
+        # What is added later is zeros.
+        pages.access.require(PROT_WRITE, size, max(min(page_end - pages.lead_in, old_size), size))
+    start = pages.file_offset or 0
+    if fd is not None:
+        file_length.extend_file(fd, start + size, start + size, allocate=False)
+    pages.raise_failure(calls.resize(pages.handle, size), size, old_size - size)
+    if fd is not None:
         try:
-            file_length.cut_file(fd, pages.file_offset + size, pages.file_offset + old_size)
+            file_length.cut_file(fd, start + size, start + old_size)
         except SystemCallError:
             calls.resize(pages.handle, old_size)
             raise
+    if pages.locked:
+        calls.lock_room(pages.handle, old_size, 0)
+        pages.locked.remove(page_end, old_page_end)
     if pages.access.by_range is not None:
         pages.access.by_range.resize(size)
-
-
-def _set_rest_as_last(pages: Pages, size: int, first: int, end: int) -> None:
-    """Give the pages behind a new end the protection of the last byte, as what is added has it."""
-    if first == end:
-        return
-    ranges = pages.access.split(end)
-    if any(bits & GUARDED for _, _, bits in ranges.pieces(first, end)):
-        advice = DestructiveAdvice.GUARD_REMOVE
-        pages.run_on_range(calls.advise_destructive, first, end - first, advice)
-    bits = ranges.pieces(max(size - 1, 0), max(size, 1))[0][2] & PROT_ANY
-    act = partial(calls.protect, pages.handle, first, end - first, (bits, PROT_ANY))
-    pages.raise_failure(changes.change_access(pages, first, end, bits, act), first, end - first)

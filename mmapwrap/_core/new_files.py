@@ -6,15 +6,17 @@ import stat
 from contextlib import suppress
 from typing import SupportsIndex
 
-from mmapwrap._core import constants, descriptors, file_length, mapping
+from mmapwrap._core import descriptors, file_length, mapping
+from mmapwrap._core._mman import lib
 from mmapwrap._core.arguments import Path, as_capacity, as_path, as_permissions, as_size
-from mmapwrap._core.creation import map_file_range, map_growing_file
+from mmapwrap._core.creation import FOR_NONE, map_file_range, map_growing_file
+from mmapwrap._core.failures import errno_of
 from mmapwrap._core.pages import Pages
 from mmapwrap._core.protection import READ_WRITE, Sharing
 from mmapwrap.errors import (
-    AlreadyExistsError,
     CapacityExceededError,
     MmapError,
+    NoSuchFileError,
     SystemCallError,
     hinted,
     system_call_error,
@@ -32,42 +34,56 @@ def create_file(
 ) -> Pages:
     """Create a file of zeros, and map it; where that fails, remove a file that is new."""
     as_path(path)
-    length = as_size(size, bits=63, least=1 if capacity is None else 0)
+    length = as_size(size, bits=63, least=1 if capacity is None else 0, remedy=FOR_NONE)
     room = None if capacity is None else as_capacity(capacity)
     if room is not None and length > room:
         raise CapacityExceededError(0, length, room)
-    file, is_new = _open_new(path, as_permissions(mode), overwrite=overwrite)
+    permissions = as_permissions(mode)
+    replaced = overwrite and _require_regular(path)
+    made = _name_beside(path) if replaced else path
+    file = descriptors.open_file(made, os.O_RDWR | os.O_CREAT | os.O_EXCL, permissions)
     try:
-        file_length.cut_file(file[0], 0, constants.LARGEST_FILE_OFFSET)
         file_length.extend_file(file[0], 0, length, allocate=allocate)
         if room is not None:
-            return map_growing_file(file, None, 0, READ_WRITE, Sharing.SHARED, room, path=path)
-        pages = map_file_range(file[0], length, 0, READ_WRITE, Sharing.SHARED, path=path)
+            pages = map_growing_file(file, None, 0, READ_WRITE, Sharing.SHARED, room, path=path)
+        else:
+            pages = map_file_range(file[0], length, 0, READ_WRITE, Sharing.SHARED, path=path)
+            descriptors.close_file(file[1])
+        if replaced:
+            _rename(made, path)
     except BaseException as error:
-        if is_new:
-            with suppress(SystemCallError):
-                descriptors.remove_name(path)
+        with suppress(SystemCallError):
+            descriptors.remove_name(made)
         descriptors.close_file(file[1])
         if isinstance(error, MmapError):
             mapping.with_path(error, path)
         raise
-    descriptors.close_file(file[1])
     return pages
 
 
-def _open_new(
-    path: Path, mode: int, *, overwrite: bool
-) -> tuple[descriptors.OwnedDescriptor, bool]:
-    """Return a descriptor of a new file, or of one to overwrite; and whether it is new."""
-    flags = os.O_RDWR | os.O_CREAT
+def _require_regular(path: Path) -> bool:
+    """Return whether there is a file at the path; require that it is a regular one."""
     try:
-        return descriptors.open_file(path, flags | os.O_EXCL, mode), True
-    except AlreadyExistsError:
-        if not overwrite:
-            raise
-    file = descriptors.open_file(path, flags, mode)
-    if not stat.S_ISREG(descriptors.file_status(file[0]).mode):
-        descriptors.close_file(file[1])
+        fd, owner = descriptors.open_file(path, os.O_PATH | os.O_NOFOLLOW)
+    except NoSuchFileError:
+        return False
+    try:
+        mode = descriptors.file_status(fd).mode
+    finally:
+        descriptors.close_file(owner)
+    if not stat.S_ISREG(mode):
         error = system_call_error(errno.EEXIST, "open", os.fsdecode(path))
         raise hinted(error, "only a regular file is overwritten")
-    return file, False
+    return True
+
+
+def _name_beside(path: Path) -> bytes:
+    """Return a path in the same folder that no other file has."""
+    return os.fsencode(path) + f".{os.getpid()}-{os.urandom(4).hex()}".encode()
+
+
+def _rename(old: Path, new: Path) -> None:
+    """Give a file the name of another one, which loses it. rename(2)."""
+    result = lib.mmw_rename(os.fsencode(old), os.fsencode(new))
+    if result < 0:
+        raise system_call_error(errno_of(-result), "rename", os.fsdecode(new))

@@ -209,3 +209,6 @@ class Sharing(enum.IntEnum):
     """All mappings of the same memory or file, and the file itself."""
     PRIVATE = MAP_PRIVATE
     """This mapping alone: a page is copied when it is first written (copy-on-write)."""
+
+    def __str__(self) -> str:
+        return self.name

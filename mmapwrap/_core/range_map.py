@@ -27,6 +27,11 @@ class RangeMap(Generic[T]):
         return len(self._ranges)
 
     @property
+    def size(self) -> int:
+        """The bytes that have a value."""
+        return self._size
+
+    @property
     def last(self) -> T:
         """The value of the last byte; of a map without bytes, what a byte would have."""
         return self._ranges[-1][2]

@@ -43,7 +43,8 @@ class ContentRegion(RegionBase):
             ClosedMappingError: The region is closed.
             InvalidRangeError: The offset is negative, or past the region's end.
             ProtectionError: Some of the range cannot be read.
-            MappingFaultError: Some of the range could not be read in.
+            MappingFaultError: Some of the range could not be read in; what came before it may be
+                copied.
             BadAddressError: The buffer's own memory is not mapped.
             InvalidArgumentError: The buffer holds Python objects.
             TypeError: The argument is no buffer, or a read-only one.
@@ -78,7 +79,8 @@ class ContentRegion(RegionBase):
             ClosedMappingError: The region is closed.
             InvalidRangeError: The offset is negative, or past the region's end.
             ProtectionError: Some of the range cannot be written.
-            MappingFaultError: Some of the range could not be read in.
+            MappingFaultError: Some of the range could not be read in; what came before it may be
+                copied.
             BadAddressError: The buffer's own memory is not mapped.
             InvalidArgumentError: The buffer holds Python objects.
             TypeError: The data is no contiguous buffer.

@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, final
 
 from mmapwrap._core import calls
+from mmapwrap._core.failures import Refusal
 from mmapwrap._core.pages import Pages
 from mmapwrap.errors import MappingFaultError
 
@@ -32,6 +33,8 @@ class FaultGuard:
         pages = self._pages
         guard = calls.new_guard()
         result = calls.guard_enter(guard, pages.handle)
+        while result == -Refusal.MOVED:  # by a thread that has not said yet where to
+            result = calls.guard_enter(guard, pages.handle)
         if result < 0:
             raise pages.error(-result, 0, 0)
         self._entered.append(guard)

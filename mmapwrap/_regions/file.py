@@ -12,6 +12,7 @@ from mmapwrap._regions.base import RegionBase
 from mmapwrap.errors import (
     ClosedMappingError,
     InvalidArgumentError,
+    MappingFaultError,
     MmapError,
     NoSpaceError,
     shown,
@@ -150,7 +151,7 @@ class RegionIO(NamedConstructors, io.RawIOBase, made_by="open() of a region"):
         """
         into = buffers.bytes_to_fill(buffer)
         try:
-            return self._copy(calls.file_read, into, PROT_READ)
+            return self._read_some(into)
         finally:
             buffers.release(into)
 
@@ -159,7 +160,10 @@ class RegionIO(NamedConstructors, io.RawIOBase, made_by="open() of a region"):
         wanted = -1 if size is None else as_integer(size, "size")
         rest = max(self._size() - self._file.position, 0)
         content, memory = buffers.new_bytes(rest if wanted < 0 else min(wanted, rest))
-        count = self._copy(calls.file_read, memory, PROT_READ)
+        if wanted < 0:  # all or an error
+            count = self._copy(calls.file_read, memory, PROT_READ)
+        else:
+            count = self._read_some(memory)
         return content if count == len(content) else content[:count]
 
     def readall(self) -> bytes:
@@ -183,7 +187,12 @@ class RegionIO(NamedConstructors, io.RawIOBase, made_by="open() of a region"):
             end = newline - first if newline else start + count
             if calls.file_move(self._file, start, end):  # pragma: no branch  # else again
                 content, memory = buffers.new_bytes(end - start)
-                pages.run_on_range(calls.read_new, first + start, end - start, memory, PROT_READ)
+                try:
+                    count = end - start
+                    pages.run_on_range(calls.read_new, first + start, count, memory, PROT_READ)
+                except MmapError:
+                    calls.file_move(self._file, end, start)
+                    raise
                 return content
 
     def write(self, data: ReadableBuffer, /) -> int:
@@ -213,6 +222,20 @@ class RegionIO(NamedConstructors, io.RawIOBase, made_by="open() of a region"):
         if pages.access.by_range is not None:
             pages.access.require(need, *self._next(count))
         copied = copy(pages.handle, self._file, memory, count)
+        if copied < 0:
+            raise self._error(-copied, count)
+        return copied
+
+    def _read_some(self, memory: "CData") -> int:
+        """Read into memory, up to the first page that is missing; if that comes first, raise."""
+        try:
+            return self._copy(calls.file_read, memory, PROT_READ)
+        except MappingFaultError as error:
+            start, _ = self._next(len(memory))
+            count = error.offset - start
+            if count <= 0:
+                raise
+        copied: int = calls.file_read(self._pages.handle, self._file, memory, count)
         if copied < 0:
             raise self._error(-copied, count)
         return copied

@@ -43,7 +43,7 @@ def _end(pages: Pages, call: LockCall) -> None:
         for first, last in pages.locked.gaps(call.start, call.end):
             offset = max(first - pages.lead_in, 0)
             size = min(last - pages.lead_in, pages.size) - offset
-            if failures.call_failure(-calls.unlock(pages.handle, offset, size)):
+            if size > 0 and failures.call_failure(-calls.unlock(pages.handle, offset, size)):
                 call.ranges += ((first, last),)  # it is locked still
     pages.locked.end(call)
 

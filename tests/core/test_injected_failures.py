@@ -120,6 +120,8 @@ DOCUMENTED: Final = {
         "EOVERFLOW EPERM EPIPE ESPIPE",
         "read": "EAGAIN EBADF EFAULT EINVAL EIO EISDIR",
         "readlink": "EACCES EFAULT EINVAL EIO ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR",
+        "rename": "EACCES EBUSY EDQUOT EEXIST EFAULT EINVAL EISDIR ELOOP EMLINK ENAMETOOLONG "
+        "ENOENT ENOMEM ENOSPC ENOTDIR ENOTEMPTY EPERM EROFS EXDEV",
         "sigaction": "EFAULT EINVAL",
         "unlink": "EACCES EBUSY EFAULT EIO EISDIR ELOOP ENAMETOOLONG ENOENT ENOMEM ENOTDIR EPERM "
         "EROFS",
@@ -224,8 +226,8 @@ def typed(report: Report, call: str, number: int) -> None:
     error = report.error
     assert isinstance(error, SystemCallError), f"it ended in {report!r}"
     named = CLASS_OF.get(number, SystemCallError)
-    if (call, number) == ("openat", errno.EEXIST):
-        named = AlreadyExistsError  # elsewhere it tells of an address
+    if number == errno.EEXIST and call != "mmap":  # there it tells of an address
+        named = AlreadyExistsError
     assert type(error) is named
     assert (error.errno, error.syscall) == (number, NAME_OF.get(call, call))
 
@@ -294,6 +296,14 @@ def unmoved(report: Report, call: str, number: int) -> None:
         unsupported(report, call, number)
     else:
         typed(report, call, number)
+
+
+def no_room(report: Report, call: str, number: int) -> None:
+    """EINVAL is what mremap says of a length for which there are no addresses."""
+    if number == errno.EFAULT:
+        unsupported(report, call, number)
+    else:
+        typed(report, call, errno.ENOMEM if number == errno.EINVAL else number)
 
 
 def unsealed(report: Report, call: str, number: int) -> None:
@@ -622,14 +632,16 @@ def _shared_memory_steps() -> Iterator[Step]:
 
 
 def _growth_steps() -> Iterator[Step]:
-    for operation in ("create", "shared memory create_named"):
+    for operation in ("create", "create over", "shared memory create_named"):
         yield Step(operation, "openat")
+    yield Step("create over", "rename")
     yield Step("create", "mmap", (length(SIZE),))
     yield Step("create", "madvise", (length(SIZE), advice(Advice.DONTDUMP)), typed_out_of_memory)
     yield Step("create", "close", (of_fd(NEXT_FD),), typed_if_any, may_change=True)
     yield Step("shared memory unlink_named", "unlink")
     growing = (
         "create",
+        "create over",
         "shared memory create_named",
         "shared memory resize",
         "resize larger",
@@ -644,11 +656,13 @@ def _growth_steps() -> Iterator[Step]:
     yield Step("resize smaller", "fstat")
     yield Step("resize smaller", "ftruncate")
     yield Step("resize smaller", "ftruncate", (), succeeded, "EINTR", only=FIRST)
-    yield Step("resize with a lock", "mlock", (length(SEGMENT),))
+    yield Step("resize with a lock", "mlock2", (length(SEGMENT),))
     yield Step("resize with two protections", "mprotect")
     for operation in ("resize that moves memory", "resize that moves a file"):
         yield Step(operation, "mremap", (length(SIZE),), unmoved, which="(the move)")
-        yield Step(operation, "mremap", (Argument(2, 2 * SIZE),), unmoved, which="(the growth)")
+        # They have moved all the same, and have room enough when the call is made again.
+        growth = (Argument(2, 2 * SIZE),)
+        yield Step(operation, "mremap", growth, no_room, which="(the growth)", is_kept=True)
     operation = "resize that moves a file"
     yield Step(operation, "openat", (), which="(/proc/self/maps)", only=FIRST)
     later, second = range(1, 100), range(1, 2)

@@ -17,7 +17,6 @@ from mmapwrap import (
     AlreadyExistsError,
     ClosedMappingError,
     InvalidArgumentError,
-    IsDirectoryError,
     MemoryMapping,
     MmapError,
     NoSpaceError,
@@ -104,21 +103,43 @@ def test_overwriting_replaces_the_content(path: Path) -> None:
     path.unlink()
     with MemoryMapping.create(path, 7, overwrite=True) as m:
         assert m[:] == bytes(7)
+    assert [*path.parent.iterdir()] == [path]
 
 
-@pytest.mark.parametrize("kind", ["directory", "fifo", "device"])
+def test_file_that_is_replaced_stays_to_those_who_have_it_mapped(path: Path) -> None:
+    path.write_bytes(known_bytes(4 * PAGE))
+    with MemoryMapping.from_file(path) as old, old.view() as view:
+        with MemoryMapping.create(path, PAGE, overwrite=True, mode=0o600) as new:
+            new[:4] = b"new "
+            assert view == known_bytes(4 * PAGE)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_bytes()[:4] == b"new "
+
+
+def test_file_that_is_not_replaced_stays(path: Path) -> None:
+    path.write_bytes(b"old")
+    for size, capacity in ((1 << 62, None), (PAGE, 1 << 61)):
+        with process_unchanged(), pytest.raises(MmapError):
+            MemoryMapping.create(path, size, capacity=capacity, overwrite=True)
+        assert [*path.parent.iterdir()] == [path]
+        assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "device", "link"])
 def test_only_a_regular_file_is_overwritten(kind: str, path: Path) -> None:
     match kind:
         case "directory":
             path.mkdir()
         case "fifo":
             os.mkfifo(path)
+        case "link":
+            path.symlink_to("missing")
         case _:
             path = Path("/dev/null")
-    before = path.stat()
-    with process_unchanged(), pytest.raises((AlreadyExistsError, IsDirectoryError)):
+    before = path.lstat()
+    with process_unchanged(), pytest.raises(AlreadyExistsError, match="regular"):
         MemoryMapping.create(path, PAGE, overwrite=True)
-    assert path.stat().st_mode == before.st_mode
+    assert path.lstat().st_mode == before.st_mode
 
 
 @pytest.mark.parametrize("size", [0, -1, 2**63, 2**64])
@@ -131,7 +152,7 @@ def test_size_that_no_file_has_is_refused(size: int, path: Path) -> None:
 @pytest.mark.parametrize("mode", [-1, 0o10000, 2**70])
 def test_mode_that_is_none_is_refused(mode: int, path: Path, name: str) -> None:
     with process_unchanged():
-        with pytest.raises(InvalidArgumentError, match="mode"):
+        with pytest.raises(InvalidArgumentError, match=r"mode .*0o"):
             MemoryMapping.create(path, PAGE, mode=mode)
         with pytest.raises(InvalidArgumentError, match="mode"):
             SharedMemory.create_named(name, PAGE, mode=mode)

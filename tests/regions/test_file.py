@@ -372,22 +372,44 @@ def test_zip_archive_is_made_in_a_region() -> None:
 # --- Where pages are missing, forbidden or gone ---------------------------------------------------
 
 
+@pytest.mark.parametrize("buffering", [-1, 0, 100])
+def test_read_ends_where_the_file_was_cut(buffering: int, disk_path: Path) -> None:
+    path = disk_path / "cut"
+    path.write_bytes(known_bytes(5 * PAGE))
+    with MemoryMapping.from_file(path) as m, m.open(buffering=buffering) as file:
+        os.truncate(path, 2 * PAGE)
+        found = bytearray()
+
+        def read_on() -> None:
+            while True:
+                found.extend(file.read(1000))
+
+        with pytest.raises(MappingFaultError) as caught:
+            read_on()
+        assert caught.value.offset == 2 * PAGE
+        assert known_bytes(2 * PAGE).startswith(found)
+        assert len(found) > 2 * PAGE - 1000
+        file.seek(0)
+        with pytest.raises(MappingFaultError):
+            file.read()
+
+
 def test_missing_pages_leave_the_position_and_come_back(disk_path: Path) -> None:
     path = disk_path / "file"
     path.write_bytes(known_bytes(4 * PAGE))
     with MemoryMapping.from_file(path, prot=RW) as m, m.open("r+b", buffering=0) as file:
         os.truncate(path, PAGE)
         file.seek(PAGE // 2)
-        for access in (
-            lambda: file.read(PAGE),
-            lambda: file.readinto(bytearray(PAGE)),
-            lambda: file.write(bytes(PAGE)),
-            file.readall,
-        ):
+        for access in (lambda: file.write(bytes(PAGE)), file.readall):
             with pytest.raises(MappingFaultError, match=rf"at offset {PAGE} ") as caught:
                 access()
             assert caught.value.offset == PAGE
             assert file.tell() == PAGE // 2
+        assert file.read(PAGE) == m[PAGE // 2 : PAGE]  # what comes before
+        for access in (lambda: file.read(PAGE), lambda: file.readinto(bytearray(PAGE))):
+            with pytest.raises(MappingFaultError, match=rf"at offset {PAGE} ") as caught:
+                access()
+            assert file.tell() == PAGE
         os.truncate(path, 4 * PAGE)
         file.seek(PAGE)
         assert file.read(2 * PAGE) == bytes(2 * PAGE)

@@ -197,6 +197,7 @@ NEED_A_DESCRIPTOR: Final = {
     "arena add_fd over",
     "from_file of a path",
     "create",
+    "create over",
     "evict",
     "arena evict",
     "resize that moves a file",
@@ -263,6 +264,7 @@ def test_failures_for_want_of_descriptors_are_the_librarys(known_file: Any) -> N
 
 NEED_ADDRESSES: Final = {
     "create",
+    "create over",
     "resize that moves a file",
     "resize that moves memory",
     "new",

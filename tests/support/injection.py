@@ -49,6 +49,7 @@ _NUMBERS: Final[dict[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
     "pwrite64": ((18,), (68,)),
     "read": ((0,), (63,)),
     "readlink": ((89, 267), (78,)),  # and readlinkat
+    "rename": ((82, 264), (38,)),  # and renameat
     "seccomp": ((317,), (277,)),
     "sigaction": ((13,), (134,)),  # rt_sigaction
     "unlink": ((87, 263), (35,)),  # and unlinkat

@@ -388,6 +388,16 @@ def creating(room: Room) -> Generator[Stage]:
 
 
 @contextmanager
+def creating_over(room: Room) -> Generator[Stage]:
+    """A file in place of another, which a failure may not touch."""
+    with room.file():
+        yield Stage(
+            lambda: MemoryMapping.create(room.path, SIZE, overwrite=True),
+            lambda: (sorted(room.folder.iterdir()), room.path.read_bytes()),
+        )
+
+
+@contextmanager
 def creating_by_name(room: Room) -> Generator[Stage]:
     """New memory with a name, which a failure may not leave behind."""
     name = f"mmapwrap-{os.getpid()}"
@@ -614,10 +624,11 @@ OPERATIONS: Final[dict[str, Prepare]] = {
     "shared memory refresh": on_shared_memory(lambda memory: memory.refresh()),
     # Growth
     "create": creating,
+    "create over": creating_over,
     "resize larger": resizing(SIZE + SEGMENT),
     "resize smaller": resizing(SIZE - PAGE),
     "resize with a lock": resizing(SIZE + SEGMENT, of_growing_locked_file),
-    "resize with two protections": resizing(SIZE - PAGE, of_growing_protections),
+    "resize with two protections": resizing(SIZE + SEGMENT, of_growing_protections),
     "resize that moves memory": moving(of_small_memory),
     "resize that moves a file": moving(of_file),
     "refresh": on(of_growing_file, lambda m: m.refresh()),

@@ -105,7 +105,7 @@ class GrowthSteps(FileSteps):
                 assert self.result == memory.size
                 return
             must |= self._file_refusals(memory, file, size)
-        elif size < memory.size:
+        elif size < memory.size and memory.is_private:
             end = min(-(-size // PAGE) * PAGE, memory.size)
             if size < end and WRITE & ~memory.allowed(size, end):
                 must.add(ProtectionError)
@@ -158,12 +158,10 @@ class GrowthSteps(FileSteps):
         count = -(-(memory.head + size) // PAGE)
         store, is_private = memory.store, memory.is_private
         if size < memory.size:
-            if not memory.is_of_file and size % PAGE and size // PAGE < len(memory.pages):
+            is_own = not memory.is_of_file and memory.is_private
+            if is_own and size % PAGE and size // PAGE < len(memory.pages):
                 rest = PAGE - size % PAGE
                 memory.pages[size // PAGE].put(size % PAGE, bytes(rest), bytes([KNOWN]) * rest)
-            for page in memory.pages[count:]:
-                if not memory.is_of_file and page.store is not None:
-                    page.store.cells.pop(page.index, None)
         if memory.pages and memory.size:
             last = (memory.head + min(size, memory.size) - 1) // PAGE
             memory.last_bits = memory.pages[max(last, 0)].bits
