@@ -153,23 +153,25 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._is_tracked = trackfd
         self._flags, self._prot = flags, prot
-        self._map(fd, size)
+        self._hold(self._map(fd, size))
         return self
 
-    def _map(self, fd: int, size: int) -> None:
+    def _map(self, fd: int, size: int) -> MemoryMapping:
         """Map so many bytes of a file, or of memory."""
         sharing = Sharing.PRIVATE if self._flags & MAP_PRIVATE else Sharing.SHARED
         prot = Protection.from_bits(self._prot)
         populate = bool(self._flags & _POPULATE)
         if self._has_file:
-            self._mapping = MemoryMapping.from_file(
+            return MemoryMapping.from_file(
                 fd, size, offset=self._offset, prot=prot, sharing=sharing, populate=populate
             )
-        else:
-            self._mapping = MemoryMapping.anonymous(
-                size, prot=prot, sharing=sharing, populate=populate, reserve=True
-            )
-        self._file = None
+        return MemoryMapping.anonymous(
+            size, prot=prot, sharing=sharing, populate=populate, reserve=True
+        )
+
+    def _hold(self, mapping: MemoryMapping) -> None:
+        """Take a mapping, with the position at its start."""
+        self._mapping, self._file = mapping, None
         if self._prot & PROT_READ:
             mode = "r+b" if self._prot & PROT_WRITE else "rb"
             self._file = self._mapping.open(mode, buffering=0)  # type: ignore[call-overload]
@@ -307,9 +309,10 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
             os.ftruncate(fd, self._offset + size)
         elif not is_private and size > old.size:
             raise ValueError("mmap: can't expand a shared anonymous mapping on Linux")
-        self._map(fd, size)
+        new = self._map(fd, size)
         if is_private or not self._has_file:  # it has what no file has
-            self._mapping.get_slice(0, min(size, old.size)).copy_from(old)
+            new.get_slice(0, min(size, old.size)).copy_from(old)
+        self._hold(new)
         old.close()
         position = file.tell()
         file.close()

@@ -103,11 +103,9 @@ class AccessMap:
                 ranges.assign(first, last, old & (bits | GUARDED))
         return before
 
-    def join(self) -> None:
-        """Forget the ranges of a region that has become empty: what is added is as the last was."""
-        if self.by_range is not None:
-            self.bits = self.by_range.last & PROT_ANY
-            self.by_range = None
+    def set_empty(self, bits: int) -> None:
+        """Give a region without bytes the access that it will have where it grows."""
+        self.by_range = RangeMap(0, bits)
 
     def last(self, size: int) -> int:
         """Return the PROT_* bits that the last byte of a region of this size has, without guards.

@@ -82,8 +82,11 @@ def protect(pages: Pages, bits: int, start: int, end: int) -> None:
     """Change the protection of a range. mprotect(2)."""
     pages.require_whole_pages(start, end)
     pages.views.refuse(start, end, bits)
-    if pages.size == 0:
-        pages.access.join()
+    if pages.size == 0 and pages.access.by_range is not None:
+        # There may be guard pages behind the end, which growth takes away where it knows ranges.
+        pages.raise_failure(calls.protect_room(pages.handle, 0, bits))
+        pages.access.set_empty(bits)
+        return
     if (start, end) == (0, pages.size) and pages.access.by_range is None:
         _protect_all(pages, bits)
         return

@@ -202,9 +202,9 @@ def _shrink(pages: Pages, fd: int | None, size: int, old_size: int) -> None:
     """Take the last bytes away from a region, and from its file if there is a descriptor."""
     pages.views.refuse(size, old_size, 0)
     page_end, old_page_end = (pages.whole_pages(0, each)[1] for each in (size, old_size))
-    if pages.file_offset is None and pages.sharing is Sharing.PRIVATE:
-        # What is added later is zeros.
-        pages.access.require(PROT_WRITE, size, max(min(page_end - pages.lead_in, old_size), size))
+    rest_end = min(page_end - pages.lead_in, old_size)
+    if size < rest_end and pages.file_offset is None and pages.sharing is Sharing.PRIVATE:
+        pages.access.require(PROT_WRITE, size, rest_end)  # what is added later is zeros
     start = pages.file_offset or 0
     if fd is not None:
         file_length.extend_file(fd, start + size, start + size, allocate=False)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
-from files import mounted_tmpfs, opened
+from files import mounted_image, mounted_tmpfs, opened
 from hugetlb import huge_memfd, pool_of
 from kernel_view import (
     PAGE,
@@ -30,8 +30,10 @@ from kernel_view import (
     process_unchanged,
     vm_flags,
 )
-from marks import LOCKS_DO_NOTHING, MEMORY_IS_PAST_THE_LIMIT, needs
-from meanwhile import interrupted_at
+from libc import libc
+from limits import Filler, needs_few_mappings
+from marks import LOCKS_DO_NOTHING, MEMORY_IS_PAST_THE_LIMIT, PYTHON_HAS_NO_MEMORY, needs
+from meanwhile import interrupted_at, pages_of
 from protections import NONE, READ, RW
 
 from mmapwrap import (
@@ -402,6 +404,18 @@ def test_guard_pages_that_are_cut_off_are_gone() -> None:
 
 
 @needs(DestructiveAdvice.GUARD_INSTALL)
+def test_guard_pages_of_a_mapping_that_was_empty_are_gone() -> None:
+    with MemoryMapping.anonymous(2 * PAGE, sharing=Sharing.PRIVATE, capacity=ROOM) as m:
+        m.advise_destructive(DestructiveAdvice.GUARD_INSTALL, 0, PAGE)
+        m.resize(0)
+        m.protect(READ)
+        m.resize(2 * PAGE)
+        with m.view() as view:
+            assert bytes(view) == bytes(2 * PAGE)
+        assert set(perms(m.as_ptr(), 2 * PAGE)) == {"r--p"}
+
+
+@needs(DestructiveAdvice.GUARD_INSTALL)
 def test_guard_page_stays_one_where_the_end_moves_inside_it() -> None:
     with MemoryMapping.anonymous(3 * PAGE + 100, sharing=Sharing.PRIVATE, capacity=ROOM) as m:
         m.advise_destructive(DestructiveAdvice.GUARD_INSTALL, 3 * PAGE, 100)
@@ -755,6 +769,25 @@ def test_full_file_system_is_refused() -> None:
             m[:] = known_bytes(8 * PAGE)
 
 
+@pytest.mark.parametrize("kind", ["ext4", "ext2"])
+def test_full_disk_keeps_nothing_of_what_it_refused(kind: str) -> None:
+    with mounted_image(kind, 16 << 20) as folder:
+        with MemoryMapping.create(folder / "grows", PAGE, capacity=1 << 30) as m:
+            m[:] = known_bytes(PAGE)
+            free = os.statvfs(folder).f_bavail
+            with pytest.raises(NoSpaceError):
+                m.resize(1 << 29)
+            assert (m.size, (folder / "grows").stat().st_size) == (PAGE, PAGE)
+            assert os.statvfs(folder).f_bavail > free - 64  # blocks that describe the file
+            m.resize(3 * PAGE)
+            assert m[:] == known_bytes(PAGE) + bytes(2 * PAGE)
+            m.resize(1 << 24, allocate=False)
+            assert (folder / "grows").stat().st_size == 1 << 24
+        with pytest.raises(NoSpaceError):
+            MemoryMapping.create(folder / "large", 1 << 25)
+        assert not (folder / "large").exists()
+
+
 def grow_past_the_file_limit(path: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
     with MemoryMapping.from_file(path, capacity=ROOM) as m:
@@ -806,7 +839,195 @@ def test_file_that_cannot_be_found_again_is_said_so(file_path: Path) -> None:
     in_process(resize_a_file_of_another_user, file_path).succeeded()
 
 
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
+def test_shrink_that_is_refused_leaves_protections_guard_pages_and_locks() -> None:
+    with SharedMemory.new("sealed", 8 * PAGE) as memory, memory.map(capacity=ROOM) as m:
+        m[:] = known_bytes(8 * PAGE)
+        memory.add_seals(MemfdSeals.SHRINK)
+        m.protect(READ, 4 * PAGE, 2 * PAGE)
+        m.protect(NONE, 6 * PAGE, PAGE)
+        m.lock(2 * PAGE, 2 * PAGE)
+        before = perms(m.as_ptr(), 8 * PAGE)
+        with pytest.raises(OperationNotPermittedError):
+            m.resize(PAGE)
+        assert perms(m.as_ptr(), 8 * PAGE) == before
+        assert amount("Locked", m.as_ptr(), 8 * PAGE) == 2 * PAGE
+        assert (m.size, m[: 6 * PAGE]) == (8 * PAGE, known_bytes(6 * PAGE))
+        with pytest.raises(ProtectionError):
+            m[4 * PAGE] = 1
+
+
+def test_shrink_whose_last_page_cannot_be_cleared_leaves_all() -> None:
+    with MemoryMapping.anonymous(8 * PAGE, sharing=Sharing.PRIVATE, capacity=ROOM) as m:
+        m[:] = known_bytes(8 * PAGE)
+        m.protect(READ, PAGE, PAGE)
+        with pytest.raises(ProtectionError):
+            m.resize(PAGE + 1)
+        assert m[:] == known_bytes(8 * PAGE)
+        m[7 * PAGE] = 0
+        m.resize(2 * PAGE)
+        with pytest.raises(ProtectionError):
+            m[PAGE] = 0
+
+
+def shrink_where_all_is_locked() -> None:
+    with MemoryMapping.anonymous(2 * PAGE, sharing=Sharing.PRIVATE, capacity=1 << 20) as m:
+        m[:] = known_bytes(2 * PAGE)
+        assert libc.mlockall(1) == 0  # MCL_CURRENT
+        m.resize(100)
+        assert m[:] == known_bytes(100)
+        m.resize(2 * PAGE)
+        assert m.is_all_zero(100)
+
+
+@needs(DestructiveAdvice.DONTNEED_LOCKED)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may lock all of its memory")
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
+def test_memory_that_somebody_else_has_locked_shrinks() -> None:
+    in_process(shrink_where_all_is_locked).succeeded()
+
+
+def move_at_the_limit_of_mappings() -> None:
+    with MemoryMapping.anonymous(2 * PAGE, sharing=Sharing.PRIVATE) as m:
+        m[:] = known_bytes(2 * PAGE)
+        filler = Filler()
+        filler.fill()
+        filler.free(1)
+        for size in (1 << 46, (1 << 47) - (1 << 20)):
+            with pytest.raises(OutOfMemoryError):
+                m.resize(size)
+            assert (m.size, m[:]) == (2 * PAGE, known_bytes(2 * PAGE))
+        filler.close()
+        m.resize(1 << 20)
+        assert m[: 2 * PAGE] == known_bytes(2 * PAGE)
+
+
+@needs_few_mappings
+@pytest.mark.not_sanitized(PYTHON_HAS_NO_MEMORY)
+def test_memory_that_finds_no_place_keeps_its_content() -> None:
+    in_process(move_at_the_limit_of_mappings, measured=False).succeeded()
+
+
+def test_size_that_is_refused_inside_a_change_leaves_the_file(file_path: Path) -> None:
+    def change() -> None:
+        for size in (1 << 20, PAGE):
+            with pytest.raises(RegionBusyError):
+                m.resize(size)
+
+    with growing(file_path) as m:
+        pages_of(m).exclusively(change)
+        assert file_path.stat().st_size == m.size == 4 * PAGE + 10
+
+
+def test_growth_that_a_lost_page_refuses_leaves_no_access_behind(file_path: Path) -> None:
+    os.truncate(file_path, 2 * PAGE)
+    with growing(file_path) as m:
+        m.protect(READ, 0, PAGE)
+        m.protect(RW, 0, PAGE)
+        os.truncate(file_path, 0)
+        guard = m.fault_guard()
+        with pytest.raises(MappingFaultError), guard:
+            assert m.view()[0] == 0
+        os.truncate(file_path, 8 * PAGE)
+        with pytest.raises(MappingFaultError):
+            m.refresh()
+        m.recover()
+        m.protect(NONE)
+        assert m.refresh() == 8 * PAGE
+        for start in range(0, 8 * PAGE, PAGE):
+            with pytest.raises(ProtectionError):
+                m.view(start, PAGE)
+
+
 # Threads, children, interruptions
+
+
+def test_threads_that_change_the_size_at_once_leave_a_file_for_it(file_path: Path) -> None:
+    with growing(file_path) as m:
+        barrier = threading.Barrier(2)
+
+        def grow() -> None:
+            for _ in range(300):
+                m.resize(2 * PAGE)
+            barrier.wait()
+
+        def shrink() -> None:
+            for _ in range(300):
+                m.resize(2 * PAGE)
+                m.resize(100)
+            barrier.wait()
+
+        threads = [threading.Thread(target=each) for each in (grow, shrink)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert file_path.stat().st_size >= m.size
+        assert len(bytes(m.view())) == m.size
+
+
+def guard_while_it_moves(path: str) -> None:
+    """Move a mapping whose file is cut, while a thread reads it under guards."""
+    done = threading.Event()
+    m = MemoryMapping.from_file(path, 2 * PAGE)
+
+    def read() -> None:
+        while not done.is_set():
+            with suppress(MappingFaultError), m.fault_guard():
+                bytes(m.view())
+            with suppress(MmapError):
+                m.recover()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for size in range(3, 300):
+        with suppress(RegionBusyError, ViewsExportedError, MappingFaultError):
+            m.resize(size * PAGE)
+        os.truncate(path, PAGE)
+    done.set()
+    thread.join()
+
+
+def test_guards_hold_while_the_pages_move(file_path: Path) -> None:
+    in_process(guard_while_it_moves, file_path).succeeded()
+
+
+def test_child_that_is_forked_while_pages_move_is_told() -> None:
+    program = """
+        import os, threading
+        from kernel_view import PAGE
+        from mmapwrap import ClosedMappingError, MemoryMapping, Sharing
+
+        done = threading.Event()
+
+        def move():
+            while not done.is_set():
+                with MemoryMapping.anonymous(64 * PAGE, sharing=Sharing.PRIVATE) as m:
+                    m[0] = 7
+                    regions[:] = [m]
+                    for size in range(65, 200):
+                        m.resize(size * PAGE)
+
+        regions = []
+        thread = threading.Thread(target=move)
+        thread.start()
+        statuses = set()
+        for _ in range(100):
+            held = list(regions)
+            pid = os.fork()
+            if pid == 0:
+                for m in held:
+                    try:
+                        os._exit(0 if m[0] == 7 else 3)
+                    except ClosedMappingError:
+                        os._exit(1)
+                os._exit(2)
+            statuses.add(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        done.set()
+        thread.join()
+        assert statuses <= {0, 1, 2}, statuses
+    """
+    child(program, measured=False).succeeded()
 
 
 def test_threads_that_read_while_it_grows_and_shrinks(file_path: Path) -> None:
@@ -932,7 +1153,11 @@ def test_exception_at_any_line_leaves_a_mapping_that_works(kind: str, file_path:
             was_interrupted = interrupted_at(moment, partial(m.resize, size), Interruption)
             assert m.size in {4 * PAGE + 10, size}
             assert m[: PAGE + 5] == content[: PAGE + 5]
+            m.protect(NONE, 0, m.size)
             m.resize(8 * PAGE)
+            with pytest.raises(ProtectionError):
+                m.view(7 * PAGE, PAGE)
+            m.protect(RW)
             m[-1] = 1
             assert m[: PAGE + 5] == content[: PAGE + 5]
         if not was_interrupted:

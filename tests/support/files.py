@@ -1,6 +1,7 @@
 """Files and file systems that tests make for themselves."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Generator
@@ -25,6 +26,26 @@ def memory_file(content: bytes) -> int:
     fd = os.memfd_create("content")
     os.pwrite(fd, content, 0)
     return fd
+
+
+@contextmanager
+def mounted_image(kind: str, size: int) -> Generator[Path]:
+    """The directory of a file system of this kind in an image, which only root can mount."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    if (mkfs := shutil.which(f"mkfs.{kind}")) is None:
+        pytest.skip(f"there is no mkfs.{kind}")
+    with tempfile.TemporaryDirectory() as directory, tempfile.NamedTemporaryFile() as image:
+        image.truncate(size)
+        subprocess.run([mkfs, "-q", "-F", image.name], check=True, capture_output=True)
+        mount = ["mount", "-o", "loop", "-t", kind, image.name, directory]
+        mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+        if mounted.returncode != 0:
+            pytest.skip(f"an image of {kind} cannot be mounted here: {mounted.stderr}")
+        try:
+            yield Path(directory)
+        finally:
+            subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 @contextmanager
