@@ -48,7 +48,7 @@ TYPED = [
 ]
 
 # Some tests wait more than they work, so there are more workers than most machines' processors.
-WORKERS = ["--numprocesses=4", "--dist=worksteal"]
+WORKERS = ["--numprocesses=4", "--dist=loadgroup"]
 # What needs the libraries of the dependency group of this name.
 CLIENTS = "tests/clients"
 NOT_CLIENTS = f"--ignore={CLIENTS}"
@@ -125,14 +125,13 @@ ASAN_OPTIONS = {
 }
 
 # The tests that tell whether the package works with other versions of cffi, attrs and rich: each
-# kind of call of the compiled module, values and errors, and what the command line prints. The
+# kind of call of the compiled module, values, and what the command line prints. The
 # other tests are about the kernel and the C code, which no dependency changes.
 DEPENDENT = [
     "test_advice.py",
     "test_command_line*.py",
     "test_compiled_module.py",
     "test_content.py",
-    "test_errors.py",
     "test_mapping_constructors.py",
     "test_protection.py",
     "test_ranges.py",
@@ -141,6 +140,30 @@ DEPENDENT = [
     "test_scalars.py",
     "test_transfers.py",
     "test_unsafe.py",
+    "test_volatile.py",
+]
+
+# The tests of what one Python may do differently from another: buffers, garbage, threads, forks,
+# files, pickles, and what the interpreter calls. The kernel and the C code are the same for all.
+PYTHONIC = [
+    "test_arrays.py",
+    "test_buffer*.py",
+    "test_callers_exceptions.py",
+    "test_compiled_module.py",
+    "test_content.py",
+    "test_docstrings.py",
+    "test_drop_in.py",
+    "test_errors.py",
+    "test_file.py",
+    "test_fork*.py",
+    "test_growth.py",
+    "test_layout_lock.py",
+    "test_lifetime.py",
+    "test_mapping_threads.py",
+    "test_messages.py",
+    "test_readme.py",
+    "test_region.py",
+    "test_shared_memory*.py",
     "test_volatile.py",
 ]
 
@@ -270,15 +293,22 @@ def install_what_there_is(session: nox.Session, requirements: Iterable[str]) -> 
             session.install(*wheels, requirement, success_codes=[0, 1])
 
 
+def files_named(names: Iterable[str]) -> list[str]:
+    """Give the files of tests with these names, which may be patterns."""
+    paths = chain(*(sorted((ROOT / "tests").rglob(name)) for name in names))
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
 def pytest_commands(
     session: nox.Session, files: Iterable[str] = (), *, races: bool
 ) -> list[list[str]]:
     """Give the commands that run the tests, of these files or of all.
 
-    Most tests run in four processes. The tests marked `alone` run one after the other when the
-    rest is done. Those marked `race` are left out unless `races` are wanted, and those of
-    tests/clients, which have a session of their own. With arguments to the session there is one
-    command, and all tests that they choose run one after the other.
+    Most tests run in four processes, those of one `xdist_group` in the same. The tests marked
+    `alone` run one after the other when the rest is done. Those marked `race` are left out unless
+    `races` are wanted, and those of tests/clients, which have a session of their own. With
+    arguments to the session there is one command, and all tests that they choose run one after the
+    other.
     """
     if session.posargs:
         return [["pytest", *session.posargs]]
@@ -291,7 +321,11 @@ def pytest_commands(
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests on the wheel, measured on the newest Python; arguments go to pytest."""
+    """Run the tests on the wheel, measured on the newest Python; arguments go to pytest.
+
+    Of several Pythons in one run the newest and the oldest run all tests, and those between them
+    what one Python may do differently from another.
+    """
     session.install(*run_time(), *group("tests"))
     data = fresh(cache(session) / "coverage" / session.name) / "data"
     python = ["python"]
@@ -303,7 +337,9 @@ def tests(session: nox.Session) -> None:
         python = ["coverage", "run"]
     # Where the oldest Python is missing, the newest looks for them: they are not left out.
     races = session.python == OLDEST or (is_first and shutil.which(f"python{OLDEST}") is None)
-    commands = [[*python, "-m", *command] for command in pytest_commands(session, races=races)]
+    files = [] if is_first or session.python == OLDEST else files_named(PYTHONIC)
+    commands = pytest_commands(session, files, races=races)
+    commands = [[*python, "-m", *command] for command in commands]
     run_installed(session, make_wheel(session), *commands, COVERAGE_FILE=str(data))
 
 
@@ -431,6 +467,5 @@ def floors(session: nox.Session) -> None:
     session.run("python", "-m", "pip", "wheel", *args, str(make_sdist(session)), silent=True)
     (wheel,) = folder.iterdir()
     session.install(*oldest(run_time()), *group("tests"))
-    paths = chain(*(sorted((ROOT / "tests").rglob(name)) for name in DEPENDENT))
-    files = [str(path.relative_to(ROOT)) for path in paths]
-    run_installed(session, wheel, *pytest_commands(session, files, races=False))
+    commands = pytest_commands(session, files_named(DEPENDENT), races=False)
+    run_installed(session, wheel, *commands)
