@@ -491,7 +491,7 @@ def seal_while_it_is_received() -> None:
         while not over.is_set():
             if handed_over:
                 fd = handed_over.pop()
-                os.ftruncate(fd, 0)
+                os.ftruncate(fd, PAGE)
                 fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
 
     sender = threading.Thread(target=send)
@@ -509,10 +509,11 @@ def seal_while_it_is_received() -> None:
                     memory = SharedMemory.from_fd(fd, required_seals=MemfdSeals.SHRINK)
                 except MissingSealsError:
                     continue
-                except PastEndOfFileError:
-                    break
+                break
+            if memory.size != PAGE:
                 say(memory, "of", os.fstat(fd).st_size, "bytes after", rounds, "rounds")
                 os._exit(1)
+            memory.close()
             os.close(fd)
             rounds += 1
     finally:
