@@ -48,7 +48,7 @@ TYPED = [
 ]
 
 # Some tests wait more than they work, so there are more workers than most machines' processors.
-WORKERS = ["--numprocesses=4", "--dist=loadgroup"]
+WORKERS = ["--numprocesses=4", "--dist=worksteal"]
 # What needs the libraries of the dependency group of this name.
 CLIENTS = "tests/clients"
 NOT_CLIENTS = f"--ignore={CLIENTS}"
@@ -166,6 +166,10 @@ PYTHONIC = [
     "test_shared_memory*.py",
     "test_volatile.py",
 ]
+
+# The tests of programs over the library, which the newest Python runs; the command line's run with
+# the oldest Python in the session `floors`.
+PROGRAMS = ["test_command_line*.py", "test_example*.py"]
 
 # Made once in a run: "tree", "sdist", and a wheel for each ABI.
 built: dict[str, Path] = {}
@@ -304,11 +308,10 @@ def pytest_commands(
 ) -> list[list[str]]:
     """Give the commands that run the tests, of these files or of all.
 
-    Most tests run in four processes, those of one `xdist_group` in the same. The tests marked
-    `alone` run one after the other when the rest is done. Those marked `race` are left out unless
-    `races` are wanted, and those of tests/clients, which have a session of their own. With
-    arguments to the session there is one command, and all tests that they choose run one after the
-    other.
+    Most tests run in four processes. The tests marked `alone` run one after the other when the
+    rest is done. Those marked `race` are left out unless `races` are wanted, and those of
+    tests/clients, which have a session of their own. With arguments to the session there is one
+    command, and all tests that they choose run one after the other.
     """
     if session.posargs:
         return [["pytest", *session.posargs]]
@@ -323,8 +326,8 @@ def pytest_commands(
 def tests(session: nox.Session) -> None:
     """Run the tests on the wheel, measured on the newest Python; arguments go to pytest.
 
-    Of several Pythons in one run the newest and the oldest run all tests, and those between them
-    what one Python may do differently from another.
+    Of several Pythons in one run the newest runs all tests, the oldest all but those of examples
+    and the command line, and those between them what one Python may do differently from another.
     """
     session.install(*run_time(), *group("tests"))
     data = fresh(cache(session) / "coverage" / session.name) / "data"
@@ -337,8 +340,12 @@ def tests(session: nox.Session) -> None:
         python = ["coverage", "run"]
     # Where the oldest Python is missing, the newest looks for them: they are not left out.
     races = session.python == OLDEST or (is_first and shutil.which(f"python{OLDEST}") is None)
-    files = [] if is_first or session.python == OLDEST else files_named(PYTHONIC)
-    commands = pytest_commands(session, files, races=races)
+    chosen: list[str] = []
+    if not is_first and session.python == OLDEST:
+        chosen = [f"--ignore-glob=*/{name}" for name in PROGRAMS]
+    elif not is_first:
+        chosen = files_named(PYTHONIC)
+    commands = pytest_commands(session, chosen, races=races)
     commands = [[*python, "-m", *command] for command in commands]
     run_installed(session, make_wheel(session), *commands, COVERAGE_FILE=str(data))
 

@@ -618,7 +618,7 @@ def test_device_cannot_grow() -> None:
             MemoryMapping.from_file("/dev/zero", PAGE, capacity=ROOM, sharing=Sharing.PRIVATE)
 
 
-@pytest.mark.xdist_group("huge pages")
+@pytest.mark.alone
 def test_huge_pages_cannot_grow() -> None:
     with pool_of(1), huge_memfd(1) as fd:
         with pytest.raises(UnsupportedOperationError):

@@ -65,8 +65,8 @@ from mmapwrap import (
     unsafe,
 )
 
-# They change the pool of huge pages, which is the whole machine's: one after the other.
-pytestmark = pytest.mark.xdist_group("huge pages")
+# They change the pool of huge pages, which is the whole machine's.
+pytestmark = pytest.mark.alone
 
 PAGES: Final = 4
 SIZE: Final = PAGES * HUGE
