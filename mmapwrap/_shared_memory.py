@@ -4,7 +4,6 @@ import errno
 import os
 import stat
 from collections import deque
-from contextlib import suppress
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, TypeAlias, final
@@ -28,7 +27,6 @@ from mmapwrap.errors import (
     InvalidArgumentError,
     MissingSealsError,
     PastEndOfFileError,
-    SystemCallError,
     hinted,
     shown,
     system_call_error,
@@ -211,9 +209,7 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         try:
             file_length.extend_file(fd, 0, length, allocate=bool(allocate))
         except BaseException:
-            with suppress(SystemCallError):
-                descriptors.remove_name(path)
-            descriptors.close_file(owner)
+            descriptors.take_back(path, owner)
             raise
         return _memory_of((fd, owner), length, name.removeprefix("/"))
 

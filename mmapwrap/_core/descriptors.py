@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 from mmapwrap._core import constants
@@ -142,6 +143,13 @@ def remove_name(path: Path) -> None:
     result = lib.mmw_unlink(os.fsencode(path))
     if result < 0:
         raise system_call_error(errno_of(-result), "unlink", os.fsdecode(path))
+
+
+def take_back(path: Path, owner: "CData") -> None:
+    """Remove a file that a call has created and cannot finish, whoever removed its name since."""
+    with suppress(SystemCallError):
+        remove_name(path)
+    close_file(owner)
 
 
 def close_file(owner: "CData") -> None:

@@ -4,7 +4,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final, cast
 
-from mmapwrap._core import constants, descriptors
+from mmapwrap._core import descriptors
 from mmapwrap._core._mman import lib
 from mmapwrap._core.failures import call_failure, retry_on_eintr
 from mmapwrap.errors import hinted, system_call_error
@@ -25,8 +25,6 @@ def extend_file(fd: int, start: int, end: int, *, allocate: bool) -> None:
         end: The length that the file has at least afterwards.
         allocate: Take the blocks of all new bytes, and not only of the last one.
     """
-    if end > constants.LARGEST_FILE_OFFSET:
-        raise system_call_error(errno.EOVERFLOW, "fallocate")
     if allocate and end - start >= _MUCH and descriptors.has_seals(fd):
         require_memory(end - start)
     result = retry_on_eintr(lib.mmw_extend_file, fd, min(start, end), end, allocate)

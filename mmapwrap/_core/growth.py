@@ -142,7 +142,7 @@ def _make_room(pages: Pages, size: int) -> None:
 def _moving_error(pages: Pages, failure: int, size: int) -> MmapError:
     """Return the error of pages that could not be moved, with its cause."""
     error = call_failure(failure)
-    if error is None:
+    if error is None:  # pragma: no cover  # a page that is lost in this very moment
         return pages.error(failure, 0, size)
     match error.errno:
         case errno.EFAULT:

@@ -3,7 +3,6 @@
 import errno
 import os
 import stat
-from contextlib import suppress
 from typing import SupportsIndex
 
 from mmapwrap._core import descriptors, file_length, mapping
@@ -17,7 +16,6 @@ from mmapwrap.errors import (
     CapacityExceededError,
     MmapError,
     NoSuchFileError,
-    SystemCallError,
     hinted,
     system_call_error,
 )
@@ -52,9 +50,7 @@ def create_file(
         if replaced:
             _rename(made, path)
     except BaseException as error:
-        with suppress(SystemCallError):
-            descriptors.remove_name(made)
-        descriptors.close_file(file[1])
+        descriptors.take_back(made, file[1])
         if isinstance(error, MmapError):
             mapping.with_path(error, path)
         raise

@@ -190,7 +190,7 @@ class RegionIO(NamedConstructors, io.RawIOBase, made_by="open() of a region"):
                 try:
                     count = end - start
                     pages.run_on_range(calls.read_new, first + start, count, memory, PROT_READ)
-                except MmapError:
+                except MmapError:  # pragma: no cover  # what the search has read is gone
                     calls.file_move(self._file, end, start)
                     raise
                 return content
@@ -236,7 +236,7 @@ class RegionIO(NamedConstructors, io.RawIOBase, made_by="open() of a region"):
             if count <= 0:
                 raise
         copied: int = calls.file_read(self._pages.handle, self._file, memory, count)
-        if copied < 0:
+        if copied < 0:  # pragma: no cover  # it has become shorter again
             raise self._error(-copied, count)
         return copied
 

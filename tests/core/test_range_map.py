@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from itertools import groupby
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -244,3 +245,45 @@ def ask_a_range_map_while_it_changes() -> None:
 @pytest.mark.race
 def test_range_map_that_changes_is_read_without_a_gap() -> None:
     in_process(ask_a_range_map_while_it_changes, measured=False).succeeded()
+
+
+class ShrinkingList(list[tuple[int, int, int]]):
+    """The ranges of a map that another thread makes shorter as the third is asked for."""
+
+    def __init__(self, owner: RangeMap[int], ranges: list[tuple[int, int, int]]) -> None:
+        super().__init__(ranges)
+        self._owner = owner
+        self._asked = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        self._asked += 1
+        if self._asked == 3:
+            self._owner.resize(10)
+        found: Any = super().__getitem__(index)
+        return found
+
+
+def test_range_map_that_becomes_shorter_while_it_is_read_ends_the_reading() -> None:
+    ranges: RangeMap[int] = RangeMap(40, 0)
+    for start in (10, 20, 30):
+        ranges.assign(start, start + 10, start)
+    ranges._ranges = ShrinkingList(ranges, ranges._ranges)  # pyright: ignore[reportPrivateUsage]
+    assert ranges.pieces(0, 40) == [(0, 10, 0)]
+    assert (ranges.size, ranges.pieces(0, 40)) == (10, [(0, 10, 0)])
+
+
+@pytest.mark.parametrize("sizes", [(0,), (10, 40), (20,), (21,), (0, 5, 40), (40,), (15, 0, 1)])
+def test_range_map_of_another_size_goes_on_with_its_last_value(sizes: tuple[int, ...]) -> None:
+    ranges: RangeMap[int] = RangeMap(30, 1)
+    ranges.assign(10, 20, 2)
+    ranges.assign(20, 30, 3)
+    values = [1] * 10 + [2] * 10 + [3] * 10
+    for size in sizes:
+        last = values[-1] if values else ranges.last
+        shorter = values[:size] or values[:1]
+        values = (values + [last] * size)[:size]
+        ranges.resize(size)
+        assert ranges.size == size
+        found = [each for start, end, each in ranges.pieces(0, size) for _ in range(start, end)]
+        assert found == values
+        assert ranges.last == (values[-1] if values else shorter[0])

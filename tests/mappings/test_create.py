@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from files import mounted_tmpfs
 from kernel_view import PAGE, become_unprivileged, child, in_process, known_bytes, process_unchanged
+from meanwhile import interrupted_at
 
 from mmapwrap import (
     AccessDeniedError,
@@ -204,6 +205,20 @@ def test_file_that_finds_no_addresses_is_not_left(path: Path) -> None:
     with process_unchanged(), pytest.raises(MmapError):
         MemoryMapping.create(path, PAGE, capacity=1 << 61)
     assert not path.exists()
+
+
+def test_exception_at_any_line_leaves_no_file_that_is_half_made(path: Path) -> None:
+    class Interruption(BaseException):
+        pass
+
+    moment = 0
+    while interrupted_at(moment, lambda: MemoryMapping.create(path, PAGE), Interruption):
+        if path.exists():  # it is whole, or nothing has come after its name
+            assert path.read_bytes() in {b"", bytes(PAGE)}
+            path.unlink()
+        assert [*path.parent.iterdir()] == []
+        moment += 1
+    assert moment > 10
 
 
 # Shared memory with a name

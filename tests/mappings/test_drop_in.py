@@ -373,6 +373,12 @@ def test_script_runs_with_the_drop_in(tmp_path: Path) -> None:
     assert lines == [f"mmapwrap.mmap ['{script}', '-x', 'y'] __main__", "MemoryMapping"]
 
 
+@pytest.mark.parametrize("argument", ["--help", "/missing/script.py"])
+def test_runner_of_what_is_no_script_says_so(argument: str) -> None:
+    with pytest.raises(SystemExit, match=r"usage: |there is no file"):
+        mmap.main([argument])
+
+
 def test_runner_without_a_script_says_what_it_wants() -> None:
     program = """
         import runpy, sys

@@ -65,6 +65,10 @@ from mmapwrap import (
     u32,
     unsafe,
 )
+from mmapwrap._core.access import AccessMap
+from mmapwrap._core.constants import PROT_READ
+from mmapwrap._core.pages import Pages
+from mmapwrap._regions.fault_guard import FaultGuard
 
 ROOM: Final = 1 << 24
 
@@ -478,6 +482,12 @@ def grow_past_the_lock_limit(path: str) -> None:
         assert (m.size, Path(path).stat().st_size) == (before, before)
         m.resize(6 * PAGE)
         print(caught.value.syscall, m.size // PAGE)  # noqa: T201
+        m.unlock(0, m.size)
+    with MemoryMapping.anonymous(PAGE, sharing=Sharing.PRIVATE, capacity=ROOM) as m:
+        m.lock()
+        with pytest.raises(SystemCallError):
+            m.resize(64 * PAGE)
+        assert m.size == PAGE
 
 
 @pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
@@ -616,6 +626,48 @@ def test_device_cannot_grow() -> None:
             MemoryMapping.from_file("/dev/zero", PAGE, capacity=ROOM)
         with pytest.raises(UnsupportedOperationError):
             MemoryMapping.from_file("/dev/zero", PAGE, capacity=ROOM, sharing=Sharing.PRIVATE)
+
+
+def test_what_has_no_file_of_its_own_is_said_so(disk_path: Path) -> None:
+    with MemoryMapping.from_file("/dev/zero", PAGE) as m:
+        for call in (lambda: m.resize(2 * PAGE), m.refresh):
+            with pytest.raises(UnsupportedOperationError, match="no regular file"):
+                call()
+
+
+def test_read_only_mapping_without_a_capacity_does_not_change_its_file(file_path: Path) -> None:
+    with MemoryMapping.from_file(file_path) as m:
+        for start, count in ((0, PAGE), (PAGE, None)):
+            m.protect(READ, start, count)
+        with pytest.raises(AccessDeniedError, match="read-only"):
+            m.resize(1 << 20)
+        assert file_path.stat().st_size == 4 * PAGE + 10
+        os.truncate(file_path, 1 << 20)
+        assert m.refresh() == 1 << 20
+
+
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
+def test_locked_memory_moves_locked() -> None:
+    with MemoryMapping.anonymous(2 * PAGE, sharing=Sharing.PRIVATE) as m:
+        m.lock()
+        m.resize(16 * PAGE)
+        assert "lo" in vm_flags(m.as_ptr(), 16 * PAGE)
+        m.unlock(0, 16 * PAGE)
+        assert "lo" not in any_vm_flags(m.as_ptr(), 16 * PAGE)
+
+
+def test_bytes_that_the_map_does_not_have_allow_nothing() -> None:
+    access = AccessMap(PROT_READ)
+    access.split(PAGE)
+    assert access.allowed(0, PAGE) == PROT_READ
+    assert access.allowed(0, PAGE + 1) == 0
+
+
+def test_view_of_what_has_gone_meanwhile_is_refused(file_path: Path) -> None:
+    with growing(file_path) as m:
+        with pytest.raises(InvalidRangeError):
+            pages_of(m)._export(0, m.size + 1)  # pyright: ignore[reportPrivateUsage]
+        assert m.live_views == 0
 
 
 @pytest.mark.alone
@@ -990,6 +1042,28 @@ def guard_while_it_moves(path: str) -> None:
 
 def test_guards_hold_while_the_pages_move(file_path: Path) -> None:
     in_process(guard_while_it_moves, file_path).succeeded()
+
+
+def test_guard_of_a_record_that_is_left_waits_for_the_new_one() -> None:
+    class Moving:
+        """Pages that name the record which they have left once more."""
+
+        def __init__(self, pages: Pages, left: list[Any]) -> None:
+            self._pages: Final = pages
+            self._left: Final = left
+
+        @property
+        def handle(self) -> Any:
+            return self._left.pop() if self._left else self._pages.handle
+
+    with MemoryMapping.anonymous(PAGE, sharing=Sharing.PRIVATE) as m:
+        left = [pages_of(m).handle]
+        m.resize(64 * PAGE)
+        stub: Any = Moving(pages_of(m), left)
+        with FaultGuard(stub):
+            assert left == []
+            with pytest.raises(RegionBusyError):
+                m.resize(1 << 24)
 
 
 def test_child_that_is_forked_while_pages_move_is_told() -> None:

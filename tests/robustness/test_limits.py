@@ -253,7 +253,7 @@ def test_failures_for_want_of_descriptors_are_the_librarys(known_file: Any) -> N
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
         try:
             # No errors in a variable: their tracebacks would keep it, and all that is open.
-            calls = (mapping.evict, file.reopen, memory.try_clone)
+            calls: list[Any] = [mapping.evict, file.reopen, memory.try_clone]
             are_refused = [attempt(call).is_err() for call in calls]
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -83,7 +83,7 @@ class DoorSteps(Program):
         must, may = must | other_must, may | other_may
         if count == 0 and memory is not None and InvalidRangeError not in must:
             may |= must
-            must = set()
+            must = set[type[Exception]]()
         lacking = set[int]()
         if memory is not None and not must:
             lacking = memory.missing(source, source + count) | memory.missing(

@@ -198,7 +198,7 @@ class GrowthSteps(FileSteps):
             size = min(size, memory.capacity)
         must, may = self._resize_refusals(memory, size)
         if size == memory.size:
-            must, may = set(), must | may
+            must, may = set[type[Exception]](), must | may
         if self.step(call, must, may):
             assert self.result == size
             self._change(memory, size)
