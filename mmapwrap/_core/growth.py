@@ -89,7 +89,7 @@ def _with_file(
         raise hinted(UnsupportedOperationError(operation), "this is no regular file")
     fd, owner = files[0].reopen(flags, operation)
     try:
-        if not stat.S_ISREG(descriptors.file_status(fd).mode):
+        if not stat.S_ISREG(descriptors.file_status(fd).mode):  # pragma: no cover  # a block device
             raise hinted(UnsupportedOperationError(operation), "this is no regular file")
         change(pages, fd, *arguments)
     finally:

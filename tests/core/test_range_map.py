@@ -259,8 +259,7 @@ class ShrinkingList(list[tuple[int, int, int]]):
         self._asked += 1
         if self._asked == 3:
             self._owner.resize(10)
-        found: Any = super().__getitem__(index)
-        return found
+        return [*self][int(index)]
 
 
 def test_range_map_that_becomes_shorter_while_it_is_read_ends_the_reading() -> None:

@@ -27,6 +27,7 @@ from mmapwrap import (
     SharedMemory,
     SystemCallError,
 )
+from mmapwrap._core import file_length
 
 
 @pytest.fixture
@@ -219,6 +220,22 @@ def test_exception_at_any_line_leaves_no_file_that_is_half_made(path: Path) -> N
         assert [*path.parent.iterdir()] == []
         moment += 1
     assert moment > 10
+
+
+def test_interrupted_create_takes_the_file_back(
+    path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(file_length, "extend_file", interrupt)
+    with process_unchanged():
+        with pytest.raises(KeyboardInterrupt):
+            MemoryMapping.create(path, PAGE)
+        with pytest.raises(KeyboardInterrupt):
+            SharedMemory.create_named(name, PAGE)
+    assert not path.exists()
+    assert not Path("/dev/shm", name).exists()
 
 
 # Shared memory with a name
