@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench import MIB, Bench
-from benchmarks.case import Case, Peer, itself, speed, times
+from benchmarks.case import Case, Peer, itself, more, speed, times
 from benchmarks.timing import Measure, once
-from mmapwrap import MemoryMapping, SharedMemory
+from mmapwrap import MemoryMapping, SharedMemory, mmap as replacement
+from mmapwrap._core import buffers, calls
 
 LINE = b"this is a line of a file, and it is one of many\n"
 PIECE = 1 << 16
@@ -113,6 +114,31 @@ def growth(bench: Bench) -> Generator[tuple[Measure, ...]]:
     os.close(peer)
 
 
+@contextmanager
+def drop_in(bench: Bench) -> Generator[tuple[Measure, ...]]:
+    """Read a byte by the drop-in for `mmap`."""
+    ours, peer = replacement.mmap(-1, MIB), mmap.mmap(-1, MIB)
+    yield (
+        bench.timed("m[1025]", m=ours),
+        bench.timed("m[1025]", m=ours.mapping),
+        bench.timed("m[1025]", m=peer),
+    )
+
+
+@contextmanager
+def near(bench: Bench) -> Generator[tuple[Measure, ...]]:
+    """Find what is near in a short text."""
+    m, peer = MemoryMapping.new(4096), mmap.mmap(-1, 4096)
+    m[: len(LINE)] = peer[: len(LINE)] = LINE
+    pages = m._pages  # pyright: ignore[reportPrivateUsage]
+    bare = "needle = bytes_in(b'of a'); find(handle, 0, 4096, (needle, len(needle)))"
+    yield (
+        bench.timed("m.find(b'of a')", m=m),
+        bench.timed(bare, find=calls.find, handle=pages.handle, bytes_in=buffers.bytes_in),
+        bench.timed("m.find(b'of a')", m=peer),
+    )
+
+
 CASES = (
     Case(
         "lines of a file of 8 MiB",
@@ -128,6 +154,12 @@ CASES = (
         "memory grows by 64 bytes under an array",
         growth,
         (Peer("os.ftruncate", itself(at_most=5e-6)),),
+    ),
+    Case("drop-in[i]", drop_in, (Peer("region[i]", times(1.3)), Peer("mmap[i]", times()))),
+    Case(
+        "find what is near in a short text",
+        near,
+        (Peer("the bare cffi call", more(0.6e-6)), Peer("mmap.find", times())),
     ),
     Case("an array of a range", array, (Peer("numpy.frombuffer(mmap)", times()),)),
 )
