@@ -65,6 +65,8 @@ from mmapwrap import (
     u32,
     unsafe,
 )
+from mmapwrap._core import calls
+from mmapwrap._core._mman import lib
 from mmapwrap._core.access import AccessMap
 from mmapwrap._core.constants import PROT_READ
 from mmapwrap._core.pages import Pages
@@ -495,6 +497,21 @@ def test_lock_limit_that_is_in_the_way_of_growth_changes_nothing(file_path: Path
     file_path.chmod(0o666)
     file_path.parent.chmod(0o777)
     assert in_process(grow_past_the_lock_limit, file_path).succeeded() == "mlock2 6\n"
+
+
+def test_lock_that_memory_is_refused_as_it_grows_leaves_the_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failure = -(lib.MMW_CALL_MLOCK2 << 12 | errno.ENOMEM)
+    with MemoryMapping.anonymous(PAGE, sharing=Sharing.PRIVATE, capacity=ROOM) as m:
+        m.lock()
+        with monkeypatch.context() as patched:
+            patched.setattr(calls, "lock_room", lambda *_: failure)
+            with pytest.raises(OutOfMemoryError, match="locked too"):
+                m.resize(4 * PAGE)
+        assert m.size == PAGE
+        m.resize(4 * PAGE)
+        assert m.is_all_zero()
 
 
 def test_fault_guard_covers_what_is_added(file_path: Path) -> None:
