@@ -502,11 +502,13 @@ def test_lock_limit_that_is_in_the_way_of_growth_changes_nothing(file_path: Path
 def test_lock_that_memory_is_refused_as_it_grows_leaves_the_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    failure = -(lib.MMW_CALL_MLOCK2 << 12 | errno.ENOMEM)
+    def refuse(*_: object) -> int:
+        return -(lib.MMW_CALL_MLOCK2 << 12 | errno.ENOMEM)
+
     with MemoryMapping.anonymous(PAGE, sharing=Sharing.PRIVATE, capacity=ROOM) as m:
         m.lock()
         with monkeypatch.context() as patched:
-            patched.setattr(calls, "lock_room", lambda *_: failure)
+            patched.setattr(calls, "lock_room", refuse)
             with pytest.raises(OutOfMemoryError, match="locked too"):
                 m.resize(4 * PAGE)
         assert m.size == PAGE
