@@ -141,6 +141,9 @@ bool mmw_fill_hole(char *place, size_t length);
 char *mmw_map_reserved(char *place, size_t length, int prot, int flags, int fd, off_t file_offset,
                        int64_t *failure);
 
+/* Writes zeros over a checked range, as a guarded access; paging.c. */
+int64_t mmw_write_zeros(mmw_pages *pages, uint64_t offset, uint64_t count);
+
 /* Moves the pages to a new record with room for `size` bytes; resize.c. */
 int64_t mmw_move(mmw_pages *pages, mmw_pages *moved, uint64_t size);
 

@@ -80,7 +80,7 @@ int64_t mmw_advise_destructive(mmw_pages *pages, uint64_t offset, uint64_t count
     return advise_pages(pages, mmw_widened(pages, offset, count), advice);
 }
 
-static int64_t write_zeros(mmw_pages *pages, uint64_t offset, uint64_t count)
+int64_t mmw_write_zeros(mmw_pages *pages, uint64_t offset, uint64_t count)
 {
     mmw_access access;
     MMW_ACCESS(&access, pages, PROT_WRITE, NULL, count);
@@ -104,7 +104,7 @@ int64_t mmw_remove(mmw_pages *pages, uint64_t offset, uint64_t count)
             advise_pages(pages, mmw_widened(pages, offset, count - tail), MADV_REMOVE);
         if (failure) return failure;
     }
-    return tail == 0 ? 0 : write_zeros(pages, offset + count - tail, tail);
+    return tail == 0 ? 0 : mmw_write_zeros(pages, offset + count - tail, tail);
 }
 
 int64_t mmw_msync(mmw_pages *pages, uint64_t offset, uint64_t count, int flags)

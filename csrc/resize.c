@@ -6,9 +6,9 @@
  * then to store a larger size, and to shrink is to store the smaller size and then to cut the file:
  * no page moves, and whatever ends in between, no byte of the region is without its file. The pages
  * behind the end, which no call reaches, get what the last byte has before they become the
- * region's. Where the
- * room is used up, the pages move to a larger one, in a record of its own: calls of other threads
- * go on in the old record, whose addresses stay mapped until the last of them ends.
+ * region's. Where the room is used up, the pages move to a larger one, in a record of its own:
+ * calls of other threads go on in the old record, whose addresses stay mapped until the last of
+ * them ends.
  *
  * Several processes may change the length of one file at once. To grow must not undo what another
  * has added, so a file is made longer by fallocate(2), which never makes one shorter as
@@ -16,10 +16,9 @@
  * on behind the region is not cut; between that look and the cut another process may still add to
  * it, for the kernel has no call that does both. */
 
-#include "access.h"
+#include "pages.h"
 
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -34,14 +33,6 @@ static char *first_page_from(const mmw_pages *pages, uint64_t offset)
     return (char *)(uintptr_t)mmw_ceiling(address, mmw_page_size);
 }
 
-static int64_t write_zeros(mmw_pages *pages, char *start, uint64_t count)
-{
-    mmw_access access;
-    MMW_ACCESS(&access, pages, PROT_WRITE, NULL, count);
-    memset(start, 0, count);
-    return mmw_access_end(&access, 0);
-}
-
 /* Frees the memory between a new end and the old one, if nobody else has it: that of a shared file
  * goes with the file's own length, and what is shared with children may be in use there. */
 static int64_t drop(mmw_pages *pages, uint64_t size, uint64_t old_size)
@@ -54,7 +45,7 @@ static int64_t drop(mmw_pages *pages, uint64_t size, uint64_t old_size)
         return MMW_FAILED(MMW_CALL_MADVISE);
     char *end = pages->base + size, *old_end = pages->base + old_size;
     uint64_t rest = (uint64_t)((first < old_end ? first : old_end) - end);
-    return pages->flags & MAP_ANONYMOUS && rest > 0 ? write_zeros(pages, end, rest) : 0;
+    return pages->flags & MAP_ANONYMOUS && rest > 0 ? mmw_write_zeros(pages, size, rest) : 0;
 }
 
 int64_t mmw_resize(mmw_pages *pages, uint64_t size)
