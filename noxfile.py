@@ -167,9 +167,14 @@ PYTHONIC = [
     "test_volatile.py",
 ]
 
-# The tests of programs over the library, which the newest Python runs; the command line's run with
-# the oldest Python in the session `floors`.
-PROGRAMS = ["test_command_line*.py", "test_example*.py"]
+# The tests of programs over the library, and of what the kernel and the C code do alike under each
+# Python: the newest runs them.
+NEWEST_ALONE = [
+    "test_command_line*.py",
+    "test_example*.py",
+    "test_hugetlb.py",
+    "test_injected_failures.py",
+]
 
 # Made once in a run: "tree", "sdist", and a wheel for each ABI.
 built: dict[str, Path] = {}
@@ -326,8 +331,9 @@ def pytest_commands(
 def tests(session: nox.Session) -> None:
     """Run the tests on the wheel, measured on the newest Python; arguments go to pytest.
 
-    Of several Pythons in one run the newest runs all tests, the oldest all but those of examples
-    and the command line, and those between them what one Python may do differently from another.
+    Of several Pythons in one run the newest runs all tests, the oldest most of what the session
+    `floors` does not run on it, and those between them what one Python may do differently from
+    another.
     """
     session.install(*run_time(), *group("tests"))
     data = fresh(cache(session) / "coverage" / session.name) / "data"
@@ -342,7 +348,7 @@ def tests(session: nox.Session) -> None:
     races = session.python == OLDEST or (is_first and shutil.which(f"python{OLDEST}") is None)
     chosen: list[str] = []
     if not is_first and session.python == OLDEST:
-        chosen = [f"--ignore-glob=*/{name}" for name in PROGRAMS]
+        chosen = [f"--ignore-glob=*/{name}" for name in NEWEST_ALONE + DEPENDENT]
     elif not is_first:
         chosen = files_named(PYTHONIC)
     commands = pytest_commands(session, chosen, races=races)
@@ -474,5 +480,5 @@ def floors(session: nox.Session) -> None:
     session.run("python", "-m", "pip", "wheel", *args, str(make_sdist(session)), silent=True)
     (wheel,) = folder.iterdir()
     session.install(*oldest(run_time()), *group("tests"))
-    commands = pytest_commands(session, files_named(DEPENDENT), races=False)
+    commands = pytest_commands(session, files_named(DEPENDENT), races=True)
     run_installed(session, wheel, *commands)

@@ -23,10 +23,12 @@ MIB = 1 << 20
 _SUPPORT = Path(__file__).parent
 _ROOMS = sorted({str(module.parent) for module in _SUPPORT.parent.glob("*/test_*.py")})
 
+# Start, end, letters, offset, inode, path.
 _MAPS_LINE = re.compile(
-    r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<perms>\S{4}) (?P<offset>[0-9a-f]+)"
-    r" \S+ (?P<inode>\d+) *(?P<path>.*)"
+    r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) \S+ (\d+) *(.*)$", re.MULTILINE
 )
+# An entry of smaps: such a line, then lines that begin with a capital letter.
+_SMAPS_ENTRY = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) .*\n(?:[A-Z].*\n)+", re.MULTILINE)
 _AMOUNT_LINE = re.compile(r"(?P<field>\w+): +(?P<kib>\d+) kB")
 
 
@@ -56,26 +58,19 @@ class Usage:
     flags: frozenset[str]
 
 
-def _vma(line: str) -> Vma | None:
-    found = _MAPS_LINE.fullmatch(line)
-    if found is None:
-        return None
-    return Vma(
-        start=int(found["start"], 16),
-        end=int(found["end"], 16),
-        perms=found["perms"],
-        offset=int(found["offset"], 16),
-        inode=int(found["inode"]),
-        path=found["path"],
-    )
+def _parsed(maps: str) -> list[Vma]:
+    return [
+        Vma(int(start, 16), int(end, 16), perms, int(offset, 16), int(inode), path)
+        for start, end, perms, offset, inode, path in _MAPS_LINE.findall(maps)
+    ]
 
 
 def vmas() -> list[Vma]:
     """Every mapping of this process, in order of address."""
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    found = [_vma(line) for line in lines]
-    assert None not in found, "a line of /proc/self/maps that these tests cannot read"
-    return [vma for vma in found if vma is not None]
+    maps = Path("/proc/self/maps").read_text()
+    found = _parsed(maps)
+    assert len(found) == maps.count("\n"), "/proc/self/maps has a line that these tests cannot read"
+    return found
 
 
 def vmas_in(address: int, count: int) -> list[Vma]:
@@ -99,18 +94,24 @@ def perms(address: int, count: int) -> list[str]:
 
 def usages(address: int, count: int) -> list[Usage]:
     """The entries of ``/proc/self/smaps`` that overlap a range of addresses."""
-    entries: list[Usage] = []
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if (vma := _vma(line)) is not None:
-            entries.append(Usage(vma=vma, amounts={}, flags=frozenset()))
-        elif (amount := _AMOUNT_LINE.fullmatch(line)) is not None:
-            entries[-1].amounts[amount["field"]] = int(amount["kib"]) * 1024
-        elif line.startswith("VmFlags:"):
-            flags = frozenset(line.removeprefix("VmFlags:").split())
-            entries[-1] = attrs.evolve(entries[-1], flags=flags)
+    smaps = Path("/proc/self/smaps").read_text()
     return [
-        entry for entry in entries if entry.vma.start < address + count and address < entry.vma.end
+        _usage(entry[0])
+        for entry in _SMAPS_ENTRY.finditer(smaps)
+        if int(entry[1], 16) < address + count and address < int(entry[2], 16)
     ]
+
+
+def _usage(entry: str) -> Usage:
+    first, *lines = entry.splitlines()
+    (vma,) = _parsed(first)
+    amounts = [amount for line in lines if (amount := _AMOUNT_LINE.fullmatch(line)) is not None]
+    (flags,) = [line.split()[1:] for line in lines if line.startswith("VmFlags:")]
+    return Usage(
+        vma=vma,
+        amounts={amount["field"]: int(amount["kib"]) * 1024 for amount in amounts},
+        flags=frozenset(flags),
+    )
 
 
 def vm_flags(address: int, count: int) -> frozenset[str]:
@@ -163,7 +164,10 @@ def mapped_ranges() -> list[tuple[int, int]]:
 def newly_mapped(before: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The address ranges that are in use now and were not in an earlier `mapped_ranges`."""
     added: list[tuple[int, int]] = []
+    known = set(before)
     for start, end in mapped_ranges():
+        if (start, end) in known:
+            continue
         rest = start
         for old_start, old_end in before:
             if old_start < end and rest < old_end:
