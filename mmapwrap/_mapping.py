@@ -19,7 +19,6 @@ from mmapwrap._core.creation import (
     map_file,
     map_file_at,
     map_file_range,
-    map_growing_file,
     map_memory,
     map_memory_at,
 )
@@ -422,51 +421,34 @@ class MemoryMapping(
             (0, b'hello WORLD')
         """
         start = as_file_offset(offset)
+        owner = path = None
         if type(file) is int or not isinstance(file, _PATH):
             fd = as_descriptor(file, "file must be a path,")
             if prot is None:
                 prot = _READ if descriptors.access_mode(fd) == os.O_RDONLY else READ_WRITE
-            if capacity is not None:
-                opened = descriptors.duplicate(fd)
-                return region_of(
-                    cls,
-                    map_growing_file(
-                        opened, size, start, prot, sharing, capacity, align=align, populate=populate
-                    ),
-                )
-            return region_of(
-                cls, map_file_range(fd, size, start, prot, sharing, align=align, populate=populate)
-            )
-        if prot is None:
-            prot = READ_WRITE
-        is_changed = as_protection(prot).writable and sharing is not Sharing.PRIVATE
-        # A wrong size is an error before the file is opened.
-        length = None if size is None else as_size(size)
-        fd, owner = descriptors.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
-        if capacity is not None:
-            return region_of(
-                cls,
-                map_growing_file(
-                    (fd, owner),
-                    length,
-                    start,
-                    prot,
-                    sharing,
-                    capacity,
-                    align=align,
-                    populate=populate,
-                    path=file,
-                ),
-            )
+        else:
+            if prot is None:
+                prot = READ_WRITE
+            is_changed = as_protection(prot).writable and sharing is not Sharing.PRIVATE
+            size = None if size is None else as_size(size)  # an error before the file is opened
+            fd, owner = descriptors.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
+            path = file
         try:
-            return region_of(
-                cls,
-                map_file_range(
-                    fd, length, start, prot, sharing, align=align, populate=populate, path=file
-                ),
+            pages = map_file_range(
+                fd,
+                size,
+                start,
+                prot,
+                sharing,
+                align=align,
+                populate=populate,
+                path=path,
+                capacity=capacity,
             )
         finally:
-            descriptors.close_file(owner)
+            if owner is not None:
+                descriptors.close_file(owner)
+        return region_of(cls, pages)
 
     @classmethod
     def create(

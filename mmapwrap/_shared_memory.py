@@ -17,8 +17,8 @@ from mmapwrap._core.arguments import (
     as_size,
 )
 from mmapwrap._core.construction import NamedConstructors
-from mmapwrap._core.creation import map_file_range, map_growing_file
-from mmapwrap._core.protection import READ_WRITE, Protection, Sharing
+from mmapwrap._core.creation import map_file_range
+from mmapwrap._core.protection import READ_WRITE, Protection
 from mmapwrap._core.seals import MemfdSeals
 from mmapwrap._mapping import MemoryMapping
 from mmapwrap._regions.base import region_of
@@ -497,11 +497,8 @@ class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size
         fd, _owner = self._open_descriptor()
         if (length == 0 and capacity is None) or start + length > self._size:
             raise _past_end(start, length, self._size)
-        if capacity is None:
-            pages = map_file_range(fd, length, start, prot, Sharing.SHARED)
-        else:
-            opened, wanted = descriptors.duplicate(fd), length or None
-            pages = map_growing_file(opened, wanted, start, prot, Sharing.SHARED, capacity)
+        # With a capacity there may be no byte yet: then the rest is mapped, which is none.
+        pages = map_file_range(fd, length or None, start, prot, capacity=capacity)
         return region_of(MemoryMapping, pages)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol, SupportsIndex, TypeAlias, cas
 from mmapwrap._core import constants, descriptors
 from mmapwrap._core.protection import Protection, Sharing
 from mmapwrap.errors import (
+    CapacityExceededError,
     InvalidAddressError,
     InvalidAlignmentError,
     InvalidArgumentError,
@@ -96,6 +97,27 @@ def as_capacity(capacity: SupportsIndex) -> int:
     if not 0 < number <= constants.LARGEST_FILE_OFFSET:
         raise InvalidArgumentError(f"capacity {in_digits(number)} is not between 1 and 2**63 - 1")
     return number
+
+
+def as_size_and_capacity(
+    size: SupportsIndex, capacity: SupportsIndex | None, bits: int = 64
+) -> tuple[int, int]:
+    """Return the size of a new region and its capacity, which is 0 if the region gets none.
+
+    Args:
+        size: Bytes; 0 only with a capacity.
+        capacity: The bytes that the region can grow to; None: it cannot grow.
+        bits: As `as_size` takes them.
+
+    Raises:
+        CapacityExceededError: The size is larger than the capacity.
+    """
+    if capacity is None:
+        return as_size(size, bits, remedy=": 0 bytes need a capacity to grow into"), 0
+    room, length = as_capacity(capacity), as_size(size, bits, least=0)
+    if length > room:
+        raise CapacityExceededError(0, length, room)
+    return length, room
 
 
 def as_alignment(align: SupportsIndex) -> int:

@@ -14,6 +14,7 @@ from mmapwrap._core.arguments import (
     as_protection,
     as_sharing,
     as_size,
+    as_size_and_capacity,
 )
 from mmapwrap._core.capacity import Capacity
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
@@ -22,13 +23,9 @@ from mmapwrap._core.pages import Pages
 from mmapwrap._core.protection import Protection, Sharing
 from mmapwrap.errors import (
     BadAddressError,
-    CapacityExceededError,
     MappingFaultError,
     ProtectionError,
 )
-
-FOR_NONE: Final = ": 0 bytes need a capacity to grow into"
-"""What a size of 0 needs."""
 
 _UNRESERVED_MEMORY: Final = constants.MAP_ANONYMOUS | constants.MAP_NORESERVE
 
@@ -54,14 +51,10 @@ def map_memory(
         flags: The MAP_* bits beside the sharing, MAP_ANONYMOUS among them.
         capacity: The bytes that it may grow to; None: it gets no room to grow.
     """
-    if capacity is None:
-        length = as_size(size, remedy=FOR_NONE)
-        return _map(length, prot, sharing, -1, 0, flags, align, populate)
-    room, length = as_capacity(capacity), as_size(size, least=0)
-    if length > room:
-        raise CapacityExceededError(0, length, room)
+    length, room = as_size_and_capacity(size, capacity)
     pages = _map(length, prot, sharing, -1, 0, flags, align, populate, capacity=room)
-    pages.capacity = Capacity(room, None)
+    if room:
+        pages.capacity = Capacity(room, None)
     return pages
 
 
@@ -101,12 +94,12 @@ def map_file_range(
     size: SupportsIndex | None,
     start: int,
     prot: Protection,
-    sharing: Sharing,
+    sharing: Sharing = Sharing.SHARED,
     *,
     align: SupportsIndex | None = None,
     populate: bool = False,
     path: Path | None = None,
-    capacity: int = 0,
+    capacity: SupportsIndex | None = None,
 ) -> Pages:
     """Map a range of a file that the file has; a device without a length has any.
 
@@ -119,50 +112,27 @@ def map_file_range(
         align: The power of two that divides the address of the first page, in bytes.
         populate: Read all pages in.
         path: The file's path, which errors name.
-        capacity: The bytes that the range may grow to; then it may be empty. 0: no room to grow.
+        capacity: The bytes that the range may grow to, by a descriptor of its own; then the rest
+            of the file may be empty. None: it gets no room to grow.
     """
     length = 0 if size is None else as_size(size)
-    return _map(
-        length,
-        prot,
-        sharing,
-        fd,
-        start,
-        0,
-        align,
-        populate,
-        options=constants.MapOption.IN_FILE,
-        path=path,
-        capacity=capacity,
-    )
-
-
-def map_growing_file(
-    file: descriptors.OwnedDescriptor,
-    size: SupportsIndex | None,
-    start: int,
-    prot: Protection,
-    sharing: Sharing,
-    capacity: SupportsIndex,
-    *,
-    align: SupportsIndex | None = None,
-    populate: bool = False,
-    path: Path | None = None,
-) -> Pages:
-    """Map a range of a file that grows and shrinks with it; keep the descriptor, or close it.
-
-    Args: see `map_file_range`.
-    """
+    in_file = constants.MapOption.IN_FILE
+    if capacity is None:
+        return _map(
+            length, prot, sharing, fd, start, 0, align, populate, options=in_file, path=path
+        )
+    room, file = as_capacity(capacity), descriptors.duplicate(fd)
     try:
-        room = as_capacity(capacity)
-        pages = map_file_range(
-            file[0],
-            size,
-            start,
+        pages = _map(
+            length,
             prot,
             sharing,
-            align=align,
-            populate=populate,
+            fd,
+            start,
+            0,
+            align,
+            populate,
+            options=in_file,
             path=path,
             capacity=room,
         )

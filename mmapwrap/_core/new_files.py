@@ -7,13 +7,12 @@ from typing import SupportsIndex
 
 from mmapwrap._core import descriptors, file_length, mapping
 from mmapwrap._core._mman import lib
-from mmapwrap._core.arguments import Path, as_capacity, as_path, as_permissions, as_size
-from mmapwrap._core.creation import FOR_NONE, map_file_range, map_growing_file
+from mmapwrap._core.arguments import Path, as_path, as_permissions, as_size_and_capacity
+from mmapwrap._core.creation import map_file_range
 from mmapwrap._core.failures import errno_of
 from mmapwrap._core.pages import Pages
-from mmapwrap._core.protection import READ_WRITE, Sharing
+from mmapwrap._core.protection import READ_WRITE
 from mmapwrap.errors import (
-    CapacityExceededError,
     MmapError,
     NoSuchFileError,
     hinted,
@@ -32,21 +31,15 @@ def create_file(
 ) -> Pages:
     """Create a file of zeros, and map it; where that fails, remove a file that is new."""
     as_path(path)
-    length = as_size(size, bits=63, least=1 if capacity is None else 0, remedy=FOR_NONE)
-    room = None if capacity is None else as_capacity(capacity)
-    if room is not None and length > room:
-        raise CapacityExceededError(0, length, room)
+    length, room = as_size_and_capacity(size, capacity, bits=63)
     permissions = as_permissions(mode)
     replaced = overwrite and _require_regular(path)
     made = _name_beside(path) if replaced else path
     file = descriptors.open_file(made, os.O_RDWR | os.O_CREAT | os.O_EXCL, permissions)
     try:
         file_length.extend_file(file[0], 0, length, allocate=allocate)
-        if room is not None:
-            pages = map_growing_file(file, None, 0, READ_WRITE, Sharing.SHARED, room, path=path)
-        else:
-            pages = map_file_range(file[0], length, 0, READ_WRITE, Sharing.SHARED, path=path)
-            descriptors.close_file(file[1])
+        wanted = length or None  # a file of 0 bytes, which has a capacity, is mapped whole
+        pages = map_file_range(file[0], wanted, 0, READ_WRITE, path=path, capacity=room or None)
         if replaced:
             _rename(made, path)
     except BaseException as error:
@@ -54,6 +47,7 @@ def create_file(
         if isinstance(error, MmapError):
             mapping.with_path(error, path)
         raise
+    descriptors.close_file(file[1])
     return pages
 
 

@@ -229,8 +229,7 @@ class Pages:
 
     def whole_pages(self, start: int, end: int) -> tuple[int, int]:
         """Return the pages that a range touches, in bytes from the start of the first page."""
-        page_size = calls.page_size_of(self.handle)
-        lead_in = calls.address(self.handle) % page_size
+        page_size, lead_in = self.page_size, self.lead_in
         return (
             (lead_in + start) // page_size * page_size,
             -(-(lead_in + end) // page_size) * page_size,
