@@ -22,6 +22,8 @@ ACCESS_READ: Final = 1
 class PositionedMemory(python_types.Exporter):
     """A mapping with a position, and the methods on bytes that `mmap.mmap` has."""
 
+    __slots__ = ("_access", "_file", "_mapping")
+
     _mapping: MemoryMapping
     _file: RegionIO | None
     """The position; None where the memory cannot be read."""
@@ -157,6 +159,12 @@ class PositionedMemory(python_types.Exporter):
         for start in range(0, len(self), PAGE_SIZE):
             part = self._mapping[start : start + PAGE_SIZE]
             yield from (part[at : at + 1] for at in range(len(part)))
+
+    def __reversed__(self) -> "Iterator[bytes]":
+        """Return an iterator of the bytes from the last to the first."""
+        for end in range(len(self), 0, -PAGE_SIZE):
+            part = self._mapping[max(end - PAGE_SIZE, 0) : end]
+            yield from (part[at : at + 1] for at in reversed(range(len(part))))
 
     def __contains__(self, item: object) -> bool:
         """Return whether a byte, as a bytes object, is there, as `mmap` has it."""

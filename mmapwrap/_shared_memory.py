@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections import deque
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, SupportsIndex, TypeAlias, final
@@ -49,7 +50,11 @@ class _Duplicate(Protocol):
 
 
 @final
-class SharedMemory(NamedConstructors, made_by="SharedMemory.new(debug_name, size) or from_fd(fd)"):
+class SharedMemory(
+    NamedConstructors,
+    made_by="SharedMemory.new(debug_name, size), "
+    "create_named(name, size), open_named(name) or from_fd(fd)",
+):
     """Memory that processes share by passing its descriptor; freed when its last holder is gone.
 
     What `new` makes has no name in any file system, so nothing is left behind however a process
@@ -562,11 +567,24 @@ def _received(descriptor: "_Duplicate", size: int, name: str, token: _Token) -> 
     if token in _loaded:
         raise InvalidArgumentError("this pickle of a SharedMemory was loaded before: pickle anew")
     _loaded.append(token)
-    owned = descriptors.own_descriptor(descriptor.detach)
+    owned = descriptors.own_descriptor(partial(_detached, descriptor))
     descriptors.close_on_exec(owned[0])  # as Python creates every descriptor
     memory = _checked_memory_of(owned, size, NO_SEALS)
     memory._name = name  # pyright: ignore[reportPrivateUsage]
     return memory
+
+
+def _detached(descriptor: "_Duplicate") -> int:
+    """Return the descriptor that the sender of a pickle has kept for its receiver.
+
+    Raises:
+        BadDescriptorError: The sender does not keep it any more.
+    """
+    try:
+        return descriptor.detach()
+    except (EOFError, OSError) as error:
+        gone = "the process that sent this SharedMemory has ended, or another one has received it"
+        raise hinted(system_call_error(errno.EBADF, "recvmsg"), gone) from error
 
 
 def _as_name(name: object, argument: str = "debug_name") -> bytes:

@@ -7,7 +7,8 @@ on every Python that the package supports. Beyond them: a file that was cut shor
 `MappingFaultError` and not SIGBUS, nothing holds the GIL, and `mmap.mapping` leads to all that a
 `MemoryMapping` can.
 
-`python -m mmapwrap.mmap script.py ...` runs a script with this module in the place of `mmap`.
+`python -m mmapwrap.mmap script.py ...` runs a script with this module in the place of `mmap`;
+`python -m mmapwrap.mmap -m module ...` runs a module.
 """
 
 import errno
@@ -116,6 +117,16 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
         (b'hello', 5, 16)
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_descriptor",
+        "_flags",
+        "_has_file",
+        "_is_tracked",
+        "_offset",
+        "_prot",
+    )
+
     _descriptor: "descriptors.OwnedDescriptor | None"
     _has_file: bool
     _is_tracked: bool
@@ -140,6 +151,8 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
             raise OverflowError("memory mapped length must be positive")
         if start < 0:
             raise OverflowError("memory mapped offset must be positive")
+        if max(size, start) > sys.maxsize:
+            raise OverflowError("Python int too large to convert to C ssize_t")
         access, flags, prot = _arguments(index(access), index(flags), index(prot))
         sys.audit("mmap.__new__", fd, size, access, start)
         self = super().__new__(cls)
@@ -294,7 +307,7 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
         size = index(newsize)
         file, old, descriptor = self._open_file(), self._mapping, self._descriptor
         if old.live_views:
-            raise BufferError("mmap can't resize with extant pointers exported.")
+            raise BufferError("mmap can't resize with extant buffers exported.")
         if self._access not in (ACCESS_WRITE, ACCESS_DEFAULT):
             raise TypeError("mmap can't resize a readonly or copy-on-write memory map.")
         if not self._is_tracked:
@@ -370,18 +383,29 @@ def _size_in_file(fd: int, size: int, start: int) -> int:
     return size
 
 
+_USAGE: Final = "usage: python -m mmapwrap.mmap (SCRIPT | -m MODULE) [ARGUMENT ...]"
+
+
 def main(arguments: list[str]) -> None:
-    """Run a script with this module in the place of `mmap`."""
+    """Run a script or a module with this module in the place of `mmap`."""
     import runpy  # noqa: PLC0415
 
-    if not arguments or arguments[0].startswith("-"):
-        sys.exit("usage: python -m mmapwrap.mmap SCRIPT [ARGUMENT ...]")
-    if not os.path.exists(arguments[0]):  # noqa: PTH110
-        sys.exit(f"python -m mmapwrap.mmap: there is no file {arguments[0]!r}")
+    if arguments[:1] in (["-h"], ["--help"]):
+        sys.stdout.write(f"{_USAGE}\n")
+        return
+    is_module = arguments[:1] == ["-m"]
+    program = arguments[is_module:]
+    if not program or program[0].startswith("-"):
+        sys.exit(_USAGE)
+    if not is_module and not os.path.exists(program[0]):  # noqa: PTH110
+        sys.exit(f"python -m mmapwrap.mmap: there is no file {program[0]!r}")
     sys.modules["mmap"] = sys.modules["mmapwrap.mmap"]
-    sys.argv[:] = arguments
-    sys.path[0] = os.path.dirname(os.path.abspath(arguments[0]))  # noqa: PTH100, PTH120
-    runpy.run_path(arguments[0], run_name="__main__")
+    sys.argv[:] = program
+    if is_module:
+        runpy.run_module(program[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = os.path.dirname(os.path.abspath(program[0]))  # noqa: PTH100, PTH120
+        runpy.run_path(program[0], run_name="__main__")
 
 
 if __name__ == "__main__":

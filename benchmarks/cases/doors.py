@@ -3,6 +3,7 @@
 import io
 import mmap
 import os
+import struct
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -126,6 +127,29 @@ def drop_in(bench: Bench) -> Generator[tuple[Measure, ...]]:
 
 
 @contextmanager
+def unpack(bench: Bench) -> Generator[tuple[Measure, ...]]:
+    """Unpack two numbers out of a buffer that is made for each."""
+    ours, peer = MemoryMapping.new(MIB), mmap.mmap(-1, MIB)
+    unpack_from = struct.Struct("<IQ").unpack_from
+    yield (
+        bench.timed("unpack_from(m, 1025)", m=ours, unpack_from=unpack_from),
+        bench.timed("unpack_from(m, 1025)", m=ours.view(), unpack_from=unpack_from),
+        bench.timed("unpack_from(m, 1025)", m=peer, unpack_from=unpack_from),
+    )
+
+
+@contextmanager
+def drop_in_lines(bench: Bench) -> Generator[tuple[Measure, ...]]:
+    """Read a line of a file by the drop-in, the same each time."""
+    with bench.file(MIB, LINE) as path, path.open("r+b") as file:
+        measures: list[Measure] = []
+        for module in (replacement, mmap):
+            m = module.mmap(file.fileno(), 0)
+            measures.append(bench.timed("m.seek(0); m.readline()", m=m))
+        yield tuple(measures)
+
+
+@contextmanager
 def near(bench: Bench) -> Generator[tuple[Measure, ...]]:
     """Find what is near in a short text."""
     m, peer = MemoryMapping.new(4096), mmap.mmap(-1, 4096)
@@ -156,6 +180,12 @@ CASES = (
         (Peer("os.ftruncate", itself(at_most=5e-6)),),
     ),
     Case("drop-in[i]", drop_in, (Peer("region[i]", times(1.3)), Peer("mmap[i]", times()))),
+    Case("seek and readline of the drop-in", drop_in_lines, (Peer("mmap.readline", times()),)),
+    Case(
+        "struct.unpack_from(region)",
+        unpack,
+        (Peer("of its view", times()), Peer("of mmap", times())),
+    ),
     Case(
         "find what is near in a short text",
         near,

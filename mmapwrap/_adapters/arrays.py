@@ -14,8 +14,6 @@ from mmapwrap._core.pages import Pages
 from mmapwrap.errors import (
     ClosedMappingError,
     InvalidArgumentError,
-    InvalidRangeError,
-    hinted,
     shown,
 )
 
@@ -51,17 +49,17 @@ def _whole_items(pages: Pages, items: "np.dtype[Any]", offset: int) -> tuple[int
     """Return the number of items from an offset to the region's end.
 
     Raises:
-        InvalidRangeError: The last of them is cut off.
+        InvalidArgumentError: The last of them is cut off, or they have no bytes.
     """
     if items.itemsize == 0:
         raise InvalidArgumentError(f"dtype {items} has no bytes: give a shape")
     start, end = pages.checked_range(offset, None)
     count, rest = divmod(end - start, items.itemsize)
     if rest:
-        wanted = (count + 1) * items.itemsize
-        items_there = f"{end - start} bytes are {count} items of {items.itemsize}, and {rest} more"
-        hint = f"{items_there}: give a shape"
-        raise hinted(InvalidRangeError(start, wanted, pages.size), hint)
+        there = f"the {end - start} bytes from offset {start} on"
+        raise InvalidArgumentError(
+            f"{there} are {count} items of {items.itemsize} bytes and {rest} more: give a shape"
+        )
     return (count,)
 
 

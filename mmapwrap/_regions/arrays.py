@@ -61,13 +61,12 @@ class ArrayRegion(RegionBase):
 
         Raises:
             ClosedMappingError: The region is closed.
-            InvalidRangeError: The array is not inside the region, or without a `shape` the region's
-                last bytes are no whole item.
+            InvalidRangeError: The array is not inside the region.
             ProtectionError: Some of the range cannot be read.
             MappingFaultError: A fault guard has replaced pages of the region by zeros.
-            InvalidArgumentError: The items are Python objects, or have no bytes and `shape` is
-                None; a dimension is negative, or there are more than NumPy knows; the order is none
-                of these.
+            InvalidArgumentError: The items are Python objects. Or `shape` is None, and they have no
+                bytes, or the last one is cut off by the region's end. Or a dimension is negative,
+                or there are more than NumPy knows, or the order is none of these.
             TypeError: NumPy has no such dtype.
 
         Safety:

@@ -1,10 +1,11 @@
 """RegionIO: a region as a file, for whatever takes a file and no buffer."""
 
+import errno
 import io
 from typing import TYPE_CHECKING, Any, Final, Literal, SupportsIndex, final, overload
 
 from mmapwrap._core import buffers, calls
-from mmapwrap._core.arguments import ReadableBuffer, WritableBuffer, as_file_offset, as_integer
+from mmapwrap._core.arguments import ReadableBuffer, WritableBuffer, as_integer
 from mmapwrap._core.constants import LARGEST_FILE_OFFSET, PROT_READ, PROT_WRITE
 from mmapwrap._core.construction import NamedConstructors
 from mmapwrap._core.pages import CLOSED_PAGES, Pages
@@ -15,17 +16,26 @@ from mmapwrap.errors import (
     MappingFaultError,
     MmapError,
     NoSpaceError,
+    hinted,
+    in_digits,
     shown,
+    system_call_error,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
+    from typing import BinaryIO, TypeAlias
 
     from mmapwrap._core._mman import CData
 
     ReadMode: TypeAlias = Literal["rb"]
     WriteMode: TypeAlias = Literal["r+b", "rb+"]
+
+    class _RawFile(io.RawIOBase, BinaryIO):
+        """A raw file that type checkers take for a binary one too, as they take `io.FileIO`."""
+
+else:
+    _RawFile = io.RawIOBase
 
 _NEWLINE: Final = (buffers.bytes_in(b"\n"), 1)
 _BUFFER_SIZE: Final = 1 << 16
@@ -34,7 +44,7 @@ _NEED: Final = {"rb": PROT_READ, "r+b": PROT_READ | PROT_WRITE, "rb+": PROT_READ
 
 
 @final
-class RegionIO(NamedConstructors, io.RawIOBase, made_by="open() of a region"):
+class RegionIO(NamedConstructors, _RawFile, made_by="open() of a region"):
     """A range of a region as a raw file: its reads and writes copy at once, without a buffer.
 
     Threads may share it: no two reads give the same bytes. It keeps the pages, also past the
@@ -123,7 +133,8 @@ class RegionIO(NamedConstructors, io.RawIOBase, made_by="open() of a region"):
 
         Raises:
             ValueError: The file is closed.
-            InvalidOffsetError: The position is before the start, or no off_t holds it.
+            InvalidSystemCallError: The position is before the start, or no off_t holds it; an
+                OSError, EINVAL, as of lseek(2).
             InvalidArgumentError: `whence` is none of the three.
         """
         distance, origin = as_integer(offset, "offset"), as_integer(whence, "whence")
@@ -132,7 +143,10 @@ class RegionIO(NamedConstructors, io.RawIOBase, made_by="open() of a region"):
         size = self._size()
         while True:
             before = self._file.position
-            after = as_file_offset((0, before, size)[origin] + distance)
+            after = (0, before, size)[origin] + distance
+            if not 0 <= after <= LARGEST_FILE_OFFSET:
+                hint = f"the position {in_digits(after)} is not between 0 and 2**63 - 1"
+                raise hinted(system_call_error(errno.EINVAL, "lseek"), hint)
             if calls.file_move(self._file, before, after):  # pragma: no branch  # else again
                 return after
 

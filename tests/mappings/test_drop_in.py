@@ -373,10 +373,32 @@ def test_script_runs_with_the_drop_in(tmp_path: Path) -> None:
     assert lines == [f"mmapwrap.mmap ['{script}', '-x', 'y'] __main__", "MemoryMapping"]
 
 
-@pytest.mark.parametrize("argument", ["--help", "/missing/script.py"])
-def test_runner_of_what_is_no_script_says_so(argument: str) -> None:
-    with pytest.raises(SystemExit, match=r"usage: |there is no file"):
-        mmap.main([argument])
+def test_module_runs_with_the_drop_in(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "beside.py").write_text("import mmap\n")
+    (package / "__main__.py").write_text(
+        "import sys\nfrom package.beside import mmap\n"
+        "print(mmap.__name__, sys.argv[1:], __name__)\n"
+    )
+    program = f"""
+        import runpy, sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        sys.argv = ["mmap", "-m", "package", "-x", "y"]
+        runpy.run_module("mmapwrap.mmap", run_name="__main__", alter_sys=True)
+    """
+    assert child(program).succeeded() == "mmapwrap.mmap ['-x', 'y'] __main__\n"
+
+
+@pytest.mark.parametrize("arguments", [["--wrong"], ["-m"], ["/missing/script.py"]], ids=str)
+def test_runner_of_what_is_no_script_says_so(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^usage: |there is no file"):
+        mmap.main(arguments)
+
+
+def test_runner_tells_how_to_use_it(capsys: pytest.CaptureFixture[str]) -> None:
+    mmap.main(["--help"])
+    assert capsys.readouterr().out.startswith("usage: python -m mmapwrap.mmap (SCRIPT | -m MODULE)")
 
 
 def test_runner_without_a_script_says_what_it_wants() -> None:
@@ -387,7 +409,32 @@ def test_runner_without_a_script_says_what_it_wants() -> None:
     """
     ended = child(program)
     assert ended.status == 1
-    assert ended.errors.splitlines()[-1] == "usage: python -m mmapwrap.mmap SCRIPT [ARGUMENT ...]"
+    assert ended.errors.startswith("usage: python -m mmapwrap.mmap ")
+
+
+def test_bytes_come_in_both_directions() -> None:
+    with mmap.mmap(-1, PAGE + 2) as m:
+        m[:2], m[PAGE:] = b"ab", b"yz"
+        forwards = list(m)
+        assert forwards == [bytes([each]) for each in m[:]]
+        assert list(reversed(m)) == forwards[::-1]
+
+
+def test_object_takes_no_other_attributes_and_a_subclass_does() -> None:
+    class Named(mmap.mmap):
+        pass
+
+    with mmap.mmap(-1, 10) as m, Named(-1, 10) as named:
+        with pytest.raises(AttributeError):
+            setattr(m, "other", 1)  # noqa: B010, for type checkers
+        setattr(named, "other", 1)  # noqa: B010
+        assert weakref.ref(m)() is m
+
+
+@pytest.mark.parametrize("arguments", [(-1, 2**63), (-1, 10**30), (-1, 10, 1, 3, 0, 2**64)])
+def test_number_too_large_is_an_overflow(arguments: tuple[int, ...]) -> None:
+    with pytest.raises(OverflowError, match="too large"):
+        mmap.mmap(*arguments)
 
 
 def test_size_of_anonymous_memory_is_its_own() -> None:

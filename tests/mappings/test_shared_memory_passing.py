@@ -8,6 +8,7 @@ import fcntl
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing.context import ForkContext, ForkServerContext, SpawnContext
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -34,6 +36,7 @@ from kernel_view import (
 from waiting import wait_until
 
 from mmapwrap import (
+    BadDescriptorError,
     ClosedMappingError,
     MappingFaultError,
     MemfdSeals,
@@ -202,6 +205,28 @@ def outlives_the_sender(method: Method) -> None:
 @every_method
 def test_passed_memory_outlives_the_senders_close(method: Method) -> None:
     run(outlives_the_sender, method)
+
+
+def send_and_end(there: Pipe) -> None:
+    with SharedMemory.new(NAME, SIZE) as shared:
+        there.send_bytes(ForkingPickler.dumps(shared))
+
+
+def is_lost_with_its_sender(method: Method) -> None:
+    here, there = CONTEXTS[method].Pipe()
+    process = CONTEXTS[method].Process(target=send_and_end, args=(there,))
+    process.start()
+    data = here.recv_bytes()
+    join(process)
+    before = open_descriptors()
+    with pytest.raises(BadDescriptorError, match="the process that sent this SharedMemory"):
+        pickle.loads(data)
+    assert open_descriptors() == before
+
+
+@every_method
+def test_memory_of_a_sender_that_has_ended_is_a_bad_descriptor(method: Method) -> None:
+    run(is_lost_with_its_sender, method)
 
 
 # Through queues, pipes and pools

@@ -3,6 +3,7 @@
 import bz2
 import copy
 import csv
+import errno
 import gc
 import gzip
 import io
@@ -30,8 +31,8 @@ from protections import NONE, READ, RW
 from mmapwrap import (
     ClosedMappingError,
     InvalidArgumentError,
-    InvalidOffsetError,
     InvalidRangeError,
+    InvalidSystemCallError,
     MappingFaultError,
     MemoryMapping,
     MemoryMappingArena,
@@ -615,13 +616,22 @@ def test_range_outside_the_region_is_refused(
         mapping.open(offset=offset, count=count)
 
 
+def test_file_too_short_for_an_archive_is_none() -> None:
+    with MemoryMapping.new(4) as short:
+        for buffering in (-1, 0):
+            assert not zipfile.is_zipfile(short.open(buffering=buffering))
+            with pytest.raises(zipfile.BadZipFile):
+                zipfile.ZipFile(short.open(buffering=buffering))
+
+
 def test_position_that_no_file_has_is_refused(mapping: MemoryMapping) -> None:
     with mapping.open("r+b", buffering=0) as file:
         wrong: Any = file
         file.seek(7)
         for offset, whence in [(-1, 0), (-8, 1), (-SIZE - 1, 2), (2**63, 0), (2**63 - 7, 1)]:
-            with pytest.raises(InvalidOffsetError):
+            with pytest.raises(InvalidSystemCallError, match="is not between 0 and 2") as caught:
                 file.seek(offset, whence)
+            assert (caught.value.errno, caught.value.syscall) == (errno.EINVAL, "lseek")
         with pytest.raises(InvalidArgumentError, match=r"^whence must be 0, 1 or 2, not 3$"):
             file.seek(0, 3)
         with pytest.raises(TypeError, match=r"^offset must be an int, not float$"):

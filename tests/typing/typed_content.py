@@ -4,7 +4,7 @@ import array
 import io
 import zipfile
 from collections.abc import Iterator
-from typing import Any, SupportsIndex, assert_type
+from typing import Any, BinaryIO, SupportsIndex, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,8 @@ def files(region: MappedRegion, at: SupportsIndex) -> None:
         assert_type(raw.readinto(bytearray(4)), int)
         assert_type(raw.write(memoryview(b"ab")), int)
         assert_type(raw.seek(0, io.SEEK_END), int)
+        binary: BinaryIO = raw
+        assert_type(binary.tell(), int)
 
 
 def arrays(region: MappedRegion, at: SupportsIndex) -> None:
