@@ -12,14 +12,14 @@ if sys.implementation.name != "cpython":
 
 try:
     from mmapwrap._core.constants import page_size as page_size  # imports the compiled module
-except ImportError as error:
+except ImportError as _error:
     # The name in two parts: a test takes a module with the whole name for one that imports it.
-    if (error.name or "").split("._") != ["mmapwrap", "core", "mman"]:
+    if (_error.name or "").split("._") != ["mmapwrap", "core", "mman"]:
         raise
     raise ImportError(
         f"{__path__[0]} holds the source of mmapwrap without its compiled module: install mmapwrap "
         "with `pip install .`, then start Python outside the clone or with `python -P`",
-        name=error.name,
+        name=_error.name,
     ) from None
 
 from mmapwrap._arena import MemoryMappingArena as MemoryMappingArena, Segment as Segment

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno as codes
 import os
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ class MmapError(Exception):
         [Errno 2] open: No such file or directory: '/missing'
     """
 
-    __match_args__: ClassVar[tuple[str, ...]] = ()
+    __match_args__: ClassVar[tuple[Any, ...]] = ()  # of str; each class names its own
 
     def __repr__(self) -> str:
         if not self.__match_args__:
@@ -90,7 +90,11 @@ class InvalidRangeError(InvalidAddressError):
         region_size: The size of the region in bytes.
     """
 
-    __match_args__ = ("offset", "count", "region_size")
+    __match_args__: ClassVar[tuple[Literal["offset"], Literal["count"], Literal["region_size"]]] = (
+        "offset",
+        "count",
+        "region_size",
+    )
 
     holder = "region"
     """What does not hold the range: a region, or a slice of one."""
@@ -101,7 +105,9 @@ class InvalidRangeError(InvalidAddressError):
         MmapError.__init__(
             self, offset, count, region_size
         )  # InvalidAddressError would take a message
-        self.offset, self.count, self.region_size = offset, count, region_size
+        self.offset = offset
+        self.count = count
+        self.region_size = region_size
 
     def __str__(self) -> str:
         if self.offset < 0:
@@ -152,7 +158,7 @@ class InvalidAlignmentError(MmapError, ValueError):
         align: The alignment in bytes.
     """
 
-    __match_args__ = ("align",)
+    __match_args__: ClassVar[tuple[Literal["align"]]] = ("align",)
 
     def __init__(self, align: int) -> None:
         super().__init__(align)
@@ -172,7 +178,7 @@ class InvalidArgumentError(MmapError, ValueError):
         message: The argument, and what is wrong with it.
     """
 
-    __match_args__ = ("message",)
+    __match_args__: ClassVar[tuple[Literal["message"]]] = ("message",)
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -189,7 +195,7 @@ class InvalidOffsetError(MmapError, ValueError):
         offset: The offset in bytes.
     """
 
-    __match_args__ = ("offset",)
+    __match_args__: ClassVar[tuple[Literal["offset"]]] = ("offset",)
 
     def __init__(self, offset: int) -> None:
         super().__init__(offset)
@@ -218,7 +224,7 @@ class NotPageAlignedError(MmapError, ValueError):
         rule: The rule that the value breaks; None: it must be a multiple of the page size.
     """
 
-    __match_args__ = ("value", "page_size")
+    __match_args__: ClassVar[tuple[Literal["value"], Literal["page_size"]]] = ("value", "page_size")
 
     region_size: int | None = None
     """The size of the region in bytes, where the value is an offset in one."""
@@ -227,7 +233,10 @@ class NotPageAlignedError(MmapError, ValueError):
         self, value: int, page_size: int, lead_in: int = 0, rule: str | None = None
     ) -> None:
         super().__init__(value, page_size)
-        self.value, self.page_size, self.lead_in, self.rule = value, page_size, lead_in, rule
+        self.value = value
+        self.page_size = page_size
+        self.lead_in = lead_in
+        self.rule = rule
 
     def __str__(self) -> str:
         if self.rule is not None:
@@ -255,7 +264,11 @@ class PastEndOfFileError(MmapError, ValueError):
         file_size: The size of the file in bytes.
     """
 
-    __match_args__ = ("offset", "count", "file_size")
+    __match_args__: ClassVar[tuple[Literal["offset"], Literal["count"], Literal["file_size"]]] = (
+        "offset",
+        "count",
+        "file_size",
+    )
 
     filename: _Filename | None = None
     """The path that was given; None if the file was given by a descriptor."""
@@ -264,7 +277,9 @@ class PastEndOfFileError(MmapError, ValueError):
 
     def __init__(self, offset: int, count: int, file_size: int) -> None:
         super().__init__(offset, count, file_size)
-        self.offset, self.count, self.file_size = offset, count, file_size
+        self.offset = offset
+        self.count = count
+        self.file_size = file_size
 
     def __str__(self) -> str:
         file_size = _counted(self.file_size, "byte")
@@ -295,7 +310,7 @@ class ProtectionError(MmapError, TypeError):
         actual: The protection that all of the range has.
     """
 
-    __match_args__ = ("required", "actual")
+    __match_args__: ClassVar[tuple[Literal["required"], Literal["actual"]]] = ("required", "actual")
 
     range: tuple[int, int] | None = None
     """The offset and the count of the range, in bytes, if it is a range of a region."""
@@ -304,7 +319,8 @@ class ProtectionError(MmapError, TypeError):
 
     def __init__(self, required: Protection, actual: Protection) -> None:
         super().__init__(required, actual)
-        self.required, self.actual = required, actual
+        self.required = required
+        self.actual = actual
 
     def __str__(self) -> str:
         report = (
@@ -325,11 +341,12 @@ class MissingSealsError(MmapError, ValueError):
         actual: The seals that it has; none if it is no memfd.
     """
 
-    __match_args__ = ("required", "actual")
+    __match_args__: ClassVar[tuple[Literal["required"], Literal["actual"]]] = ("required", "actual")
 
     def __init__(self, required: MemfdSeals, actual: MemfdSeals) -> None:
         super().__init__(required, actual)
-        self.required, self.actual = required, actual
+        self.required = required
+        self.actual = actual
 
     def __str__(self) -> str:
         missing = type(self.required)(int(self.required) & ~int(self.actual))
@@ -343,7 +360,7 @@ class ViewsExportedError(MmapError, BufferError):
         views: The number of live views that forbid the change.
     """
 
-    __match_args__ = ("views",)
+    __match_args__: ClassVar[tuple[Literal["views"]]] = ("views",)
 
     def __init__(self, views: int) -> None:
         super().__init__(views)
@@ -363,7 +380,7 @@ class UnsupportedOperationError(MmapError, NotImplementedError):
         operation: The name of the method.
     """
 
-    __match_args__ = ("operation",)
+    __match_args__: ClassVar[tuple[Literal["operation"]]] = ("operation",)
 
     hint: str | None = None
     """Why it is not supported, where another region of this kind may support it."""
@@ -399,7 +416,7 @@ class UnsupportedByKernelError(MmapError, NotImplementedError):
         feature: The kernel's name of it, such as `MADV_COLLAPSE`.
     """
 
-    __match_args__ = ("feature",)
+    __match_args__: ClassVar[tuple[Literal["feature"]]] = ("feature",)
 
     def __init__(self, feature: str) -> None:
         super().__init__(feature)
@@ -423,7 +440,7 @@ class VolatileOutOfBoundsError(VolatileMemoryError):
         addr: The end of the range that was asked for, in bytes; a length that is negative.
     """
 
-    __match_args__ = ("addr",)
+    __match_args__: ClassVar[tuple[Literal["addr"]]] = ("addr",)
 
     range: tuple[int, int, int] | None = None
     """The offset, the count and the size of the memory, in bytes, if they are known."""
@@ -452,11 +469,12 @@ class VolatileOverflowError(VolatileMemoryError):
         offset: The number that was added to it, in bytes.
     """
 
-    __match_args__ = ("base", "offset")
+    __match_args__: ClassVar[tuple[Literal["base"], Literal["offset"]]] = ("base", "offset")
 
     def __init__(self, base: int, offset: int) -> None:
         super().__init__(base, offset)
-        self.base, self.offset = base, offset
+        self.base = base
+        self.offset = offset
 
     def __str__(self) -> str:
         return f"{self.base:#x} + {self.offset:#x} is past 2**64"
@@ -470,11 +488,12 @@ class VolatileMisalignedError(VolatileMemoryError):
         alignment: The number that must divide it, in bytes.
     """
 
-    __match_args__ = ("addr", "alignment")
+    __match_args__: ClassVar[tuple[Literal["addr"], Literal["alignment"]]] = ("addr", "alignment")
 
     def __init__(self, addr: int, alignment: int) -> None:
         super().__init__(addr, alignment)
-        self.addr, self.alignment = addr, alignment
+        self.addr = addr
+        self.alignment = alignment
 
     offset: int | None = None
     """The offset in the region, in bytes, if it is known."""
@@ -490,8 +509,6 @@ class VolatileMisalignedError(VolatileMemoryError):
 
 class _ErrnoError(MmapError, OSError):
     """An error with an errno, which keeps OSError's promise that `args` is (errno, strerror)."""
-
-    __match_args__ = ("errno",)
 
     # OSError allows None here, because it can be made without an errno; these classes cannot. Each
     # class below that is also a builtin OSError inherits both declarations, and pyright reports it.
@@ -541,7 +558,7 @@ class MappingFaultError(_ErrnoError):
         hint: Which of the causes it was, if the kernel tells; else None.
     """
 
-    __match_args__ = ("offset", "pages")
+    __match_args__: ClassVar[tuple[Literal["offset"], Literal["pages"]]] = ("offset", "pages")
 
     def __init__(self, offset: int, pages: int, hint: str | None = None) -> None:
         super().__init__(codes.EIO)
@@ -561,6 +578,8 @@ class ReadToMemoryError(_ErrnoError):
         errno: The errno of the transfer.
     """
 
+    __match_args__: ClassVar[tuple[Literal["errno"]]] = ("errno",)
+
     def __str__(self) -> str:
         return self._report("reading from a file into memory")
 
@@ -571,6 +590,8 @@ class WriteFromMemoryError(_ErrnoError):
     Attributes:
         errno: The errno of the transfer.
     """
+
+    __match_args__: ClassVar[tuple[Literal["errno"]]] = ("errno",)
 
     def __str__(self) -> str:
         return self._report("writing from memory to a file")
@@ -588,7 +609,7 @@ class SystemCallError(_ErrnoError):
         filename: The path that was given to the call, or None if it had none.
     """
 
-    __match_args__ = ("errno", "syscall")
+    __match_args__: ClassVar[tuple[Literal["errno"], Literal["syscall"]]] = ("errno", "syscall")
 
     def __init__(self, errno: int, syscall: str, filename: _Filename | None = None) -> None:
         super().__init__(errno)

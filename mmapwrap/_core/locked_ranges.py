@@ -23,7 +23,7 @@ class LockCall:
         self.end: Final = end
         self.ranges: Ranges = ((start, end),)
         """What is left of the range: other calls may have unlocked or replaced some of it."""
-        self.is_under_way = False
+        self.is_under_way: bool = False
 
 
 class LockedRanges:

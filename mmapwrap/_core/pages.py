@@ -63,6 +63,13 @@ class Pages:
         "views",
     )
 
+    handle: calls.Handle
+    sharing: Sharing
+    file_offset: int | None
+    access: AccessMap
+    views: LiveViews
+    locked: LockedRanges
+    layout: LayoutLock
     capacity: Capacity | None
     page_sizes: PageSizes | None
     """The size of the kernel's pages by range; None where it is the same everywhere."""

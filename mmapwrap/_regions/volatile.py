@@ -1,6 +1,6 @@
 """VolatileSlice: a range of memory that others change while it is read and written."""
 
-from typing import TYPE_CHECKING, Final, SupportsIndex, TypeVar, final
+from typing import TYPE_CHECKING, ClassVar, Final, SupportsIndex, TypeVar, final
 
 from mmapwrap._core import buffers, calls, constants, failures
 from mmapwrap._core.arguments import Descriptor, ReadableBuffer, WritableBuffer, as_byte, as_integer
@@ -109,7 +109,7 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
         return self._on_both(start, size, other._pages, other_start, PROT_READ, calls.equals) == 1
 
     # Equality is by content, which changes, so a hash would change too.
-    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride]
 
     # --- Parts ----------------------------------------------------------------------------------
 
