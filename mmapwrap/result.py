@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Never, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Never, ParamSpec, TypeAlias, TypeVar, final
 
 from attrs import frozen
 
@@ -20,6 +20,7 @@ _T_co = TypeVar("_T_co", covariant=True)
 _E_co = TypeVar("_E_co", bound=MmapError, covariant=True)
 
 
+@final
 @frozen
 class Ok(Generic[_T_co]):
     """The value that a call returned.
@@ -78,6 +79,7 @@ class Ok(Generic[_T_co]):
         return Ok(function(self.value))
 
 
+@final
 @frozen
 class Err(Generic[_E_co]):
     """The error that a call raised.

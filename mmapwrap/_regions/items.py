@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mmapwrap._core._mman import CData
     from mmapwrap._core.pages import Pages
 
-N = TypeVar("N", int, float)
+N = TypeVar("N", bound=float)
 
 
 def load_many(pages: "Pages", scalar: Scalar[N], start: int, count: int) -> list[N]:

@@ -7,7 +7,7 @@ from mmapwrap._regions.base import RegionBase
 from mmapwrap._regions.scalars import Scalar, not_a_scalar
 from mmapwrap._regions.volatile import VolatileSlice, slice_of, volatile_end
 
-N = TypeVar("N", int, float)
+N = TypeVar("N", bound=float)
 
 
 class TypedRegion(RegionBase):

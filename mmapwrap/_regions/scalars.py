@@ -23,7 +23,7 @@ from mmapwrap.errors import InvalidArgumentError, in_digits, shown
 if TYPE_CHECKING:
     from mmapwrap._core.pages import Pages
 
-N = TypeVar("N", int, float)
+N = TypeVar("N", bound=float)
 ByteOrder: TypeAlias = Literal["little", "big"]
 
 

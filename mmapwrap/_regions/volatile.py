@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mmapwrap._core._mman import CData
 
-N = TypeVar("N", int, float)
+N = TypeVar("N", bound=float)
 
 
 def volatile_end(offset: int, count: int, size: int, holder: str = "slice") -> int:

@@ -85,7 +85,7 @@ def numbers(region: MappedRegion) -> None:
     region.read_obj(int, 0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     region.read_obj("u8", 0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     region.read_obj(u8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    region.write_obj(u8, 1.5, 0)  # type: ignore[misc]
+    region.write_obj(u8, 1.5, 0)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
     region.write_obj(u8, "1", 0)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
     region.write_obj(f64, "1.5", 0)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
 
@@ -95,7 +95,7 @@ def many_numbers(part: VolatileSlice) -> None:
     part.load_many("u8", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     part.load_many(u8, 1.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     part.store_many(u8, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    part.store_many(u8, [1.5])  # type: ignore[misc]
+    part.store_many(u8, [1.5])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
     part.store_many(f64, ["1.5"])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
     part.read_exact(4)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     part.write_all("ab")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
