@@ -19,7 +19,7 @@ nox.needs_version = ">=2026.8.10"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "coverage", "lint", "typing", "dist", "floors"]
+nox.options.sessions = ["tests", "coverage", "lint", "typing", "downstream", "dist", "floors"]
 
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
@@ -400,6 +400,15 @@ def typing(session: nox.Session) -> None:
     for version, targets in (("3.11", ["mmapwrap"]), ("3.14", everything)):
         session.run("mypy", "--python-version", version, *targets)
         session.run("pyright", "--pythonpath", python, "--pythonversion", version, *targets)
+
+
+@nox.session
+def downstream(session: nox.Session) -> None:
+    """Check uses of the installed wheel with five type checkers; all its types must be known."""
+    session.install(*run_time(), *group("downstream"))
+    complete = ["pyright", "--verifytypes", "mmapwrap", "--ignoreexternal"]
+    uses = ["python", "tests/downstream/check.py"]
+    run_installed(session, make_wheel(session), complete, uses)
 
 
 @nox.session

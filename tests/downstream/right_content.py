@@ -2,9 +2,10 @@
 
 import array
 import io
+import sys
 import zipfile
 from collections.abc import Iterator
-from typing import Any, BinaryIO, SupportsIndex, assert_type
+from typing import Any, BinaryIO, SupportsIndex, TypeVar, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,11 +77,11 @@ def files(region: MappedRegion, at: SupportsIndex) -> None:
         assert_type(binary.tell(), int)
 
 
-def arrays(region: MappedRegion, at: SupportsIndex) -> None:
+def arrays(region: MappedRegion, at: SupportsIndex, dtype: np.dtype[np.uint16]) -> None:
     assert_type(region.array(), NDArray[Any])
     assert_type(region.array("f4"), NDArray[Any])
     assert_type(region.array(np.float32), NDArray[np.float32])
-    assert_type(region.array(np.dtype(np.uint16), (2, at)), NDArray[np.uint16])
+    assert_type(region.array(dtype, (2, at)), NDArray[np.uint16])
     assert_type(region.array([("a", "<u4")], at, offset=at), NDArray[Any])
     assert_type(region.array(np.float64, [2, 3], order="F"), NDArray[np.float64])
 
@@ -91,7 +92,9 @@ def views(region: MappedRegion, at: SupportsIndex) -> None:
     assert_type(region.view(at, at), memoryview)
     assert_type(region.view(0, None)[0], int)
     assert_type(memoryview(region), memoryview)
-    assert_type(np.frombuffer(region, np.uint8).dtype, np.dtype[np.uint8])
+    if sys.version_info >= (3, 12):  # to a type checker, NumPy knows no buffers before
+        assert_type(np.frombuffer(region, np.uint8).dtype, np.dtype[np.uint8])
+        region.read_exact(np.zeros(4, np.uint32), 0)
     with region.view() as view:
         assert_type(view, memoryview)
     with region.fault_guard():
@@ -101,7 +104,7 @@ def views(region: MappedRegion, at: SupportsIndex) -> None:
 def copies(region: MappedRegion) -> None:
     assert_type(region.read_slice(bytearray(4), 0), int)
     assert_type(region.write_slice(b"abcd", 0), int)
-    region.read_exact(np.zeros(4, np.uint32), 0)
+    region.read_exact(bytearray(4), 0)
     region.write_all(memoryview(b"abcd"), 0)
     assert_type(region.find(b"a"), int)
     assert_type(region.rfind(b"a", 0, None), int)
@@ -139,6 +142,18 @@ def numbers(region: MappedRegion, part: VolatileSlice) -> None:
     part.store_many(f64, [1, 2.5], offset=8)
     part.store_many(f64, np.zeros(4))
     part.store_many(le_u16, (number for number in (1, 2)))
+
+
+N = TypeVar("N", int, float)
+
+
+def numbers_in_a_row(region: MappedRegion, scalar: Scalar[N], count: int) -> list[N]:
+    return [region.read_obj(scalar, index * scalar.size) for index in range(count)]
+
+
+def numbers_by_a_function(region: MappedRegion) -> None:
+    assert_type(numbers_in_a_row(region, be_i64, 3), list[int])
+    assert_type(numbers_in_a_row(region, f32, 3), list[float])
 
 
 def slices(region: MappedRegion, at: SupportsIndex) -> None:
