@@ -150,12 +150,14 @@ class AdvisedRegion(RegionBase):
         """
         self._pages.run_on_range(calls.advise, 0, None, Advice.HUGEPAGE)
 
-    def async_prefetch(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
+    def async_prefetch(
+        self, mem_offset: SupportsIndex = 0, count: SupportsIndex | None = None
+    ) -> None:
         """Start to read the range in, without waiting. madvise(MADV_WILLNEED).
 
         Args:
             mem_offset: The first byte of the range, which is widened to whole pages.
-            count: The bytes of the range.
+            count: The bytes of the range; None: up to the region's end.
 
         Raises:
             ClosedMappingError: The region is closed.
@@ -166,7 +168,7 @@ class AdvisedRegion(RegionBase):
             >>> from mmapwrap import MemoryMapping
             >>> with open("/proc/self/exe", "rb") as program:
             ...     mapping = MemoryMapping.from_file(program)
-            >>> mapping.async_prefetch(0, 4096)
+            >>> mapping.async_prefetch()
         """
         self._run_on_touched_pages(calls.advise, mem_offset, count, Advice.WILLNEED)
 
@@ -349,24 +351,26 @@ class AdvisedRegion(RegionBase):
             >>> from mmapwrap import MemoryMapping
             >>> secret = MemoryMapping.anonymous(4096)
             >>> secret.lock()  # the key is never written to swap
-            >>> secret.unlock(0, 4096)
+            >>> secret.unlock()
         """
         self._lock(offset, count, 0)
 
-    def lock_on_fault(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
+    def lock_on_fault(
+        self, mem_offset: SupportsIndex = 0, count: SupportsIndex | None = None
+    ) -> None:
         """Keep each page of the range in memory from its first access on. mlock2(2), Linux 4.4.
 
         Errors: see `lock`.
 
         Args:
             mem_offset: The first byte of the range, which is widened to whole pages.
-            count: The bytes of the range.
+            count: The bytes of the range; None: up to the region's end.
 
         Example:
             >>> from mmapwrap import MemoryMapping
             >>> mapping = MemoryMapping.anonymous(4096)
-            >>> mapping.lock_on_fault(0, 4096)
-            >>> mapping.unlock_all()
+            >>> mapping.lock_on_fault()
+            >>> mapping.unlock()
         """
         self._lock(mem_offset, count, constants.MLOCK_ONFAULT)
 
@@ -380,12 +384,12 @@ class AdvisedRegion(RegionBase):
         start, size = pages.widened(offset, count)
         locking.lock(pages, start, size, flags)
 
-    def unlock(self, mem_offset: SupportsIndex, count: SupportsIndex) -> None:
+    def unlock(self, mem_offset: SupportsIndex = 0, count: SupportsIndex | None = None) -> None:
         """Unlock the range, however often it was locked. munlock(2).
 
         Args:
             mem_offset: The first byte of the range, which is widened to whole pages.
-            count: The bytes of the range.
+            count: The bytes of the range; None: up to the region's end.
 
         Raises:
             ClosedMappingError: The region is closed.
@@ -410,14 +414,18 @@ class AdvisedRegion(RegionBase):
 
     # --- CPU caches -----------------------------------------------------------------------------
 
-    def flush_region(self, offset: SupportsIndex, len: SupportsIndex) -> None:  # noqa: A002
+    def flush_region(
+        self,
+        offset: SupportsIndex = 0,
+        len: SupportsIndex | None = None,  # noqa: A002
+    ) -> None:
         """Write the CPU's cache lines of the range back to memory and drop them.
 
         x86-64: clflush, mfence; aarch64: `dc civac`, dsb.
 
         Args:
             offset: The first byte of the range, which is widened to whole cache lines.
-            len: The bytes of the range.
+            len: The bytes of the range; None: up to the region's end.
 
         Raises:
             ClosedMappingError: The region is closed.

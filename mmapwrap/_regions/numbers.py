@@ -113,14 +113,16 @@ class TypedRegion(RegionBase):
         value = scalar.plain(value)
         scalar.store(self._pages, value, offset, scalar.volatile_mode)
 
-    def get_slice(self, offset: SupportsIndex, count: SupportsIndex) -> VolatileSlice:
+    def get_slice(
+        self, offset: SupportsIndex = 0, count: SupportsIndex | None = None
+    ) -> VolatileSlice:
         """Return a range as a slice, for memory that others change at the same time.
 
         The slice keeps the pages alive.
 
         Args:
             offset: The first byte of the range.
-            count: The bytes of the range.
+            count: The bytes of the range; None: up to the region's end.
 
         Raises:
             ClosedMappingError: The region is closed.
@@ -135,7 +137,10 @@ class TypedRegion(RegionBase):
             >>> mapping.read_obj(u32, 0x104)
             1
         """
-        start, size = as_integer(offset, "offset"), as_integer(count, "count")
+        start = as_integer(offset, "offset")
+        size = None if count is None else as_integer(count, "count")
         pages = self._open_pages()
+        if size is None:
+            size = max(pages.size - start, 0)
         end = volatile_end(start, size, pages.size, "region")
         return slice_of(pages, start, end - start)

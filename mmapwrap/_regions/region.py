@@ -31,7 +31,11 @@ class MappedRegion(
 ):
     """A range of mapped memory; the base of the kinds of regions, never made itself.
 
-    Offsets and counts are bytes from the region's start. A count of None means up to its end.
+    Offsets and counts are bytes from the region's start. A count of None means up to its end, and
+    a call on a range takes the whole region where no range is given. Calls that drop content have
+    no such default: `remove_range`, `drop_page_cache` and `remove` of an arena want their range.
+    `advise_destructive` takes the whole region too, because both its name and its advice say what
+    is at stake.
 
     Example:
         >>> from mmapwrap import MappedRegion, MemoryMapping

@@ -1,10 +1,12 @@
 """The ranges that operations on pages take, widen to whole pages, or refuse."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kernel_view import PAGE, Index, KnownFile, any_vm_flags, perms, usages
+from kernel_view import PAGE, Index, KnownFile, any_vm_flags, perms, usages, vm_flags
+from marks import LOCKS_DO_NOTHING
 from protections import NONE
 
 from mmapwrap import (
@@ -13,8 +15,10 @@ from mmapwrap import (
     DestructiveAdvice,
     InvalidRangeError,
     MemoryMapping,
+    MemoryMappingArena,
     NotPageAlignedError,
     ProtectionError,
+    VolatileOutOfBoundsError,
 )
 
 Ranged = Callable[[MemoryMapping, Any, Any], object]
@@ -47,10 +51,13 @@ STRICT: dict[str, Ranged] = {
 RANGED = WIDENED | STRICT
 
 
-TO_THE_END = {"advise", "msync", "populate", "populate_write", "residency"} | {
-    "advise_destructive",
-    "protect",
-    "evict",
+TO_THE_END = RANGED.keys() - {"drop_page_cache", "remove_range"}
+
+
+WANTS_ITS_RANGE = {
+    "drop_page_cache",  # of private pages it drops the content
+    "remove_range",
+    "range_end",  # only adds
 }
 
 
@@ -65,6 +72,57 @@ WHOLE: dict[str, Callable[[MemoryMapping], object]] = {
 def over(table: dict[str, Any]) -> pytest.MarkDecorator:
     """Run a test once for each operation of a table."""
     return pytest.mark.parametrize("operation", table.values(), ids=table.keys())
+
+
+def range_calls() -> dict[str, dict[str, object]]:
+    """The methods of regions that take a range, and the defaults of its offset and its count."""
+    found: dict[str, dict[str, object]] = {}
+    for kind in (MemoryMapping, MemoryMappingArena):
+        for name, method in inspect.getmembers(kind, inspect.isfunction):
+            of_range = {
+                parameter: each.default
+                for parameter, each in inspect.signature(method).parameters.items()
+                if parameter in {"offset", "mem_offset", "count", "len"}
+            }
+            if len(of_range) == 2 and not name.startswith("_"):
+                found[name] = of_range
+    return found
+
+
+def test_range_call_takes_the_whole_region_by_default_where_it_drops_no_content() -> None:
+    given = range_calls()
+    assert given.keys() >= {"advise", "lock", "get_slice", "flush_region", *WANTS_ITS_RANGE}
+    for name, defaults in given.items():
+        wanted = [inspect.Parameter.empty] * 2 if name in WANTS_ITS_RANGE else [0, None]
+        assert list(defaults.values()) == wanted, name
+
+
+@pytest.mark.not_sanitized(LOCKS_DO_NOTHING)
+def test_lock_on_fault_and_unlock_without_a_range_reach_all_pages(of_file: MemoryMapping) -> None:
+    of_file.lock_on_fault()
+    assert "lo" in vm_flags(of_file.as_ptr(), of_file.size)
+    of_file.unlock()
+    assert "lo" not in any_vm_flags(of_file.as_ptr(), of_file.size)
+
+
+def test_flush_region_without_a_range_reaches_the_last_page(of_file: MemoryMapping) -> None:
+    of_file.flush_region()
+    of_file.protect(NONE, 15 * PAGE)
+    with pytest.raises(ProtectionError) as caught:
+        of_file.flush_region()
+    assert caught.value.range == (0, of_file.size)
+
+
+def test_get_slice_without_a_range_is_the_whole_region(of_file: MemoryMapping) -> None:
+    whole, rest = of_file.get_slice(), of_file.get_slice(Index(PAGE + 1))
+    assert (whole.address, whole.size) == (of_file.as_ptr(), of_file.size)
+    assert (rest.address, rest.size) == (of_file.as_ptr() + PAGE + 1, 15 * PAGE - 1)
+    assert of_file.get_slice(of_file.size).size == 0
+    with pytest.raises(VolatileOutOfBoundsError) as caught:
+        of_file.get_slice(of_file.size + 1)
+    assert caught.value.addr == of_file.size + 1
+    with pytest.raises(VolatileOutOfBoundsError):
+        of_file.get_slice(-1)
 
 
 @over(RANGED)
