@@ -63,28 +63,21 @@ class Pages:
         "views",
     )
 
-    handle: calls.Handle
-    sharing: Sharing
-    file_offset: int | None
-    access: AccessMap
-    views: LiveViews
-    locked: LockedRanges
-    layout: LayoutLock
-    capacity: Capacity | None
-    page_sizes: PageSizes | None
-    """The size of the kernel's pages by range; None where it is the same everywhere."""
-    is_closed: bool
-    """Whether the region was closed; its slices and views may go on."""
-
     def __init__(
         self, handle: calls.Handle, bits: int, sharing: Sharing, file_offset: int | None = None
     ) -> None:
-        self.handle = handle
-        self.sharing, self.file_offset = sharing, file_offset
-        self.access, self.views, self.locked = AccessMap(bits), LiveViews(), LockedRanges()
-        self.capacity = self.page_sizes = None
-        self.is_closed = False
-        self.layout = LayoutLock()
+        self.handle: calls.Handle = handle
+        self.sharing: Sharing = sharing
+        self.file_offset: int | None = file_offset
+        self.access: AccessMap = AccessMap(bits)
+        self.views: LiveViews = LiveViews()
+        self.locked: LockedRanges = LockedRanges()
+        self.layout: LayoutLock = LayoutLock()
+        self.capacity: Capacity | None = None
+        # The size of the kernel's pages by range; None where it is the same everywhere.
+        self.page_sizes: PageSizes | None = None
+        # Whether the region was closed; its slices and views may go on.
+        self.is_closed: bool = False
 
     # --- Sizes ------------------------------------------------------------------------------------
 
