@@ -63,6 +63,12 @@ class Pages:
         "views",
     )
 
+    capacity: Capacity | None
+    page_sizes: PageSizes | None
+    """The size of the kernel's pages by range; None where it is the same everywhere."""
+    is_closed: bool
+    """Whether the region was closed; its slices and views may go on."""
+
     def __init__(
         self, handle: calls.Handle, bits: int, sharing: Sharing, file_offset: int | None = None
     ) -> None:
@@ -73,13 +79,8 @@ class Pages:
         self.views: LiveViews = LiveViews()
         self.locked: LockedRanges = LockedRanges()
         self.layout: LayoutLock = LayoutLock()
-        self.capacity: Capacity | None = None
-        # The size of the kernel's pages by range; None where it is the same everywhere.
-        self.page_sizes: PageSizes | None = None
-        # Whether the region was closed; its slices and views may go on.
-        self.is_closed: bool = False
-
-    # --- Sizes ------------------------------------------------------------------------------------
+        self.capacity = self.page_sizes = None
+        self.is_closed = False
 
     @property
     def size(self) -> int:
@@ -266,10 +267,7 @@ class Pages:
         return self.layout.exclusively(change, *arguments)
 
     def consistently(self, ask: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Call a function that reads the layout; if the layout changes meanwhile, call it again.
-
-        The second call runs exclusively.
-        """
+        """Call a function that reads the layout; if that changes meanwhile, again, exclusively."""
         return self.layout.consistently(ask, *arguments)
 
     def export(self, offset: SupportsIndex, count: SupportsIndex | None) -> "python_types.Export":
