@@ -94,11 +94,9 @@ enum mmw_map_option {
  * The record is made first, and without pages, so that there are none that nobody owns: while the
  * kernel maps them, or reads them in, a signal may come whose handler raises as the call returns.
  */
-mmw_pages *mmw_new(void);
 int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t align, int prot,
                 int flags, int fd, uint64_t file_offset, uint64_t capacity, int options);
 int64_t mmw_borrow(mmw_pages *pages, uint64_t address, uint64_t size, int prot);
-void mmw_release(mmw_pages *pages);
 uint64_t mmw_address(mmw_pages *pages);
 uint64_t mmw_size(mmw_pages *pages);
 int64_t mmw_check_range(mmw_pages *pages, uint64_t offset, uint64_t count);
@@ -199,7 +197,6 @@ int64_t mmw_place(mmw_pages *pages, uint64_t offset, uint64_t count, int prot, i
 int64_t mmw_become_arena(mmw_pages *pages);
 
 /* memfd.c: descriptors and shared memory. */
-mmw_descriptor *mmw_new_descriptor(void);
 int64_t mmw_create_memfd(mmw_descriptor *owner, const char *name, int64_t size, int allocate);
 int64_t mmw_duplicate(mmw_descriptor *owner, int fd);
 int64_t mmw_own(mmw_descriptor *owner, int fd);
@@ -207,14 +204,11 @@ int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags, int mode);
 int64_t mmw_unlink(const char *path);
 int64_t mmw_rename(const char *path, const char *name);
 int64_t mmw_close(mmw_descriptor *owner);
-void mmw_close_descriptor(mmw_descriptor *owner);
 int64_t mmw_fcntl(int fd, int command, int argument);
 int64_t mmw_readlink(const char *path, char *target, uint64_t size);
 int64_t mmw_read_file(int fd, char *into, uint64_t count);
 
 /* guard.c, guard_entry.c: pages that could not be read in. */
-mmw_guard *mmw_new_guard(void);
-void mmw_free_guard(mmw_guard *guard);
 int64_t mmw_guard_enter(mmw_guard *guard, mmw_pages *pages);
 int64_t mmw_guard_leave(mmw_guard *guard);
 int64_t mmw_recover(mmw_pages *pages);

@@ -166,6 +166,7 @@ int64_t mmw_python_types(uintptr_t list)
     int result = mmw_add_exporters((PyObject *)list);
     if (result == 0) result = mmw_add_layout_lock((PyObject *)list);
     if (result == 0) result = mmw_add_handover((PyObject *)list);
+    if (result == 0) result = mmw_add_owners((PyObject *)list);
     if (result != 0) PyErr_Clear();
     PyGILState_Release(state);
     return result == 0 ? 0 : MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);

@@ -15,7 +15,6 @@ mmw_guard *mmw_new_guard(void) { return calloc(1, sizeof(mmw_guard)); }
 
 int64_t mmw_guard_enter(mmw_guard *guard, mmw_pages *pages)
 {
-    if (guard == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     int64_t refused = mmw_check(pages, 0, 0);
     if (!refused) refused = mmw_handlers_require();
     if (refused) return refused;
@@ -52,7 +51,6 @@ int64_t mmw_guard_leave(mmw_guard *guard)
 /* A guard that was not left, because an interruption came between its steps, ends here. */
 void mmw_free_guard(mmw_guard *guard)
 {
-    if (guard == NULL) return;
     (void)mmw_guard_leave(guard);
     free(guard);
 }

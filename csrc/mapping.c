@@ -196,7 +196,6 @@ mmw_pages *mmw_new(void) { return calloc(1, sizeof(mmw_pages)); }
 int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t align, int prot,
                 int flags, int fd, uint64_t file_offset, uint64_t capacity, int options)
 {
-    if (pages == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     uint64_t page = mmw_page_size;
     int64_t failure = 0;
     if (fd >= 0)
@@ -225,7 +224,6 @@ int64_t mmw_map(mmw_pages *pages, uint64_t address, uint64_t size, uint64_t alig
 
 int64_t mmw_borrow(mmw_pages *pages, uint64_t address, uint64_t size, int prot)
 {
-    if (pages == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     pages->is_borrowed = true;
     pages->page_size = mmw_page_size;
     pages->base = (char *)(uintptr_t)address;
@@ -279,7 +277,6 @@ static void release_again(void)
 
 void mmw_release(mmw_pages *pages)
 {
-    if (pages == NULL) return;
     mmw_guard_forget(pages);
     /* SAFETY: the last holder of the record lets go of it. In a child that did not inherit the
      * pages something else may live at their address by now, so they are left alone there. */

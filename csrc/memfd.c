@@ -25,21 +25,18 @@ mmw_descriptor *mmw_new_descriptor(void)
 
 void mmw_close_descriptor(mmw_descriptor *owner)
 {
-    if (owner == NULL) return;
     if (owner->fd >= 0) close(owner->fd);
     free(owner);
 }
 
 int64_t mmw_own(mmw_descriptor *owner, int fd)
 {
-    if (owner == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     owner->fd = fd;
     return fd;
 }
 
 int64_t mmw_open(mmw_descriptor *owner, const char *path, int flags, int mode)
 {
-    if (owner == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     owner->fd = open(path, flags | O_NOCTTY, mode); /* a terminal is not to control this process */
     return owner->fd < 0 ? MMW_FAILED(MMW_CALL_OPEN) : owner->fd;
 }
@@ -62,7 +59,6 @@ int64_t mmw_close(mmw_descriptor *owner)
 
 int64_t mmw_duplicate(mmw_descriptor *owner, int fd)
 {
-    if (owner == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     owner->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     return owner->fd < 0 ? MMW_FAILED(MMW_CALL_FCNTL) : owner->fd;
 }
@@ -77,7 +73,6 @@ static int create_memfd(const char *name)
 
 int64_t mmw_create_memfd(mmw_descriptor *owner, const char *name, int64_t size, int allocate)
 {
-    if (owner == NULL) return MMW_FAILED_WITH(MMW_CALL_MALLOC, ENOMEM);
     int fd = create_memfd(name);
     if (fd < 0) return MMW_FAILED(MMW_CALL_MEMFD_CREATE);
     int64_t failure = 0;

@@ -77,6 +77,14 @@ static inline uint64_t mmw_ceiling(uint64_t value, uint64_t page_size)
     return mmw_floor(value + page_size - 1, page_size);
 }
 
+/* Records, each made without what it is to own, and released with it; owner.c calls these. */
+mmw_pages *mmw_new(void);
+void mmw_release(mmw_pages *pages);
+mmw_guard *mmw_new_guard(void);
+void mmw_free_guard(mmw_guard *guard);
+mmw_descriptor *mmw_new_descriptor(void);
+void mmw_close_descriptor(mmw_descriptor *owner);
+
 /* Around every change of a list of records. */
 void mmw_lock_records(void);
 void mmw_unlock_records(void);

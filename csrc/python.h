@@ -11,6 +11,7 @@
 int mmw_add_exporters(PyObject *list);
 int mmw_add_layout_lock(PyObject *list);
 int mmw_add_handover(PyObject *list);
+int mmw_add_owners(PyObject *list);
 
 int mmw_add_function(PyObject *list, PyMethodDef *method);
 

@@ -6,7 +6,7 @@ Imports go down only. From the ground up, each module imports from the floors be
    members are the kernel's numbers: `advice`, `protection`, `seals`.
 2. `mmapwrap.errors` and `mmapwrap.result`: the errors that callers see.
 3. `failures` translates a negative result of C into an error. `python_types` has the types that are
-   written in C for Python; `buffers`, `descriptors` and `calls` are the typed C functions: integers
+   written in C for Python, and `owners` the records that they own; `buffers`, `descriptors` and `calls` are the typed C functions: integers
    in, integers out; `file_length` makes files longer and cuts them.
 4. `range_map` keeps values by range; `arguments` checks the arguments of callers; `layout` is the
    lock of one region's layout, `capacity` the room that it was given to grow into; `access`,
@@ -15,7 +15,7 @@ Imports go down only. From the ground up, each module imports from the floors be
    `mmapwrap._ranges` has the ranges that callers see.
 5. `mapping` maps pages, borrows and unmaps them; `mapped_files` finds the files behind a region
    again; `faults` finds out why a page is missing, and `dropping` whether a lock is in the way.
-6. `pages` owns the handle whose destructor unmaps; `changes` changes the access and the
+6. `pages` has the handle whose owner unmaps; `changes` changes the access and the
    content of its ranges, and `growth` its size; `creation` maps new pages, and `new_files` new
    files; `construction` is the idiom of classes without a constructor.
 

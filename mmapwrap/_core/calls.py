@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mmapwrap._core._mman import CData
 
 Handle: TypeAlias = "CData"
-"""A `mmw_pages *` whose destructor unmaps, or NULL_HANDLE."""
+"""A `mmw_pages *` whose owner unmaps (`owners.py`), or NULL_HANDLE."""
 
 NULL_HANDLE: Final[Handle] = ffi.NULL
 """The handle of a closed region: every function refuses it."""
@@ -120,13 +120,3 @@ fault_address: Final = lib.mmw_fault_address
 def pointer(handle: Handle) -> int:
     """Return the address of a handle's record."""
     return int(ffi.cast("uintptr_t", handle))
-
-
-_gc: Final = ffi.gc
-_new_guard: Final = lib.mmw_new_guard
-_free_guard: Final = lib.mmw_free_guard
-
-
-def new_guard() -> "CData":
-    """Return a guard that can be entered once; its destructor leaves it."""
-    return _gc(_new_guard(), _free_guard)

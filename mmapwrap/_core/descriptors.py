@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 from mmapwrap._core import constants
 from mmapwrap._core._mman import ffi, lib
 from mmapwrap._core.failures import call_failure, errno_of, raise_if_failed, retry_on_eintr
+from mmapwrap._core.owners import new_descriptor
 from mmapwrap.errors import InvalidArgumentError, SystemCallError, hinted, system_call_error
 
 if TYPE_CHECKING:
@@ -20,17 +21,12 @@ if TYPE_CHECKING:
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 OwnedDescriptor: TypeAlias = "tuple[int, CData]"
-"""A descriptor and its owner. Its destructor closes it, so no call in flight sees it reused."""
+"""A descriptor, and the record whose owner closes it when no call in flight uses it."""
 
 file_page_size: Final = lib.mmw_file_page_size
 """The bytes of a page of a file: those of a huge page on hugetlbfs."""
 keeps_messages_apart: Final = lib.mmw_keeps_messages_apart
 _fcntl: Final = lib.mmw_fcntl
-
-
-def _new_owner() -> "CData":
-    """Return an owner without a descriptor; a C function gives it one."""
-    return ffi.gc(lib.mmw_new_descriptor(), lib.mmw_close_descriptor)
 
 
 # --- The causes of refusals -----------------------------------------------------------------------
@@ -79,7 +75,7 @@ def _error_of(failure: int, fd: int) -> SystemCallError:
 
 def create_memfd(name: bytes, size: int, *, allocate: bool) -> OwnedDescriptor:
     """Create a memfd: memfd_create(2), ftruncate(2) and, to have the memory now, fallocate(2)."""
-    owner = _new_owner()
+    owner = new_descriptor()
     result = retry_on_eintr(lib.mmw_create_memfd, owner, name, size, allocate)
     if result < 0:
         raise _memfd_error(-result, size)
@@ -95,7 +91,7 @@ def _memfd_error(failure: int, size: int) -> SystemCallError:
 
 def duplicate(fd: int) -> OwnedDescriptor:
     """Return another descriptor of the same file. fcntl(F_DUPFD_CLOEXEC)."""
-    owner = _new_owner()
+    owner = new_descriptor()
     return _of_descriptor(lib.mmw_duplicate(owner, fd), fd), owner
 
 
@@ -105,7 +101,7 @@ def own_descriptor(release: "Callable[[], int]") -> OwnedDescriptor:
     Args:
         release: Ends the other ownership, and returns the descriptor.
     """
-    owner = _new_owner()
+    owner = new_descriptor()
     return raise_if_failed(lib.mmw_own(owner, release())), owner
 
 
@@ -133,7 +129,7 @@ def try_to_open(path: Path, flags: int, mode: int = 0) -> OwnedDescriptor:
         raise InvalidArgumentError(f"path {path!r}: embedded null byte")
     flags |= os.O_CLOEXEC | os.O_NONBLOCK
     sys.audit("open", path, None, flags)  # as os.open does
-    owner = _new_owner()
+    owner = new_descriptor()
     result = retry_on_eintr(lib.mmw_open, owner, name, flags, mode)
     return (result if result >= 0 else -errno_of(-result)), owner
 

@@ -26,7 +26,7 @@ from mmapwrap._core import (
 from mmapwrap._core.constants import PROT_WRITE
 from mmapwrap._core.failures import call_failure
 from mmapwrap._core.locked_ranges import LockCall
-from mmapwrap._core.mapping import new_record
+from mmapwrap._core.owners import new_pages
 from mmapwrap._core.pages import Pages
 from mmapwrap._core.protection import Sharing
 from mmapwrap.errors import (
@@ -126,7 +126,7 @@ def _make_room(pages: Pages, size: int) -> None:
         )
         raise hinted(UnsupportedOperationError("resize"), hint)
     pages.views.refuse(0, pages.size, 0)
-    moved = new_record()
+    moved = new_pages()
     # SAFETY: both records have owners here, which outlive the call.
     result = python_types.move_pages(
         pages, moved, calls.pointer(pages.handle), calls.pointer(moved), size

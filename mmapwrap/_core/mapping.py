@@ -3,12 +3,12 @@
 import errno
 import os
 import stat
-from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmapwrap._core import calls, constants, descriptors
 from mmapwrap._core._mman import ffi, lib
 from mmapwrap._core.failures import Refusal, call_failure, errno_of, raise_if_failed
+from mmapwrap._core.owners import new_pages
 from mmapwrap.errors import (
     CapacityExceededError,
     InvalidArgumentError,
@@ -24,10 +24,7 @@ from mmapwrap.errors import (
 if TYPE_CHECKING:
     from mmapwrap._core._mman import CData
 
-_gc: Final = ffi.gc
-_new: Final = lib.mmw_new
 _map: Final = lib.mmw_map
-_release: Final = lib.mmw_release
 
 
 _USER_SPACE_END: Final = (
@@ -62,11 +59,6 @@ class Request(NamedTuple):
         return "this file" if self.path is not None else f"the file of descriptor {self.fd}"
 
 
-def new_record() -> calls.Handle:
-    """Return the handle of a record without pages; its destructor unmaps what it gets."""
-    return _gc(_new(), _release)
-
-
 def map_pages(
     address: int,
     size: int,
@@ -79,7 +71,7 @@ def map_pages(
     path: "descriptors.Path | None" = None,
     capacity: int = 0,
 ) -> calls.Handle:
-    """Map pages, mmap(2), by one C function; the handle's destructor unmaps them.
+    """Map pages, mmap(2), by one C function; the handle's owner unmaps them.
 
     Args:
         address: The address of the first byte; 0: the kernel chooses.
@@ -93,7 +85,7 @@ def map_pages(
         path: The file's path, which errors name.
         capacity: The bytes that the pages may become; 0: as many as there are.
     """
-    handle = _gc(_new(), _release)
+    handle = new_pages()
     # SAFETY: `as_fixed_address` has checked an address that is not 0. Only MAP_FIXED in the flags
     # replaces mappings, and only `mmapwrap.unsafe`, whose caller answers for the range, passes it.
     result = _map(handle, address, size, align, prot, flags, fd, file_offset, capacity, options)
@@ -207,7 +199,7 @@ def _no_length(request: Request) -> MmapError:
 
 def _map_start(size: int, flags: int, fd: int) -> "tuple[CData, int]":
     """Map a file's start without any access; return the handle, and the result or the failure."""
-    handle = new_record()
+    handle = new_pages()
     # SAFETY: address 0, so the kernel chooses one that is free.
     return handle, _map(handle, 0, size, constants.PAGE_SIZE, 0, flags, fd, 0, 0, 0)
 
@@ -235,14 +227,8 @@ def borrow_pages(address: int, size: int, prot: int, owner: object) -> calls.Han
     Safety:
         The caller has checked that the memory is mapped while the owner lives.
     """
-    handle = _gc(_new(), partial(_release_borrowed, owner))
+    handle = new_pages(owner)
     # SAFETY: `as_address` has checked that the range ends before 2**64. The caller of
     # `unsafe.from_raw_parts` answers for the memory, and the handle keeps its owner.
     raise_if_failed(lib.mmw_borrow(handle, address, size, prot))
     return handle
-
-
-def _release_borrowed(owner: object, pages: calls.Handle) -> None:
-    """Release the handle, then its owner."""
-    _release(pages)
-    del owner  # after the release

@@ -1,6 +1,6 @@
 """Pages: the owner of mapped pages, and the way to every call on a range of them.
 
-The pages belong to a cffi handle whose destructor unmaps them. The region, each exported buffer,
+The pages belong to a cffi handle whose owner unmaps them. The region, each exported buffer,
 each slice and each call in flight hold that handle, so closing needs no lock, no page is unmapped
 under a view or a call, and no page is unmapped twice.
 

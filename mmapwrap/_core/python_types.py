@@ -1,4 +1,4 @@
-"""The types and functions that are written in C for Python: exporters, the lock, the move."""
+"""The types and functions that are written in C for Python: exporters, owners, lock, move."""
 
 from typing import TYPE_CHECKING
 
@@ -23,5 +23,19 @@ if TYPE_CHECKING:
     is_buffer = _mman.is_buffer
     move_pages = _mman.move_pages
     new_export = _mman.new_export
+    own_descriptor = _mman.own_descriptor
+    own_guard = _mman.own_guard
+    own_pages = _mman.own_pages
 else:
-    Exporter, Export, new_export, is_buffer, SequenceLock, move_pages = _made_in_c()
+    (
+        Exporter,
+        Export,
+        new_export,
+        is_buffer,
+        SequenceLock,
+        move_pages,
+        _,
+        own_pages,
+        own_guard,
+        own_descriptor,
+    ) = _made_in_c()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, final
 
 from mmapwrap._core import calls
 from mmapwrap._core.failures import Refusal
+from mmapwrap._core.owners import new_guard
 from mmapwrap._core.pages import Pages
 from mmapwrap.errors import MappingFaultError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 class FaultGuard:
     """A context manager that `MappedRegion.fault_guard` returns; it may be nested and reused.
 
-    Each entry makes a guard in C, whose destructor leaves it. So an interruption between two steps
+    Each entry makes a guard in C, whose owner leaves it. So an interruption between two steps
     of entering or leaving keeps no region under a guard.
     """
 
@@ -31,7 +32,7 @@ class FaultGuard:
 
     def __enter__(self) -> None:
         pages = self._pages
-        guard = calls.new_guard()
+        guard = new_guard()
         result = calls.guard_enter(guard, pages.handle)
         while result == -Refusal.MOVED:  # by a thread that has not said yet where to
             result = calls.guard_enter(guard, pages.handle)

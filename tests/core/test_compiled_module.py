@@ -42,6 +42,10 @@ def test_each_type_and_function_that_is_written_in_c_says_what_it_is() -> None:
         "is_buffer",
         "SequenceLock",
         "move_pages",
+        "Owner",
+        "own_pages",
+        "own_guard",
+        "own_descriptor",
     }
     assert [each.__name__ for each in parts if not each.__doc__] == []
     types = [each for each in parts if isinstance(each, type)]

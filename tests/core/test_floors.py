@@ -19,7 +19,8 @@ FLOORS = """
     errors
     result _core.failures _core.range_map _core.construction _core.locked_ranges
     _core.python_types _core.views _core.access _core.page_sizes
-    _core.layout _core.descriptors _core.buffers
+    _core.layout _core.owners _core.buffers
+    _core.descriptors
     _core.arguments _core.calls _core.capacity _core.file_length
     _ranges
     _core.mapping

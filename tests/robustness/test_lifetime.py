@@ -8,6 +8,7 @@ import inspect
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import weakref
@@ -639,6 +640,111 @@ def closed_view(mapping: MemoryMapping) -> memoryview:
     view = mapping.view()
     mapping.close()
     return view
+
+
+def used_by_a_guard(mapping: MemoryMapping) -> None:
+    with mapping.fault_guard():
+        mapping.view()[0] = 1
+
+
+# Each works on an open mapping of a page that nobody else uses.
+LAST_USES: dict[str, Callable[[MemoryMapping], object]] = {
+    "read": lambda mapping: mapping[:],
+    "write": lambda mapping: mapping.write_slice(b"last", 0),
+    "load": lambda mapping: mapping.get_slice(0, 8).load(u64),
+    "view": lambda mapping: bytes(mapping.view()),
+    "file": lambda mapping: mapping.open().read(),
+    "protect": lambda mapping: mapping.protect(READ),
+    "resize": lambda mapping: mapping.resize(10),
+    "advise": lambda mapping: mapping.advise(Advice.RANDOM),
+    "guard": used_by_a_guard,
+    "arena": lambda mapping: mapping.into_arena().add_anon(0, PAGE),
+    "close": lambda mapping: mapping.close(),
+}
+
+
+def use_last_in_finalizers(name: str) -> None:
+    """A finalizer in a garbage cycle uses a mapping that was made before the finalizer's object."""
+    ended: list[int] = []
+
+    class Node:
+        def __init__(self, mapping: MemoryMapping) -> None:
+            self.mapping, self.itself = mapping, self
+
+        def __del__(self) -> None:
+            address = self.mapping.as_ptr()
+            assert is_mapped(address)
+            LAST_USES[name](self.mapping)
+            ended.append(address)
+
+    for _ in range(100):
+        Node(MemoryMapping.anonymous(PAGE))
+        gc.collect()
+        assert not is_mapped(ended[-1])
+    assert len(ended) == 100
+
+
+@pytest.mark.parametrize("name", LAST_USES)
+def test_finalizer_of_a_garbage_cycle_uses_a_region_of_the_cycle(name: str) -> None:
+    in_process(use_last_in_finalizers, name).succeeded_silently()
+
+
+def leave_a_guard_in_a_finalizer() -> None:
+    class Guarded:
+        def __init__(self, mapping: MemoryMapping) -> None:
+            self.guard, self.itself = mapping.fault_guard(), self
+            self.guard.__enter__()
+
+        def __del__(self) -> None:
+            self.guard.__exit__(None, None, None)
+
+    for _ in range(100):
+        Guarded(MemoryMapping.anonymous(PAGE))
+        gc.collect()
+
+
+def test_finalizer_of_a_garbage_cycle_leaves_its_guard() -> None:
+    in_process(leave_a_guard_in_a_finalizer).succeeded_silently()
+
+
+def test_finalizer_of_a_garbage_cycle_uses_the_descriptor_of_its_shared_memory() -> None:
+    lengths: list[tuple[int, int]] = []
+
+    class Node:
+        def __init__(self, memory: SharedMemory) -> None:
+            self.memory, self.itself = memory, self
+
+        def __del__(self) -> None:
+            with tempfile.TemporaryFile() as other:  # has the lowest number that is free
+                other.truncate(PAGE)
+                self.memory.resize(10)
+                lengths.append(
+                    (os.fstat(self.memory.fileno()).st_size, os.fstat(other.fileno()).st_size)
+                )
+
+    with process_unchanged():
+        Node(SharedMemory.new("finalized", PAGE))
+        gc.collect()
+        assert lengths == [(10, PAGE)]
+
+
+def test_generator_of_a_garbage_cycle_ends_with_a_write() -> None:
+    view: list[memoryview] = []
+
+    def writer(mapping: MemoryMapping, box: list[object]) -> Generator[list[object]]:
+        view.append(mapping.view())
+        try:
+            yield box
+        finally:
+            mapping[:4] = b"last"
+
+    box: list[object] = []
+    generator = writer(MemoryMapping.anonymous(PAGE), box)
+    box.append(generator)
+    next(generator)
+    del generator, box
+    gc.collect()
+    assert view[0][:4] == b"last"
 
 
 CYCLES: dict[str, Callable[[MemoryMapping], object]] = {
