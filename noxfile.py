@@ -19,7 +19,16 @@ nox.needs_version = ">=2026.8.10"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "coverage", "lint", "typing", "downstream", "dist", "floors"]
+nox.options.sessions = [
+    "tests",
+    "coverage",
+    "lint",
+    "typing",
+    "downstream",
+    "dist",
+    "docs",
+    "floors",
+]
 
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
@@ -427,6 +436,18 @@ def dist(session: nox.Session) -> None:
         session.run(*pip, "check")
         with session.chdir(home):
             session.run("bin/python", "-m", "mmapwrap", "residency", str(wheel), external=True)
+
+
+@nox.session(python="3.13")
+def docs(session: nox.Session) -> None:
+    """Build the manual with each warning an error, and run the examples of all its pages."""
+    session.install(*run_time(), *group("docs", "tests"))
+    html = fresh(cache(session) / "docs")
+    sphinx = ["python", "-m", "sphinx", "-n", "-W", "--keep-going", "-q", "-E"]
+    sphinx += ["-b", "html", "-d", str(html / "doctrees"), "docs", str(html / "html")]
+    examples = ["pytest", *WORKERS, "tests/docs/test_readme.py", *session.posargs]
+    run_installed(session, make_wheel(session), sphinx, examples)
+    session.log(f"the manual begins at {html / 'html' / 'index.html'}")
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""The examples of the README and of the pages of docs/, run as they stand there."""
+"""The examples of the README and of the pages of the manual, run as they stand there."""
 
 import re
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = [
-    (f"{page.name}-{number}", block)
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    (f"{page.relative_to(ROOT)}-{number}", block)
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
     for number, block in enumerate(
         re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), start=1
     )
@@ -31,12 +31,13 @@ def test_example_prints_what_its_comments_say(block: str, tmp_path: Path) -> Non
 def test_pages_with_examples_are_found() -> None:
     assert {name.rpartition("-")[0] for name, _ in BLOCKS} >= {
         "README.md",
-        "arrays.md",
-        "files.md",
-        "from-crosvm.md",
-        "from-memmap2.md",
-        "from-numpy-memmap.md",
-        "from-shared-memory.md",
-        "growth.md",
-        "mmap.md",
+        "docs/arrays.md",
+        "docs/files.md",
+        "docs/from-crosvm.md",
+        "docs/from-memmap2.md",
+        "docs/from-numpy-memmap.md",
+        "docs/from-shared-memory.md",
+        "docs/growth.md",
+        "docs/index.md",
+        "docs/mmap.md",
     }
