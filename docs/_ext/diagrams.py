@@ -10,7 +10,6 @@ The SVG stands in the page itself and has the colours of its text, so that it is
 theme too.
 """
 
-import re
 from html import escape
 
 from docutils import nodes
@@ -22,18 +21,17 @@ from sphinxcontrib.svgbob._svgbob import to_svg
 
 def drawn(text: str, title: str) -> str:
     """Return the SVG of a drawing in characters."""
-    svg: str = to_svg(
+    svg: str = to_svg(  # type: ignore[call-arg]  # its stub has another name for background_color
         text,
+        font_size=13,  # a character is then no wider than its column
         font_family="var(--font-stack--monospace)",
         stroke_color="currentColor",
         fill_color="currentColor",
-        background="transparent",
+        background_color="transparent",
         stroke_width=1.5,
     )
-    width, height = re.findall(r'(?:width|height)="(\d+)"', svg)[:2]
-    # The picture shrinks with the window, and a screen reader says the title.
-    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}"'
-    return svg.replace("<svg", head, 1)
+    # A screen reader says the title.
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
 
 
 class Diagram(SphinxDirective):

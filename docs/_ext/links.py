@@ -63,15 +63,16 @@ def resolve(
     domains, page = env.domains, node.get("refdoc", "")
     if label := EXPLAINED.get(target) or EXPLAINED.get(target.rpartition(".")[2]):
         link = pending_xref(refdomain="std", reftype="ref", refexplicit=True, refwarn=True)
+        link += text.deepcopy()
         return domains.standard_domain.resolve_xref(
             env, page, app.builder, "ref", label, link, text
         )
     kind, _, attribute = target.removeprefix("mmapwrap.").rpartition(".")
+    places = [f"mmapwrap.{target}"]
     if (kind or node.get("py:class")) in REGIONS:
-        inherited = f"mmapwrap.MappedRegion.{attribute}"
-        found = domains.python_domain.resolve_xref(
-            env, page, app.builder, "obj", inherited, node, text
-        )
+        places.append(f"mmapwrap.MappedRegion.{attribute}")
+    for place in places:
+        found = domains.python_domain.resolve_xref(env, page, app.builder, "obj", place, node, text)
         if found is not None:
             return found
     return text if node.get("is_optional") else None

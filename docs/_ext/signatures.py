@@ -26,6 +26,11 @@ SHOWN = {
     "_([TUEP])(?:_co)?": r"\1",
     "_IntoArena": "MemoryMapping",
     "(?:Readable|Writable)Buffer": "Buffer",
+    "SupportsIndex": "int",
+    "READ_WRITE": "Protection.read_write()",
+    "_READ_WRITE": "PROT_READ | PROT_WRITE",
+    "NO_SEALS": "MemfdSeals(0)",
+    "([A-Z][A-Za-z]*)": r"\1",  # of a private module
 }
 
 # A line without a colon, which napoleon reads in place of the first line.
@@ -47,7 +52,7 @@ def show_public_names(
 
     def shown(text: str) -> str:
         for name, public in SHOWN.items():
-            text = re.sub(rf"~?(?:mmapwrap\.[\w.]+\.)?\b{name}\b", public, text)
+            text = re.sub(rf"(?:~mmapwrap\.[\w.]+\.)?\b{name}\b", public, text)
         return text
 
     return shown(arguments), shown(returned or "")
