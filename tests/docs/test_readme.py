@@ -8,30 +8,44 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = [
-    (f"{page.relative_to(ROOT)}-{number}", block)
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-    for number, block in enumerate(
-        re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), start=1
-    )
-    if "import" in block  # else it is a fragment
-]
+# A page on which each example needs the files of those before it has this line.
+IN_ORDER = "<!-- examples: one after the other -->"
 
 
-@pytest.mark.parametrize("block", [block for _, block in BLOCKS], ids=[name for name, _ in BLOCKS])
-def test_example_prints_what_its_comments_say(block: str, tmp_path: Path) -> None:
-    expected = re.findall(r"print\(.*\)  # (.*)", block)
-    run = subprocess.run(
-        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert expected
-    assert run.stdout.splitlines() == expected
+def blocks_of(page: Path) -> list[str]:
+    """The programs on a page; a block without an import is a fragment."""
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    return [block for block in blocks if "import" in block]
+
+
+def runs_of(page: Path) -> list[tuple[str, list[str]]]:
+    """The programs of each run: one, or all of a page in their order."""
+    name, blocks = str(page.relative_to(ROOT)), blocks_of(page)
+    if IN_ORDER in page.read_text():
+        return [(name, blocks)]
+    return [(f"{name}-{number}", [block]) for number, block in enumerate(blocks, start=1)]
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RUNS = [run for page in PAGES for run in runs_of(page)]
+
+
+@pytest.mark.parametrize("blocks", [blocks for _, blocks in RUNS], ids=[name for name, _ in RUNS])
+def test_example_prints_what_its_comments_say(blocks: list[str], tmp_path: Path) -> None:
+    for block in blocks:
+        expected = re.findall(r"print\(.*\)  # (.*)", block)
+        run = subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert expected
+        assert run.stdout.splitlines() == expected
 
 
 def test_pages_with_examples_are_found() -> None:
-    assert {name.rpartition("-")[0] for name, _ in BLOCKS} >= {
+    assert {str(page.relative_to(ROOT)) for page in PAGES if blocks_of(page)} >= {
         "README.md",
         "docs/arrays.md",
+        "docs/errors.md",
         "docs/files.md",
         "docs/from-crosvm.md",
         "docs/from-memmap2.md",
@@ -40,4 +54,5 @@ def test_pages_with_examples_are_found() -> None:
         "docs/growth.md",
         "docs/index.md",
         "docs/mmap.md",
+        "docs/tutorial.md",
     }
