@@ -76,18 +76,19 @@ def keep_first_line(
         lines[:0] = [NO_TYPE, ""]
 
 
-def drop_mark(
+def mend(
     _app: Sphinx, _what: str, _name: str, _obj: object, _options: object, lines: list[str]
 ) -> None:
-    """Drop the line that `keep_first_line` has put in front."""
+    """Drop the line that `keep_first_line` has put in front; keep a number from being a list."""
     if lines[:1] == [NO_TYPE]:
         del lines[:2]
+    lines[:] = [re.sub(r"^(:ivar \w+: \d+)\.$", r"\1\.", line) for line in lines]
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Connect the functions to autodoc."""
     app.connect("autodoc-process-docstring", keep_first_line, priority=100)  # before napoleon
-    app.connect("autodoc-process-docstring", drop_mark, priority=900)  # and after it
+    app.connect("autodoc-process-docstring", mend, priority=900)  # and after it
     app.connect("autodoc-process-signature", show_public_names)
     app.connect("autodoc-process-bases", show_public_bases)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
