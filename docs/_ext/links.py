@@ -3,10 +3,12 @@
 - A name in backquotes in a docstring is a link if it is a public name, and code if it is none.
 - `MemoryMapping.find` leads to `MappedRegion.find`, where the method is described.
 - A name that no module exports leads to the paragraph that explains it.
+- A link to the README leads to the start page, which says the same.
 - A name of Python's library leads to Python's manual, by the list in `python_names.txt`, so that no
   build needs the network.
 """
 
+import re
 import zlib
 from pathlib import Path
 
@@ -78,6 +80,11 @@ def resolve(
     return text if node.get("is_optional") else None
 
 
+def lead_to_start_page(_app: Sphinx, _page: str, source: list[str]) -> None:
+    """Replace the README in links, which are written for those who read the files."""
+    source[0] = re.sub(r"\]\(\.\./((?:\.\./)*)README\.md", r"](\1index.md", source[0])
+
+
 def write_inventory(app: Sphinx, config: Config) -> None:
     """Write the names of Python's library in the form that Sphinx reads."""
     lines = []
@@ -96,5 +103,6 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Add the role, and connect the functions to the build."""
     app.add_role("name", NameRole())
     app.connect("config-inited", write_inventory, priority=100)  # before intersphinx reads it
+    app.connect("source-read", lead_to_start_page)
     app.connect("missing-reference", resolve, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
