@@ -131,4 +131,9 @@ else:
         return version(__name__)
 
 
+def __dir__() -> list[str]:
+    """Return the public names; private modules are attributes too."""
+    return ["__version__", *(name for name in globals() if not name.startswith("_"))]
+
+
 del sys, typing

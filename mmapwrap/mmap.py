@@ -35,6 +35,7 @@ from mmapwrap._core.constants import (
     PROT_WRITE as PROT_WRITE,
     named,
 )
+from mmapwrap._core.parts import join_parts
 from mmapwrap._core.protection import Protection, Sharing
 from mmapwrap._mapping import MemoryMapping, set_name
 from mmapwrap._positioned import ACCESS_READ as ACCESS_READ, PositionedMemory
@@ -337,6 +338,9 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
         if self._has_file:
             raise ValueError("Cannot set annotation on non-anonymous mappings")
         set_name(self._mapping, name)
+
+
+join_parts(mmap)
 
 
 def _arguments(access: int, flags: int, prot: int) -> tuple[int, int, int]:

@@ -17,7 +17,8 @@ Imports go down only. From the ground up, each module imports from the floors be
    again; `faults` finds out why a page is missing, and `dropping` whether a lock is in the way.
 6. `pages` has the handle whose owner unmaps; `changes` changes the access and the
    content of its ranges, and `growth` its size; `creation` maps new pages, and `new_files` new
-   files; `construction` is the idiom of classes without a constructor.
+   files; `construction` is the idiom of classes without a constructor, and `parts` makes one class
+   for users of base classes with one subject each.
 
 Above this package: `_regions` (the operations on pages that callers have), `_adapters` (other
 libraries' types), then the products `mmapwrap._external`, `_arena`, `_mapping`, `_shared_memory`

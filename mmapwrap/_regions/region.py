@@ -4,6 +4,7 @@ import abc
 from typing import SupportsIndex
 
 from mmapwrap._core.arguments import Descriptor
+from mmapwrap._core.parts import join_parts
 from mmapwrap._core.protection import Protection
 from mmapwrap._regions.advising import AdvisedRegion
 from mmapwrap._regions.arrays import ArrayRegion
@@ -141,3 +142,6 @@ class MappedRegion(
             mmapwrap.errors.UnsupportedOperationError: refresh is not supported by this kind of ...
         """
         raise UnsupportedOperationError("refresh")
+
+
+join_parts(MappedRegion)

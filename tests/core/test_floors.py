@@ -17,7 +17,7 @@ FLOORS = """
     _core.constants
     _core.advice _core.protection _core.seals
     errors
-    result _core.failures _core.range_map _core.construction _core.locked_ranges
+    result _core.failures _core.range_map _core.construction _core.parts _core.locked_ranges
     _core.python_types _core.views _core.access _core.page_sizes
     _core.layout _core.owners _core.buffers
     _core.descriptors
