@@ -6,8 +6,9 @@ Imports go down only. From the ground up, each module imports from the floors be
    members are the kernel's numbers: `advice`, `protection`, `seals`.
 2. `mmapwrap.errors` and `mmapwrap.result`: the errors that callers see.
 3. `failures` translates a negative result of C into an error. `python_types` has the types that are
-   written in C for Python, and `owners` the records that they own; `buffers`, `descriptors` and `calls` are the typed C functions: integers
-   in, integers out; `file_length` makes files longer and cuts them.
+   written in C for Python, and `owners` the records that they own; `buffers`, `descriptors` and
+   `calls` are the typed C functions: integers in, integers out; `file_length` makes files longer
+   and cuts them.
 4. `range_map` keeps values by range; `arguments` checks the arguments of callers; `layout` is the
    lock of one region's layout, `capacity` the room that it was given to grow into; `access`,
    `views`, `page_sizes` and `locked_ranges` remember the access that each range allows, the live

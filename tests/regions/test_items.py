@@ -447,7 +447,8 @@ def test_what_the_values_raise_propagates_and_nothing_is_stored(
             raise error
 
     item: Any = Raising()
-    for scalar in (u32, f64):
+    scalars: tuple[Any, ...] = (u32, f64)
+    for scalar in scalars:
         for given_values in (values(), [1, item]):
             with pytest.raises(type(error)) as caught:
                 part.store_many(scalar, given_values)
