@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, assert_type
 
 import pytest
 from attrs import Factory, frozen
+from errno_classes import NAMED
 from protections import READ
 
 import mmapwrap
@@ -55,6 +56,7 @@ class Case:
         return self.kind(*self.attributes.values())
 
 
+# Every class but those of NAMED.
 VALUE_CASES = [
     Case(InvalidAddressError, ValueError, {}, "the address or range cannot be right"),
     Case(
@@ -199,29 +201,6 @@ VALUE_CASES = [
 
 ROOTS = {MmapError: Exception, VolatileMemoryError: ValueError}
 
-# errno -> the class named for it and the builtin that it also is.
-NAMED: dict[int, tuple[type[SystemCallError], type[Exception]]] = {
-    codes.EPERM: (errors.OperationNotPermittedError, PermissionError),
-    codes.EACCES: (errors.AccessDeniedError, PermissionError),
-    codes.EBADF: (errors.BadDescriptorError, OSError),
-    codes.EEXIST: (errors.AddressInUseError, FileExistsError),
-    codes.EINVAL: (errors.InvalidSystemCallError, ValueError),
-    codes.ENOMEM: (OutOfMemoryError, MemoryError),
-    codes.EAGAIN: (errors.LockLimitError, BlockingIOError),
-    codes.ENODEV: (errors.NotMappableError, OSError),
-    codes.EMFILE: (errors.TooManyFilesError, OSError),
-    codes.ENFILE: (errors.TooManyFilesError, OSError),
-    codes.EOVERFLOW: (errors.OffsetOverflowError, OverflowError),
-    codes.ENOSPC: (errors.NoSpaceError, OSError),
-    codes.EBUSY: (errors.RegionBusyError, OSError),
-    codes.EFAULT: (errors.BadAddressError, OSError),
-    codes.EIO: (errors.InputOutputError, OSError),
-    codes.ETXTBSY: (errors.TextFileBusyError, OSError),
-    codes.ENOENT: (errors.NoSuchFileError, FileNotFoundError),
-    codes.EISDIR: (errors.IsDirectoryError, IsADirectoryError),
-    codes.ENOTDIR: (errors.NotDirectoryError, NotADirectoryError),
-}
-
 CASES = VALUE_CASES + [
     Case(
         kind,
@@ -267,7 +246,8 @@ def test_tree_every_public_class_is_listed_and_has_a_case() -> None:
         for name, kind in inspect.getmembers(errors, inspect.isclass)
         if issubclass(kind, BaseException) and not name.startswith("_")
     }
-    assert classes == KINDS | ROOTS.keys()
+    listed = KINDS | ROOTS.keys()
+    assert classes == listed, "each class needs a Case in VALUE_CASES, or an entry in NAMED"
     assert all(getattr(mmapwrap, kind.__name__) is kind for kind in classes)
 
 

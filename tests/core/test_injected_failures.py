@@ -24,6 +24,7 @@ from typing import Final, TypeAlias
 
 import attrs
 import pytest
+from errno_classes import NAMED
 from injection import Argument, Rule, attempt, why_unavailable
 from kernel_view import (
     PAGE,
@@ -48,31 +49,14 @@ from protections import READ, RW
 
 from mmapwrap import (
     AccessDeniedError,
-    AddressInUseError,
     Advice,
     AlreadyExistsError,
-    BadAddressError,
-    BadDescriptorError,
     DestructiveAdvice,
-    InputOutputError,
-    InvalidSystemCallError,
-    IsDirectoryError,
-    LockLimitError,
     MappingFaultError,
     MemoryMapping,
     MissingSealsError,
-    NoSpaceError,
-    NoSuchFileError,
-    NotDirectoryError,
-    NotMappableError,
-    OffsetOverflowError,
-    OperationNotPermittedError,
-    OutOfMemoryError,
     ReadToMemoryError,
-    RegionBusyError,
     SystemCallError,
-    TextFileBusyError,
-    TooManyFilesError,
     UnsupportedByKernelError,
     UnsupportedOperationError,
     WriteFromMemoryError,
@@ -137,28 +121,6 @@ def number_of(name: str) -> int:
 
 
 # What the contract names ----------------------------------------------------------------------
-
-CLASS_OF: Final[dict[int, type[SystemCallError]]] = {
-    errno.EPERM: OperationNotPermittedError,
-    errno.EACCES: AccessDeniedError,
-    errno.EBADF: BadDescriptorError,
-    errno.EEXIST: AddressInUseError,
-    errno.EINVAL: InvalidSystemCallError,
-    errno.ENOMEM: OutOfMemoryError,
-    errno.EAGAIN: LockLimitError,
-    errno.ENODEV: NotMappableError,
-    errno.EMFILE: TooManyFilesError,
-    errno.ENFILE: TooManyFilesError,
-    errno.EOVERFLOW: OffsetOverflowError,
-    errno.ENOSPC: NoSpaceError,
-    errno.EBUSY: RegionBusyError,
-    errno.EFAULT: BadAddressError,
-    errno.EIO: InputOutputError,
-    errno.ETXTBSY: TextFileBusyError,
-    errno.ENOENT: NoSuchFileError,
-    errno.EISDIR: IsDirectoryError,
-    errno.ENOTDIR: NotDirectoryError,
-}
 
 # By the name that a program uses, where the kernel's is another.
 NAME_OF: Final = {"fadvise64": "posix_fadvise", "openat": "open"}
@@ -225,7 +187,7 @@ def typed(report: Report, call: str, number: int) -> None:
     """The error that the table has for the errno, with its numbers."""
     error = report.error
     assert isinstance(error, SystemCallError), f"it ended in {report!r}"
-    named = CLASS_OF.get(number, SystemCallError)
+    named, _ = NAMED.get(number, (SystemCallError, OSError))
     if number == errno.EEXIST and call != "mmap":  # there it tells of an address
         named = AlreadyExistsError
     assert type(error) is named
