@@ -117,6 +117,8 @@ def attempt(
     Raises:
         UnavailableError: system calls cannot be made to fail here.
     """
+    asks = only is not None
+    code = _filter(rules, asks=asks)
     outcome: Outcome | None = None
     refused: Exception | None = None
     listeners: list[int] = []
@@ -125,7 +127,7 @@ def attempt(
     def run() -> None:
         nonlocal outcome, refused
         try:
-            listeners.extend(_install(rules, asks=only is not None))
+            listeners.extend(_install(code, asks=asks))
         except UnavailableError as error:
             refused = error
             return
@@ -194,11 +196,8 @@ def _numbers(call: str) -> tuple[int, ...]:
     return _NUMBERS[call][list(_MACHINES).index(platform.machine())]
 
 
-def _install(rules: Sequence[Rule], *, asks: bool) -> list[int]:
-    """Put the filter on this thread; returns the descriptor on which it asks, if it does."""
-    if platform.machine() not in _MACHINES:
-        raise UnavailableError(f"no system call numbers of {platform.machine()} are known here")
-    code = _filter(rules, asks=asks)
+def _install(code: bytes, *, asks: bool) -> list[int]:
+    """Put a filter on this thread; returns the descriptor on which it asks, if it does."""
     program = _Program(len(code) // 8, code)
     nothing = ctypes.c_ulong(0)
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), nothing, nothing, nothing)
@@ -214,6 +213,9 @@ def _install(rules: Sequence[Rule], *, asks: bool) -> list[int]:
 
 
 def _filter(rules: Sequence[Rule], *, asks: bool) -> bytes:
+    """The instructions of the filter; a call without an entry in `_NUMBERS` is a KeyError."""
+    if platform.machine() not in _MACHINES:
+        raise UnavailableError(f"no system call numbers of {platform.machine()} are known here")
     machine = _MACHINES[platform.machine()]
     code = [_instruction(_LOAD, _MACHINE_AT), _instruction(_JUMP_IF_EQUAL, machine, yes=1)]
     code.append(_instruction(_RETURN, _ALLOW))
