@@ -49,7 +49,7 @@ int64_t mmw_flush_lines(mmw_pages *pages, uint64_t offset, uint64_t count)
     int64_t refused = mmw_check_access(pages, offset, count, PROT_READ);
     if (refused) return refused;
     uint64_t line = line_size();
-    if (line == 0) return MMW_REFUSED(MMW_NOT_HERE);
+    if (line == 0) return MMW_REFUSED(MMW_NO_LINE_FLUSH);
     if (count == 0) return 0;
     uintptr_t begin = (uintptr_t)pages->base + offset;
     uintptr_t end = begin + count;

@@ -3,8 +3,8 @@
  *
  * Every helper is one crossing from Python: it checks its range, does its system calls and
  * reports. A result that is not negative is the answer. A negative one is the failure:
- * -(call << 12 | errno) for a system call, -refusal where the library itself said no, or for a
- * page that could not be read in its offset, with MMW_FAULT_FLAG (pages.h). */
+ * -(call << 12 | errno) for a system call, -refusal where the library itself said no. For a page
+ * that could not be read in, it is -(MMW_FAULT_FLAG | the page's offset); pages.h. */
 
 typedef struct mmw_pages mmw_pages;
 
@@ -67,14 +67,15 @@ enum mmw_refusal {
     MMW_NOT_WRITABLE,
     MMW_SIZE_OVERFLOW,
     MMW_MISALIGNED,
-    MMW_NO_SUCH_VALUE,
-    MMW_NOT_HERE,
-    MMW_NO_SIZE,
+    MMW_NO_SUCH_VALUE, /* the number does not fit into the bytes of the scalar */
+    MMW_NO_LINE_FLUSH, /* this processor has no flush of a cache line */
+    MMW_NO_SIZE,       /* the size is to be the rest of a file, which has no length */
     MMW_PAST_END,
     MMW_NOT_GROWABLE,
-    MMW_MOVED,
+    MMW_MOVED, /* the pages have gone to another record, which the region has by now */
     MMW_PAST_CAPACITY,
-    MMW_CONTENT_LOST, /* the kernel refused after it had unmapped the range: reserved now */
+    MMW_CONTENT_LOST,  /* the kernel refused after it had unmapped the range: reserved now */
+    MMW_UNRECOVERABLE, /* a guard could not set the lost pages aside */
 };
 
 /* How a scalar is accessed: its width in bytes, and these. */

@@ -282,7 +282,7 @@ static int64_t move_all_back(mmw_pages *pages)
 /* A child that is forked on the way cannot recover: it does not know which pages are back. */
 static int64_t recover(mmw_pages *pages)
 {
-    if (pages->is_unrecoverable) return MMW_REFUSED(MMW_NOT_HERE);
+    if (pages->is_unrecoverable) return MMW_REFUSED(MMW_UNRECOVERABLE);
     pages->is_unrecoverable = true;
     MMW_NEXT_STEP();
     int64_t failure = move_all_back(pages);

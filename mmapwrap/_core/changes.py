@@ -245,7 +245,7 @@ def become_arena(pages: Pages) -> None:
 def recover(pages: Pages) -> None:
     """Map the pages anew that a fault guard has replaced by zeros. mremap(2)."""
     result = calls.recover(pages.handle)
-    if result == -Refusal.NOT_HERE:
+    if result == -Refusal.UNRECOVERABLE:
         raise hinted(
             UnsupportedOperationError("recover"),
             "the kernel could not set the pages aside: map the file anew",

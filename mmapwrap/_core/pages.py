@@ -213,7 +213,7 @@ class Pages:
                 unaligned = VolatileMisalignedError(calls.address(self.handle) + offset, count)
                 unaligned.offset = offset
                 return unaligned
-            case Refusal.NOT_HERE:
+            case Refusal.NO_LINE_FLUSH:
                 return UnsupportedByKernelError("flushing of cache lines")
             case _:
                 need = PROT_READ if refusal == Refusal.NOT_READABLE else PROT_WRITE

@@ -185,6 +185,6 @@ def test_flush_on_another_machine_is_unsupported(mapping: MemoryMapping) -> None
 
 def test_refusal_of_a_processor_without_flushing_names_the_feature() -> None:
     with MemoryMapping.new(PAGE) as mapping:
-        error = pages_of(mapping).error(failures.Refusal.NOT_HERE, 0, 1)
+        error = pages_of(mapping).error(failures.Refusal.NO_LINE_FLUSH, 0, 1)
     assert isinstance(error, UnsupportedByKernelError)
     assert error.feature == "flushing of cache lines"
