@@ -7,7 +7,7 @@ from mmapwrap._core.protection import Protection
 from mmapwrap._core.range_map import RangeMap
 from mmapwrap.errors import ProtectionError
 
-GUARDED: Final = 1 << 16
+GUARD_PAGES: Final = 1 << 16
 """A bit beside the PROT_* bits of a range: guard pages lie there, which allow no access."""
 
 
@@ -24,7 +24,7 @@ class AccessMap:
     bits: int
     """The PROT_* bits of every byte; without meaning if the bits differ by range."""
     by_range: RangeMap[int] | None
-    """The PROT_* bits by range, and GUARDED; None where they are the same everywhere."""
+    """The PROT_* bits by range, and GUARD_PAGES; None where they are the same everywhere."""
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
@@ -46,7 +46,7 @@ class AccessMap:
         if self.by_range is None:
             return [(start, end, self.bits)] if start < end else []
         return [
-            (first, last, 0 if bits & GUARDED else bits)
+            (first, last, 0 if bits & GUARD_PAGES else bits)
             for first, last, bits in self.by_range.pieces(start, end)
         ]
 
@@ -100,7 +100,7 @@ class AccessMap:
         before = ranges.pieces(start, end)
         for first, last, old in before:
             if old & ~bits:
-                ranges.assign(first, last, old & (bits | GUARDED))
+                ranges.assign(first, last, old & (bits | GUARD_PAGES))
         return before
 
     def set_empty(self, bits: int) -> None:
@@ -108,7 +108,7 @@ class AccessMap:
         self.by_range = RangeMap(0, bits)
 
     def last(self, size: int) -> int:
-        """Return the PROT_* bits that the last byte of a region of this size has, without guards.
+        """Return the PROT_* bits that the last byte of a region of this size has below guard pages.
 
         An interrupted change of the size may have left a longer map.
         """
@@ -120,7 +120,7 @@ class AccessMap:
     def grow(self, page_end: int, size: int, bits: int) -> None:
         """Give a region another size: what is added from a page's end on has these bits.
 
-        What is added before it, in the last page, is as the last byte, which may be guarded.
+        What is added before it, in the last page, is as the last byte, where a guard page may be.
         """
         ranges = self.split(size)
         ranges.resize(size)

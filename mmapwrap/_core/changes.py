@@ -1,7 +1,7 @@
 """Changes of a region's layout: the access that its ranges allow, and their content.
 
 Each function runs by `Pages.exclusively`, on a range that was checked, or on pages that no other
-code has yet. Each change of access has the same order of steps, so that the access map never
+code has yet. A change of access has these steps in this order, so that the access map never
 remembers more access than the kernel allows, wherever an exception of a signal handler or a fork
 interrupts the change:
 
@@ -10,6 +10,11 @@ interrupts the change:
 3. Act: one C function.
 4. Widen the map to the access that is allowed now; after a failure restore the access that the
    kernel still allows.
+
+`change_access` has the steps 2 to 4 for the changes by range. Two functions write them by hand:
+`_protect_all`, because there the access stays the same everywhere, which C remembers too, and
+`install_guard_pages`, because guard pages are a bit beside the access, which stays the same below
+them, and a failed call may have installed some.
 """
 
 import errno
@@ -17,7 +22,7 @@ from collections.abc import Callable
 from functools import partial
 
 from mmapwrap._core import calls
-from mmapwrap._core.access import GUARDED
+from mmapwrap._core.access import GUARD_PAGES
 from mmapwrap._core.advice import DestructiveAdvice
 from mmapwrap._core.constants import PROT_ANY, PROT_EXEC, PROT_WRITE
 from mmapwrap._core.failures import Refusal, call_failure, fault_in
@@ -45,7 +50,7 @@ def change_access(
         end: The byte after its last.
         bits: The PROT_* bits that the range has after the act.
         act: Runs a C function on the range.
-        kept: The bits of the map that the act does not change: GUARDED or none.
+        kept: The bits of the map that the act does not change: GUARD_PAGES or none.
     """
     size = pages.size
     before = pages.access.narrow(size, start, end, bits)
@@ -58,7 +63,8 @@ def change_access(
     elif kept:
         for first, last, old in before:
             ranges.assign(first, last, bits | (old & kept))
-    elif any(old & (bits | GUARDED) != bits for _, _, old in before):
+    elif any(old & (bits | GUARD_PAGES) != bits for _, _, old in before):
+        # Narrowing has not made it `bits` everywhere: a range had less access, or guard pages.
         ranges.assign(start, end, bits)
     return result
 
@@ -92,7 +98,7 @@ def protect(pages: Pages, bits: int, start: int, end: int) -> None:
         return
     act = partial(calls.protect, pages.handle, start, end - start, (bits, PROT_ANY))
     # Guard pages allow no access, whatever the protection below them is.
-    result = change_access(pages, start, end, bits, act, kept=GUARDED)
+    result = change_access(pages, start, end, bits, act, kept=GUARD_PAGES)
     if result < 0:
         raise _protecting_error(pages, -result, bits, start, end)
 
@@ -121,25 +127,25 @@ def _protecting_error(pages: Pages, failure: int, bits: int, start: int, end: in
 # --- Guard pages ----------------------------------------------------------------------------------
 
 
-def install_guards(pages: Pages, start: int, end: int) -> None:
+def install_guard_pages(pages: Pages, start: int, end: int) -> None:
     """Install guard pages, which allow no access. madvise(MADV_GUARD_INSTALL)."""
     pages.require_whole_pages(start, end)
     pages.views.refuse(start, end, 0)
     ranges = pages.access.split(pages.size)
     before = ranges.pieces(start, end)
     for first, last, old in before:
-        ranges.assign(first, last, old | GUARDED)
+        ranges.assign(first, last, old | GUARD_PAGES)
     result = _advise(pages, start, end, DestructiveAdvice.GUARD_INSTALL)
     if result < 0:
         was_called = call_failure(-result) is not None
         for first, last, old in before:
             # The kernel may have installed some. A range that cannot be cleared keeps the bit.
-            if not old & GUARDED and (not was_called or _is_cleared(pages, first, last)):
+            if not old & GUARD_PAGES and (not was_called or _is_cleared(pages, first, last)):
                 ranges.assign(first, last, old)
     pages.raise_failure(result, start, end - start, DestructiveAdvice.GUARD_INSTALL)
 
 
-def remove_guards(pages: Pages, start: int, end: int) -> None:
+def remove_guard_pages(pages: Pages, start: int, end: int) -> None:
     """Remove guard pages. madvise(MADV_GUARD_REMOVE)."""
     pages.require_whole_pages(start, end)
     result = _advise(pages, start, end, DestructiveAdvice.GUARD_REMOVE)

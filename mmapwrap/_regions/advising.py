@@ -111,14 +111,14 @@ class AdvisedRegion(RegionBase):
         if type(advice) is not DestructiveAdvice:
             raise TypeError(f"advice must be a DestructiveAdvice, not {shown(advice)}")
         pages = self._pages
+        start, end = pages.checked_range(offset, count)
         if advice is DestructiveAdvice.REMOVE:
-            self._change(pages, changes.remove, pages, *pages.checked_range(offset, count))
+            self._change(pages, changes.remove, pages, start, end)
         elif advice is DestructiveAdvice.GUARD_INSTALL:
-            self._change(pages, changes.install_guards, pages, *pages.checked_range(offset, count))
+            self._change(pages, changes.install_guard_pages, pages, start, end)
         elif advice is DestructiveAdvice.GUARD_REMOVE:
-            self._change(pages, changes.remove_guards, pages, *pages.checked_range(offset, count))
+            self._change(pages, changes.remove_guard_pages, pages, start, end)
         else:
-            start, end = pages.checked_range(offset, count)
             pages.require_whole_pages(start, end)
             pages.run_on_range(calls.advise_destructive, start, end - start, advice)
 
