@@ -1,7 +1,8 @@
-"""The error tree: one root, a named class for each cause, and the one errno -> class table.
+"""The error tree: one root, a named class for each cause, and the table of errnos.
 
 Every error is also the builtin that Python code already catches, carries its numbers as attributes,
-can be matched by position, and survives pickling and copying.
+can be matched by position, and survives pickling and copying. An errno has one class
+for every call; EEXIST alone has two.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _Filename: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 def in_digits(number: int) -> str:
     """Return a number as messages show it: a long one in hexadecimal digits.
 
-    Python may be told to make no more than 640 decimal digits.
+    Python may be told to make no more than 640 decimal digits (2048 bits are 617 digits).
     """
     return str(number) if number.bit_length() <= 2048 else f"{number:#x}"
 
@@ -745,6 +746,7 @@ def system_call_error(
         >>> system_call_error(errno.ENOSPC, "fallocate")
         NoSpaceError(errno=28, syscall='fallocate')
     """
-    if errno == codes.EEXIST and syscall != "mmap":  # there it tells of an address
+    # mmap says EEXIST of an address (MAP_FIXED_NOREPLACE), every other call of a file.
+    if errno == codes.EEXIST and syscall != "mmap":
         return AlreadyExistsError(errno, syscall, filename)
     return _CLASS_OF_ERRNO.get(errno, SystemCallError)(errno, syscall, filename)

@@ -1,6 +1,6 @@
 """The compiled module, and the owner of mapped pages; the map of the package's modules.
 
-Imports go down only. From the ground up, each module imports from the floors below it:
+From the ground up, each module imports from its own floor or those below, never from above:
 
 1. `_mman`, the compiled module, which only this package imports; `constants`, and the values whose
    members are the kernel's numbers: `advice`, `protection`, `seals`.

@@ -25,7 +25,8 @@ def replaced_error(handle: calls.Handle) -> MappingFaultError:
 def first_missing(handle: calls.Handle, start: int, count: int, fault: int) -> int:
     """Return the first page of a range that cannot be read in, if the fault is in the range.
 
-    A copy between two ranges of one region may have met a page of the other range: that page.
+    A fault outside of the range (of the other range, in a copy within one region) is returned as it
+    is.
 
     A copy need not run from front to back. Where a file has ended, all pages behind its end are
     missing, so bisection finds the first.
@@ -81,7 +82,7 @@ def populating_error(
 ) -> MappingFaultError:
     """Return the error of the first page of a range that could not be populated.
 
-    Where all can by now, the first page of the range stands for it.
+    If all pages can be populated by now, the error names the first page of the range.
     """
     missing = missing_in(handle, start, size, write=write)
     if missing is None:

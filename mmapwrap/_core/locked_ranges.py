@@ -29,8 +29,8 @@ class LockCall:
 class LockedRanges:
     """Ranges of whole pages that are locked, in the process that has locked them.
 
-    A call that locks is an entry before it asks the kernel, so that no other call takes pages for
-    unlocked that it may have locked. The entry of a call that has succeeded stays.
+    A call enters its range before it asks the kernel: until it ends, other calls count the range as
+    locked. The entry of a call that has succeeded stays.
 
     Changes run exclusively; a range can be asked for at any time. A child process inherits no lock.
     """

@@ -143,7 +143,7 @@ def explained(error: SystemCallError, request: Request) -> SystemCallError:
 
 
 def _place(request: Request) -> str:
-    """Return the addresses that a mapping asked for."""
+    """Return the size and the address that a mapping asked for, as a hint says them."""
     size = request.capacity or request.size
     if size == 0:
         size = descriptors.file_status(request.fd).size - request.file_offset

@@ -1,6 +1,6 @@
 """The operations on mapped pages that callers have: one subject a module.
 
-Every other module builds on `base` (place, size, lifetime, views). `content`, `search`, `numbers`
-(with `scalars`, `items` and `volatile`), `advising` and `residence` are the parts of a region, and
-`region` joins them to `MappedRegion`.
+`base` has place, size, lifetime and views. `content`, `search`, `numbers`, `arrays`, `file`,
+`advising` and `residence` are the parts of a region, and `region` joins them to `MappedRegion`. The
+other modules help one of them.
 """

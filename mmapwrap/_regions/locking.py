@@ -33,7 +33,8 @@ def lock(pages: Pages, start: int, size: int, flags: int) -> None:
         raise _error(pages, -result, start, size)
 
 
-# The call is an entry to the end of both, so that it can be taken back after an interruption.
+# `_end` and `_take_back` end the call in their last step, so that it can be taken back after an
+# interruption before that.
 
 
 def _end(pages: Pages, call: LockCall) -> None:
