@@ -7,7 +7,7 @@ import enum
 import errno
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from mmapwrap._core._mman import lib
 
@@ -103,6 +103,8 @@ class DestructiveAdvice(_KernelAdvice):
     """Undo GUARD_INSTALL: the pages read as zeros. Linux 6.13."""
 
 
+AnyAdvice: TypeAlias = Advice | DestructiveAdvice
+
 _NEEDED: Final[Mapping[int, str]] = MappingProxyType(
     {
         Advice.WIPEONFORK: "private anonymous memory",
@@ -114,24 +116,24 @@ _NEEDED: Final[Mapping[int, str]] = MappingProxyType(
 """The kind of memory that an advice is for, where it is not for every kind."""
 
 
-def cause_of_refusal(number: int, argument: object, *, is_locked: bool) -> str | None:
+def cause_of_refusal(number: int, advice: AnyAdvice | None, *, is_locked: bool) -> str | None:
     """Return the hint for a call on a range that the kernel refused; None: no cause is known.
 
     Args:
         number: The errno.
-        argument: The call's argument beside the range: an advice, or another.
+        advice: The advice that was refused; None: another call was.
         is_locked: Whether some of the range is locked, and the errno may say so.
     """
     if is_locked:
         return "some of the range is locked: unlock it first"
-    if not isinstance(argument, (Advice, DestructiveAdvice)):
+    if advice is None:
         return None
-    name = f"MADV_{argument.name}"
+    name = f"MADV_{advice.name}"
     if number not in (errno.EINVAL, errno.EACCES):
         return name
-    if not argument.is_supported():
+    if not advice.is_supported():
         return f"this kernel does not know {name}"
-    needed = _NEEDED.get(argument)
+    needed = _NEEDED.get(advice)
     return f"{name} of this memory" if needed is None else f"{name} needs {needed}"
 
 

@@ -13,7 +13,7 @@ from typing import Final, SupportsIndex, TypeVar, TypeVarTuple
 
 from mmapwrap._core import calls, python_types
 from mmapwrap._core.access import AccessMap
-from mmapwrap._core.advice import cause_of_refusal
+from mmapwrap._core.advice import AnyAdvice, cause_of_refusal
 from mmapwrap._core.arguments import as_integer
 from mmapwrap._core.capacity import Capacity
 from mmapwrap._core.constants import PROT_READ, PROT_WRITE
@@ -121,7 +121,7 @@ class Pages:
         return start, start + length
 
     def checked_offset(self, need: int, offset: SupportsIndex, count: int) -> int:
-        """Return the offset of a range that allows `need`: by range; C checks the rest."""
+        """Return a range's offset. Python checks access that differs by range; elsewhere C does."""
         start = offset if type(offset) is int else self.integer(offset, "offset")
         if self.access.by_range is not None:
             self.access.require(need, *self.checked_range(start, count))
@@ -176,23 +176,25 @@ class Pages:
         return result
 
     def raise_failure(
-        self, result: int, offset: int = 0, count: int = 0, argument: object = None
+        self, result: int, offset: int = 0, count: int = 0, advice: AnyAdvice | None = None
     ) -> None:
         """Raise the error of a C function's result, if it is a failure."""
         if result < 0:
-            raise self.error(-result, offset, count, argument)
+            raise self.error(-result, offset, count, advice)
 
-    def error(self, failure: int, offset: int, count: int, argument: object = None) -> MmapError:
-        """Return the error of a C function that failed on a range; it names an advice."""
+    def error(
+        self, failure: int, offset: int, count: int, advice: AnyAdvice | None = None
+    ) -> MmapError:
+        """Return the error of a C function that failed; if advice was refused, its hint says so."""
         if fault := fault_in(failure):
             offset = first_missing(self.handle, offset, count, fault.offset)
             return fault_error(self.handle, offset)
         if error := call_failure(failure):
             number, touched = error.errno, self.whole_pages(offset, offset + count)
             is_locked = self.locked.overlap(*touched) and is_refused_for_a_lock(
-                self.handle, number, argument, offset, count
+                self.handle, number, advice, offset, count
             )
-            return hinted(error, cause_of_refusal(number, argument, is_locked=is_locked))
+            return hinted(error, cause_of_refusal(number, advice, is_locked=is_locked))
         if failure == Refusal.CLOSED or not calls.is_open(self.handle):
             return ClosedMappingError()
         return self._refusal(failure, offset, count)
