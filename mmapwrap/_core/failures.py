@@ -75,8 +75,8 @@ def call_failure(failure: int) -> SystemCallError | None:
 
 
 def errno_of(failure: int) -> int:
-    """Return the errno of a failed system call."""
-    return failure & 0xFFF
+    """Return the errno of a failed system call, 0 where the library refused."""
+    return failure & 0xFFF if failure >> 12 else 0
 
 
 def raise_if_failed(result: int, given: str | None = None) -> int:
