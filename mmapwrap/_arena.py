@@ -434,7 +434,7 @@ class MemoryMappingArena(NamedConstructors, MappedRegion, made_by="MemoryMapping
         start, end = self._range(pages, offset, size)
         if (end - start) % page_size:
             raise NotPageAlignedError(size, page_size)
-        lead_in = calls.address(pages.handle) % page_size
+        lead_in = calls.lead_in(pages.handle, page_size)
         if (start + lead_in) % page_size:
             raise NotPageAlignedError(start, page_size, lead_in)
         # In a child that was forked inside a change there may be access without a source.

@@ -117,6 +117,11 @@ fault_pages: Final = lib.mmw_fault_pages
 fault_address: Final = lib.mmw_fault_address
 
 
+def lead_in(handle: Handle, page_size: int) -> int:
+    """Return the bytes of a region's first page, of this size, that come before the region."""
+    return address(handle) % page_size
+
+
 def pointer(handle: Handle) -> int:
     """Return the address of a handle's record."""
     return int(ffi.cast("uintptr_t", handle))

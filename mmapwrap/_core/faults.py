@@ -1,6 +1,7 @@
 """The causes of missing pages, as far as the kernel tells them."""
 
 import errno
+from collections.abc import Callable
 
 from mmapwrap._core import calls, failures, mapped_files
 from mmapwrap.errors import MappingFaultError
@@ -34,17 +35,31 @@ def first_missing(handle: calls.Handle, start: int, count: int, fault: int) -> i
     if not start <= fault < start + count:
         return fault
     page_size = calls.page_size_of(handle)
-    lead_in = calls.address(handle) % page_size
-    low, high = (lead_in + start) // page_size, (lead_in + fault) // page_size
-    while low < high:
+    lead_in = calls.lead_in(handle, page_size)
+
+    def ends_missing(_: int, last: int) -> bool:
+        result = calls.read_byte(handle, max((last - 1) * page_size - lead_in, 0))
+        return result < 0 and failures.fault_in(-result) is not None
+
+    low, high = (lead_in + start) // page_size, (lead_in + fault) // page_size + 1
+    return max(_bisect(low, high, ends_missing) * page_size - lead_in, 0)
+
+
+def _bisect(low: int, high: int, has_missing: Callable[[int, int], bool]) -> int:
+    """Return the first missing page of those from `low` up to `high`, of which one is missing.
+
+    Args:
+        low: The number of the first page.
+        high: The number of the page after the last.
+        has_missing: Returns whether one of the pages of such a range is missing.
+    """
+    while high - low > 1:
         middle = (low + high) // 2
-        offset = max(middle * page_size - lead_in, 0)
-        result = calls.read_byte(handle, offset)
-        if result < 0 and failures.fault_in(-result):
+        if has_missing(low, middle):
             high = middle
         else:
-            low = middle + 1
-    return max(high * page_size - lead_in, 0)
+            low = middle
+    return low
 
 
 def _after_guard(address: int) -> str:
@@ -87,29 +102,23 @@ def populating_error(
     missing = missing_in(handle, start, size, write=write)
     if missing is None:
         page_size = calls.page_size_of(handle)
-        missing = max(start - (calls.address(handle) + start) % page_size, 0)
+        lead_in = calls.lead_in(handle, page_size)
+        missing = max((lead_in + start) // page_size * page_size - lead_in, 0)
     return fault_error(handle, missing)
 
 
 def missing_in(handle: calls.Handle, start: int, size: int, *, write: bool) -> int | None:
     """Return the first page of a range that cannot be populated; None where all can."""
     page_size = calls.page_size_of(handle)
-    origin = start - (calls.address(handle) + start) % page_size
-    # The origin is before the region if the region starts inside a page.
+    lead_in = calls.lead_in(handle, page_size)
 
-    def is_missing(first: int, last: int) -> bool:
-        begin = max(origin + first * page_size, start)
-        end = min(origin + last * page_size, start + size)
+    def has_missing(first: int, last: int) -> bool:
+        begin = max(first * page_size - lead_in, start)
+        end = min(last * page_size - lead_in, start + size)
         error = failures.call_failure(-calls.populate(handle, begin, end - begin, write))
         return error is not None and error.errno == errno.EFAULT
 
-    low, high = 0, -(-(start + size - origin) // page_size)
-    if not is_missing(low, high):
+    low, high = (lead_in + start) // page_size, -(-(lead_in + start + size) // page_size)
+    if not has_missing(low, high):
         return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        if is_missing(low, middle):
-            high = middle
-        else:
-            low = middle
-    return max(origin + low * page_size, 0)
+    return max(_bisect(low, high, has_missing) * page_size - lead_in, 0)

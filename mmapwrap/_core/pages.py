@@ -95,7 +95,7 @@ class Pages:
     @property
     def lead_in(self) -> int:
         """The bytes of the first page that come before the region."""
-        return calls.address(self.handle) % self.page_size
+        return calls.lead_in(self.handle, self.page_size)
 
     # --- Ranges and offsets that callers give -----------------------------------------------------
 

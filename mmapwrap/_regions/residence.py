@@ -119,7 +119,7 @@ class ResidentRegion(RegionBase):
         pages = self._pages
         start, end = pages.checked_range(offset, count)
         page = constants.PAGE_SIZE
-        lead_in = calls.address(pages.handle) % page
+        lead_in = calls.lead_in(pages.handle, page)
         first = (lead_in + start) // page
         total = -(-(lead_in + end) // page) - first if end > start else 0
         flags, memory = buffers.new_bytes(total)
