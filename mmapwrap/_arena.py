@@ -521,7 +521,7 @@ def _placing_error(
     bits, flags, fd, file_offset = placement
     request = mapping.Request(0, count, constants.PAGE_SIZE, bits, flags, fd, file_offset)
     error = pages.error(failure, offset, count)
-    return mapping.explained(error, request) if isinstance(error, SystemCallError) else error
+    return mapping.with_cause(error, request) if isinstance(error, SystemCallError) else error
 
 
 def _arena_of(pages: Pages, source: _Source | None) -> MemoryMappingArena:

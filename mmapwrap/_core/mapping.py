@@ -107,7 +107,7 @@ def _mapping_error(failure: int, request: Request) -> MmapError:
     """Return the error of a failed `map_pages`."""
     fd, size = request.fd, request.size
     if error := call_failure(failure):
-        return explained(error, request)
+        return with_cause(error, request)
     if failure == Refusal.PAST_END:  # the error has the length of now, which may be larger
         return PastEndOfFileError(request.file_offset, size, descriptors.file_status(fd).size)
     if failure == Refusal.NO_SIZE:
@@ -122,7 +122,7 @@ def _mapping_error(failure: int, request: Request) -> MmapError:
     return InvalidArgumentError(f"size {largest} with align {request.align} goes past 2**64")
 
 
-def explained(error: SystemCallError, request: Request) -> SystemCallError:
+def with_cause(error: SystemCallError, request: Request) -> SystemCallError:
     """Return the error of a mapping that the kernel refused, with its cause."""
     size = request.size
     match error.errno:

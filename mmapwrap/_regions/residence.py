@@ -17,8 +17,9 @@ from mmapwrap.errors import OperationNotPermittedError, UnsupportedByKernelError
 POPULATE_WINDOW: Final = 16 * 1024 * 1024
 """Bytes that are populated between two reports of progress, and two chances for a signal."""
 
-_FOUND_OUT_OTHERWISE: Final = (errno.EINVAL, errno.ENOMEM, errno.EAGAIN)
-"""The mapping is private, no addresses are left, or the locked memory is at its limit."""
+_CANNOT_BE_ASKED: Final = (errno.EINVAL, errno.ENOMEM, errno.EAGAIN)
+"""The errnos of a kernel that cannot be asked for the truth, because the mapping is private, no
+addresses are left, or the locked memory is at its limit."""
 
 
 class ResidentRegion(RegionBase):
@@ -138,7 +139,7 @@ class ResidentRegion(RegionBase):
         """
         base = calls.address(pages.handle)
         tells = calls.tells_residency(pages.handle, start, end - start)
-        if tells < 0 and errno_of(-tells) in _FOUND_OUT_OTHERWISE:
+        if tells < 0 and errno_of(-tells) in _CANNOT_BE_ASKED:
             tells = all(
                 mapped_files.tells_residency(file)
                 for file in mapped_files.files_between(base + start, base + end)
