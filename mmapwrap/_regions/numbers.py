@@ -1,10 +1,10 @@
 """Numbers in a region, and slices of memory that others change at the same time."""
 
-from typing import SupportsIndex, TypeVar
+from typing import Any, SupportsIndex, TypeVar, overload
 
 from mmapwrap._core.arguments import as_integer
 from mmapwrap._regions.base import RegionBase
-from mmapwrap._regions.scalars import Scalar, not_a_scalar
+from mmapwrap._regions.scalars import AnyScalar, Scalar, not_a_scalar
 from mmapwrap._regions.volatile import VolatileSlice, slice_of, volatile_end
 
 N = TypeVar("N", bound=float)
@@ -15,7 +15,11 @@ class TypedRegion(RegionBase):
 
     __slots__ = ()
 
-    def read_obj(self, scalar: Scalar[N], offset: SupportsIndex) -> N:
+    @overload
+    def read_obj(self, scalar: Scalar[N], offset: SupportsIndex) -> N: ...
+    @overload
+    def read_obj(self, scalar: AnyScalar, offset: SupportsIndex) -> float: ...
+    def read_obj(self, scalar: Scalar[Any], offset: SupportsIndex) -> Any:
         """Read a number, at any alignment.
 
         Args:
@@ -43,7 +47,11 @@ class TypedRegion(RegionBase):
             raise not_a_scalar(scalar)
         return scalar.load(self._pages, offset, scalar.mode)
 
-    def write_obj(self, scalar: Scalar[N], value: N, offset: SupportsIndex) -> None:
+    @overload
+    def write_obj(self, scalar: Scalar[N], value: N, offset: SupportsIndex) -> None: ...
+    @overload
+    def write_obj(self, scalar: AnyScalar, value: int, offset: SupportsIndex) -> None: ...
+    def write_obj(self, scalar: Scalar[Any], value: float, offset: SupportsIndex) -> None:
         """Write a number, at any alignment: all of it, or nothing where the call fails.
 
         Args:
@@ -72,7 +80,11 @@ class TypedRegion(RegionBase):
         value = scalar.plain(value)
         scalar.store(self._pages, value, offset, scalar.mode)
 
-    def read_obj_volatile(self, scalar: Scalar[N], offset: SupportsIndex) -> N:
+    @overload
+    def read_obj_volatile(self, scalar: Scalar[N], offset: SupportsIndex) -> N: ...
+    @overload
+    def read_obj_volatile(self, scalar: AnyScalar, offset: SupportsIndex) -> float: ...
+    def read_obj_volatile(self, scalar: Scalar[Any], offset: SupportsIndex) -> Any:
         """Read a number by exactly one load of its width.
 
         Arguments and errors: see `read_obj`.
@@ -93,7 +105,11 @@ class TypedRegion(RegionBase):
             raise not_a_scalar(scalar)
         return scalar.load(self._pages, offset, scalar.volatile_mode)
 
-    def write_obj_volatile(self, scalar: Scalar[N], value: N, offset: SupportsIndex) -> None:
+    @overload
+    def write_obj_volatile(self, scalar: Scalar[N], value: N, offset: SupportsIndex) -> None: ...
+    @overload
+    def write_obj_volatile(self, scalar: AnyScalar, value: int, offset: SupportsIndex) -> None: ...
+    def write_obj_volatile(self, scalar: Scalar[Any], value: float, offset: SupportsIndex) -> None:
         """Write a number by exactly one store of its width.
 
         Arguments and errors: see `write_obj`.

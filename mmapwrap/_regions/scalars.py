@@ -159,6 +159,10 @@ class Scalar(Generic[N]):
             raise pages.error(-result, offset, self.size)
 
 
+AnyScalar: TypeAlias = Scalar[int] | Scalar[float]
+"""A scalar of which a type checker knows no more, such as one of several in a loop."""
+
+
 def not_a_scalar(scalar: object) -> TypeError:
     """Return the error of an argument that is no Scalar, such as a name or a type of NumPy."""
     return TypeError(f"scalar must be one such as mmapwrap.u32, not {shown(scalar)}")

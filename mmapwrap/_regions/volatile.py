@@ -1,6 +1,6 @@
 """VolatileSlice: a range of memory that others change while it is read and written."""
 
-from typing import TYPE_CHECKING, ClassVar, Final, SupportsIndex, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, SupportsIndex, TypeVar, final, overload
 
 from mmapwrap._core import buffers, calls, constants, failures
 from mmapwrap._core.arguments import Descriptor, ReadableBuffer, WritableBuffer, as_byte, as_integer
@@ -8,7 +8,7 @@ from mmapwrap._core.constants import PROT_READ, PROT_WRITE
 from mmapwrap._core.construction import NamedConstructors
 from mmapwrap._core.pages import Pages
 from mmapwrap._regions import items, transfers
-from mmapwrap._regions.scalars import Scalar, not_a_scalar
+from mmapwrap._regions.scalars import AnyScalar, Scalar, not_a_scalar
 from mmapwrap.errors import BadAddressError, VolatileOutOfBoundsError, VolatileOverflowError
 
 if TYPE_CHECKING:
@@ -198,7 +198,11 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
 
     # --- Content --------------------------------------------------------------------------------
 
-    def load(self, scalar: Scalar[N], offset: SupportsIndex = 0) -> N:
+    @overload
+    def load(self, scalar: Scalar[N], offset: SupportsIndex = 0) -> N: ...
+    @overload
+    def load(self, scalar: AnyScalar, offset: SupportsIndex = 0) -> float: ...
+    def load(self, scalar: Scalar[Any], offset: SupportsIndex = 0) -> Any:
         """Read a number by one load of its width. Errors: see `VolatileSlice`.
 
         Args:
@@ -221,7 +225,11 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
         start = self._offset_in_region(scalar, offset)
         return scalar.load(self._pages, start, scalar.volatile_mode)
 
-    def store(self, scalar: Scalar[N], value: N, offset: SupportsIndex = 0) -> None:
+    @overload
+    def store(self, scalar: Scalar[N], value: N, offset: SupportsIndex = 0) -> None: ...
+    @overload
+    def store(self, scalar: AnyScalar, value: int, offset: SupportsIndex = 0) -> None: ...
+    def store(self, scalar: Scalar[Any], value: float, offset: SupportsIndex = 0) -> None:
         """Write a number by one store of its width. Errors: see `VolatileSlice`.
 
         Args:
@@ -257,9 +265,17 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
             volatile_end(offset, scalar.size, size)
         return start + offset
 
+    @overload
     def load_many(
         self, scalar: Scalar[N], count: SupportsIndex, offset: SupportsIndex = 0
-    ) -> list[N]:
+    ) -> list[N]: ...
+    @overload
+    def load_many(
+        self, scalar: AnyScalar, count: SupportsIndex, offset: SupportsIndex = 0
+    ) -> list[int] | list[float]: ...
+    def load_many(
+        self, scalar: Scalar[Any], count: SupportsIndex, offset: SupportsIndex = 0
+    ) -> list[Any]:
         """Read numbers that lie in a row, each by exactly one load of its width, in order.
 
         For registers and other memory that notices each access: `copy_to` may load a byte twice, or
@@ -298,8 +314,16 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
         start = self._start_of_row(scalar, number, offset)
         return items.load_many(self._pages, scalar, start, number)
 
+    @overload
     def store_many(
         self, scalar: Scalar[N], values: "Iterable[N]", offset: SupportsIndex = 0
+    ) -> None: ...
+    @overload
+    def store_many(
+        self, scalar: AnyScalar, values: "Iterable[int]", offset: SupportsIndex = 0
+    ) -> None: ...
+    def store_many(
+        self, scalar: Scalar[Any], values: "Iterable[float]", offset: SupportsIndex = 0
     ) -> None:
         """Write numbers in a row, each by exactly one store of its width, in order.
 

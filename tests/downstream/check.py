@@ -29,7 +29,7 @@ item    call-overload reportArgumentType         unsupported-operation invalid-a
 keyword call-arg      reportCallIssue            unexpected-keyword    unknown-argument
 missing call-arg      reportCallIssue            missing-argument      missing-argument
 no-init call-arg      reportCallIssue            bad-argument-count    missing-argument
-number  misc          reportArgumentType         bad-argument-type     invalid-argument-type
+number   misc          reportArgumentType         no-matching-overload  no-matching-overload
 options call-overload reportCallIssue            no-matching-overload  no-matching-overload
 partial return        reportReturnType           bad-return            invalid-implicit-return
 return  return-value  reportReturnType           bad-return            invalid-explicit-return

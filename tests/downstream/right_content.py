@@ -156,6 +156,19 @@ def numbers_by_a_function(region: MappedRegion) -> None:
     assert_type(numbers_in_a_row(region, f32, 3), list[float])
 
 
+def numbers_of_several_types(region: MappedRegion, part: VolatileSlice) -> list[float]:
+    numbers: list[float] = []
+    for scalar in (u8, f64):
+        numbers.append(region.read_obj(scalar, 0))
+        numbers.append(part.load(scalar))
+        numbers.extend(part.load_many(scalar, 2))
+        region.write_obj(scalar, 1, 0)
+        part.store(scalar, part.size)
+        part.store_many(scalar, [1, 2])
+    fields: dict[str, Scalar[int] | Scalar[float]] = {"count": u64, "mean": f64}
+    return [*numbers, *(region.read_obj(field, 0) for field in fields.values())]
+
+
 def slices(region: MappedRegion, at: SupportsIndex) -> None:
     part = region.get_slice(at, 8)
     assert_type(part, VolatileSlice)

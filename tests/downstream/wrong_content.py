@@ -1,6 +1,6 @@
 """Wrong uses of content. Type checkers find each line that says `wrong`; nothing runs it."""
 
-from mmapwrap import MappedRegion, MemoryMapping, VolatileSlice, f32, f64, u8, u32
+from mmapwrap import MappedRegion, MemoryMapping, Scalar, VolatileSlice, f32, f64, u8, u32
 
 
 def content(region: MappedRegion) -> None:
@@ -27,22 +27,26 @@ def byte_of(region: MappedRegion) -> bytes:
 
 
 def numbers(region: MappedRegion) -> None:
-    region.read_obj(int, 0)  # wrong: type
-    region.read_obj("u8", 0)  # wrong: type
-    region.read_obj(u8)  # wrong: missing
+    region.read_obj(int, 0)  # wrong: options
+    region.read_obj("u8", 0)  # wrong: options
+    region.read_obj(u8)  # wrong: options
     region.write_obj(u8, 1.5, 0)  # wrong: number
-    region.write_obj(u8, "1", 0)  # wrong: number
-    region.write_obj(u32, b"abcd", 0)  # wrong: number
-    region.write_obj(f64, "1.5", 0)  # wrong: number
+    region.write_obj(u8, "1", 0)  # wrong: options
+    region.write_obj(u32, b"abcd", 0)  # wrong: options
+    region.write_obj(f64, "1.5", 0)  # wrong: options
     region.write_obj_volatile(u32, 1.0, 0)  # wrong: number
+
+
+def numbers_of_any_type(region: MappedRegion, scalar: Scalar[int] | Scalar[float]) -> None:
+    region.write_obj(scalar, 1.5, 0)  # wrong: number
 
 
 def numbers_of_slices(part: VolatileSlice) -> None:
     part.store(u8, 1.5)  # wrong: number
-    part.load_many(u8)  # wrong: missing
-    part.load_many("u8", 1)  # wrong: type
-    part.load_many(u8, 1.0)  # wrong: type
-    part.store_many(u8, 1)  # wrong: type
+    part.load_many(u8)  # wrong: options
+    part.load_many("u8", 1)  # wrong: options
+    part.load_many(u8, 1.0)  # wrong: options
+    part.store_many(u8, 1)  # wrong: options
     part.store_many(u8, [1.5])  # wrong: number
     part.store_many(f64, ["1.5"])  # wrong: number
     part.read_exact(4)  # wrong: type
@@ -50,7 +54,7 @@ def numbers_of_slices(part: VolatileSlice) -> None:
 
 
 def integers_of(part: VolatileSlice) -> list[int]:
-    return part.load_many(f64, 1)  # wrong: generic
+    return part.load_many(f64, 1)  # wrong: return
 
 
 def integer_of(region: MappedRegion) -> int:
