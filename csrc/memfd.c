@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef MFD_NOEXEC_SEAL /* Linux 6.3 */
@@ -63,11 +64,17 @@ int64_t mmw_duplicate(mmw_descriptor *owner, int fd)
     return owner->fd < 0 ? MMW_FAILED(MMW_CALL_FCNTL) : owner->fd;
 }
 
+/* glibc has memfd_create since 2.27, and the wheels run on glibc 2.17 as well. */
+static int create_with_flags(const char *name, unsigned flags)
+{
+    return (int)syscall(SYS_memfd_create, name, flags);
+}
+
 static int create_memfd(const char *name)
 {
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    int fd = create_with_flags(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     /* Before Linux 6.3 a memfd was always executable. */
-    if (fd < 0 && errno == EINVAL) fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0 && errno == EINVAL) fd = create_with_flags(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     return fd;
 }
 

@@ -155,6 +155,9 @@ int64_t mmw_write_zeros(mmw_pages *pages, uint64_t offset, uint64_t count);
 /* Moves the pages to a new record with room for `size` bytes; resize.c. */
 int64_t mmw_move(mmw_pages *pages, mmw_pages *moved, uint64_t size);
 
+/* mlock2(2) of whole pages; paging.c. */
+int64_t mmw_mlock2(char *start, size_t length, unsigned flags);
+
 /* madvise(MADV_DONTDUMP) of pages that are new. */
 int64_t mmw_leave_out_of_dumps(char *start, size_t length);
 

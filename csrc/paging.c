@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 int mmw_advice_is_known(int advice) { return madvise(NULL, 0, advice) == 0; }
@@ -116,6 +117,12 @@ int64_t mmw_msync(mmw_pages *pages, uint64_t offset, uint64_t count, int flags)
     return msync(range.start, range.length, flags) != 0 ? MMW_FAILED(MMW_CALL_MSYNC) : 0;
 }
 
+/* glibc has mlock2 since 2.27, and the wheels run on glibc 2.17 as well. */
+int64_t mmw_mlock2(char *start, size_t length, unsigned flags)
+{
+    return syscall(SYS_mlock2, start, length, flags) != 0 ? MMW_FAILED(MMW_CALL_MLOCK2) : 0;
+}
+
 int64_t mmw_lock(mmw_pages *pages, uint64_t offset, uint64_t count, int flags)
 {
     int64_t refused = mmw_check(pages, offset, count);
@@ -123,8 +130,7 @@ int64_t mmw_lock(mmw_pages *pages, uint64_t offset, uint64_t count, int flags)
     mmw_whole_pages range = mmw_widened(pages, offset, count);
     /* SAFETY: mmw_check found the range inside the region. */
     if (flags == 0) return mlock(range.start, range.length) != 0 ? MMW_FAILED(MMW_CALL_MLOCK) : 0;
-    return mlock2(range.start, range.length, (unsigned)flags) != 0 ? MMW_FAILED(MMW_CALL_MLOCK2)
-                                                                   : 0;
+    return mmw_mlock2(range.start, range.length, (unsigned)flags);
 }
 
 int64_t mmw_unlock(mmw_pages *pages, uint64_t offset, uint64_t count)

@@ -20,6 +20,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -84,8 +85,7 @@ int64_t mmw_lock_room(mmw_pages *pages, uint64_t end, int is_locked)
     size_t length = (size_t)(last - first);
     int64_t failure = 0;
     /* SAFETY: as above. */
-    if (is_locked && mlock2(first, length, MLOCK_ONFAULT) != 0)
-        failure = MMW_FAILED(MMW_CALL_MLOCK2);
+    if (is_locked) failure = mmw_mlock2(first, length, MLOCK_ONFAULT);
     if ((failure || !is_locked) && munlock(first, length) != 0 && !failure)
         failure = MMW_FAILED(MMW_CALL_MUNLOCK);
     return failure;
@@ -162,6 +162,13 @@ int64_t mmw_move(mmw_pages *pages, mmw_pages *moved, uint64_t size)
     return failure;
 }
 
+/* glibc has pwritev2 since 2.26 and musl since 1.2.5, and the wheels run on older ones as well. */
+static ssize_t append(int fd, const struct iovec *part)
+{
+    long offset = 0, upper_half_of_offset = 0;
+    return syscall(SYS_pwritev2, fd, part, 1L, offset, upper_half_of_offset, RWF_APPEND);
+}
+
 /* Appends zeros until a file has this length: atomically each, so that nothing that others append
  * is written over. */
 static int64_t append_zeros(int fd, uint64_t length)
@@ -173,7 +180,7 @@ static int64_t append_zeros(int fd, uint64_t length)
         if ((uint64_t)file.st_size >= length) return 0;
         uint64_t rest = length - (uint64_t)file.st_size;
         struct iovec part = {(void *)(uintptr_t)zeros, rest < sizeof zeros ? rest : sizeof zeros};
-        if (pwritev2(fd, &part, 1, 0, RWF_APPEND) < 0) return MMW_FAILED(MMW_CALL_WRITE);
+        if (append(fd, &part) < 0) return MMW_FAILED(MMW_CALL_WRITE);
     }
 }
 
