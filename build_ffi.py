@@ -26,19 +26,22 @@ CONSTANTS: list[str] = [
 # Free-threaded CPython has no stable ABI.
 HAS_STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
+SOURCES = [f"csrc/{path.name}" for path in sorted(CSRC.glob("*.c"))]
+# The buffer slots are in the stable ABI since 3.11.
+MACROS = {"_GNU_SOURCE": "1"} | ({"Py_LIMITED_API": "0x030b0000"} if HAS_STABLE_ABI else {})
+FLAGS = ["-std=gnu11", "-O3", "-fvisibility=hidden"]
+
 ffibuilder = FFI()
 ffibuilder.cdef(DECLARATIONS)
 ffibuilder.cdef("\n".join(f"#define {name} ..." for name in CONSTANTS))
 ffibuilder.set_source(
     "mmapwrap._core._mman",
     '#include "pages.h"',
-    sources=[f"csrc/{path.name}" for path in sorted(CSRC.glob("*.c"))],
+    sources=SOURCES,
     include_dirs=["csrc"],
     depends=[f"csrc/{path.name}" for path in sorted(CSRC.glob("*.h"))],
-    define_macros=[("_GNU_SOURCE", "1")]
-    # The buffer slots are in the stable ABI since 3.11.
-    + ([("Py_LIMITED_API", "0x030b0000")] if HAS_STABLE_ABI else []),
-    extra_compile_args=["-std=gnu11", "-O3", "-fvisibility=hidden"],
+    define_macros=list(MACROS.items()),
+    extra_compile_args=FLAGS,
     py_limited_api=HAS_STABLE_ABI,
 )
 

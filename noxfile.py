@@ -411,6 +411,22 @@ def typing(session: nox.Session) -> None:
         session.run("pyright", "--pythonpath", python, "--pythonversion", version, *targets)
 
 
+def make_cross_wheels(session: nox.Session) -> list[Path]:
+    """Make the wheels that are published, of the one for the session's Python."""
+    folder = fresh(cache(session) / "dist" / "wheels")
+    script = str(make_tree(session) / "tools" / "cross_wheels.py")
+    zig_cache = str(cache(session) / "zig")
+    env = {"ZIG_GLOBAL_CACHE_DIR": zig_cache, "ZIG_LOCAL_CACHE_DIR": zig_cache}
+    session.run("python", script, str(make_wheel(session)), str(folder), env=env, silent=True)
+    return sorted(folder.iterdir())
+
+
+def wheel_for(platform: str, wheels: Iterable[Path]) -> Path:
+    """Give the wheel whose tags have this platform."""
+    (wheel,) = (each for each in wheels if f"{platform}." in each.name)
+    return wheel
+
+
 @nox.session
 def downstream(session: nox.Session) -> None:
     """Check uses of the installed wheel with five type checkers; all its types must be known."""
@@ -422,20 +438,36 @@ def downstream(session: nox.Session) -> None:
 
 @nox.session
 def dist(session: nox.Session) -> None:
-    """Make the sdist and the wheel, check what is in them, and install from source."""
+    """Make what is published, check it, and install it; `-- FOLDER` takes the files.
+
+    That is the sdist, and the wheels for x86-64 and aarch64, glibc and musl.
+    """
     session.install(*group("dist"))
-    tree, sdist, wheel = make_tree(session), make_sdist(session), make_wheel(session)
-    session.run("python", "tools/check_dist.py", str(tree), str(sdist), str(wheel))
-    if "-abi3-" in wheel.name:
-        session.run("abi3audit", "--strict", "--summary", str(wheel))
-    for source in (tree, sdist):
+    tree, sdist, own = make_tree(session), make_sdist(session), make_wheel(session)
+    if "-abi3-" not in own.name:
+        session.error("a free-threaded Python has no stable ABI: run this with another")
+    wheels = make_cross_wheels(session)
+    files = [str(each) for each in (sdist, *wheels)]
+    session.run("python", "tools/check_dist.py", str(tree), *files)
+    session.run("python", "tools/check_modules.py", *files[1:])
+    session.run("abi3audit", "--strict", "--summary", *files[1:])
+    session.run("check-wheel-contents", *files[1:])
+    session.run("twine", "check", "--strict", *files)
+    smoke = str(tree / "tests" / "smoke.py")
+    for source in (tree, sdist, wheel_for("manylinux_2_17_x86_64", wheels)):
         home = fresh(Path(session.virtualenv.location) / "fresh")
         session.run("python", "-m", "venv", "--without-pip", str(home))
         pip = ["python", "-m", "pip", "--python", str(home / "bin" / "python")]
         session.run(*pip, "install", str(source), silent=True)
         session.run(*pip, "check")
         with session.chdir(home):
-            session.run("bin/python", "-m", "mmapwrap", "residency", str(wheel), external=True)
+            session.run("bin/python", "-P", smoke, external=True)
+    aarch64 = str(wheel_for("manylinux_2_17_aarch64", wheels))
+    session.run("python", "tools/try_aarch64.py", aarch64, str(cache(session) / "aarch64"))
+    for folder in map(Path, session.posargs):
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copy(file, folder)
 
 
 @nox.session(python="3.13")

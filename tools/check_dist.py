@@ -1,6 +1,6 @@
-"""Compare the sdist and the wheel with the tree that they were made from, in both directions.
+"""Compare the sdist and the wheels with the tree that they were made from, in both directions.
 
-    python tools/check_dist.py TREE SDIST WHEEL
+    python tools/check_dist.py TREE SDIST WHEEL...
 
 Nothing may be missing and nothing may be there that is not expected, and what was copied must be
 the same. Prints a line for each difference; the exit status tells whether there was one.
@@ -118,12 +118,12 @@ def check_wheel(tree: Path, wheel: Path) -> Iterator[str]:
         yield f"is tagged {sorted(abis)}, not cp311-abi3"
 
 
-def main(tree: Path, sdist: Path, wheel: Path) -> int:
-    """Check both files, print a report, and give the exit status."""
+def main(tree: Path, sdist: Path, *wheels: Path) -> int:
+    """Check the files, print a report, and give the exit status."""
     failed = False
     for file, problems in (
         (sdist, list(check_sdist(tree, sdist))),
-        (wheel, list(check_wheel(tree, wheel))),
+        *((wheel, list(check_wheel(tree, wheel))) for wheel in wheels),
     ):
         print(f"{file.name}: {'not right' if problems else 'holds what it should'}")
         for problem in problems:
