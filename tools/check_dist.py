@@ -6,6 +6,7 @@ Nothing may be missing and nothing may be there that is not expected, and what w
 the same. Prints a line for each difference; the exit status tells whether there was one.
 """
 
+import re
 import sys
 import sysconfig
 import tarfile
@@ -30,6 +31,8 @@ GENERATED = {
 }
 # What is made for a wheel, in its .dist-info folder.
 DIST_INFO = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE", "top_level.txt"}
+
+LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")  # in Markdown: its text and its target
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 EXACT_SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
@@ -89,11 +92,16 @@ def metadata_differences(content: bytes, tree: Path) -> Iterator[str]:
         "License-File": (project["license-files"], metadata.license_files),
         "Requires-Dist": (wanted, {str(each) for each in metadata.requires_dist or ()}),
         "Description-Content-Type": ("text/markdown", metadata.description_content_type),
-        "Description": ((tree / "README.md").read_text(), metadata.description),
     }
     for field, (want, have) in stated.items():
         if want != have:
             yield f"{field} is {have!r}, not {want!r}"
+    description = metadata.description or ""
+    if LINK.sub(r"\1", description) != LINK.sub(r"\1", (tree / "README.md").read_text()):
+        yield "Description is not the README, with other links"
+    for _, target in LINK.findall(description):
+        if not target.startswith(("https:", "#")):
+            yield f"Description has a link that leads nowhere: {target}"
 
 
 def check_sdist(tree: Path, sdist: Path) -> Iterator[str]:
