@@ -457,6 +457,7 @@ def dist(session: nox.Session) -> None:
     unknown = ["AuthorEmail", *(() if "urls" in PROJECT["project"] else ("Url",))]
     session.run("pyroma", "--min=10", f"--skip-tests={','.join(unknown)}", str(sdist))
     session.run("python", "tools/check_setup.py", str(tree))
+    session.run("cibuildwheel", "--platform=linux", "--print-build-identifiers", str(tree))
     smoke = str(tree / "tests" / "smoke.py")
     for source in (tree, sdist, wheel_for("manylinux_2_17_x86_64", wheels)):
         home = fresh(Path(session.virtualenv.location) / "fresh")
