@@ -1,4 +1,4 @@
-"""Run the command line: `python -m mmapwrap`."""
+"""Run the command line: `python -m mmapwrap`, or the command `mmapwrap`."""
 
 import os
 import sys
@@ -15,11 +15,12 @@ from mmapwrap._cli.support import support
 _OPERATIONS = {"prefetch": prefetch, "evict": evict}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m mmapwrap") -> int:
     """Run the command line.
 
     Args:
         arguments: The words after the program's name; None: those of this process.
+        program: The words that start the program, for its usage.
 
     Returns:
         The exit status.
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python has no stream where the descriptor was closed before the process started.
         out, err = sys.stdout or null, sys.stderr or null
         try:
-            status = _run(sys.argv[1:] if arguments is None else arguments, out, err)
+            words = sys.argv[1:] if arguments is None else arguments
+            status = _run(words, program, out, err)
             out.flush()
         except KeyboardInterrupt:
             status = ExitStatus.INTERRUPTED
@@ -44,10 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
 
 
-def _run(arguments: Sequence[str], out: TextIO, err: TextIO) -> ExitStatus:
+def command() -> int:
+    """Run the command line as the command `mmapwrap`, which an installation makes of this."""
+    return main(program="mmapwrap")
+
+
+def _run(arguments: Sequence[str], program: str, out: TextIO, err: TextIO) -> ExitStatus:
     """Run the command of the arguments."""
     try:
-        options = parse(arguments)
+        options = parse(arguments, program)
     except SystemExit as finished:
         return ExitStatus.USAGE if finished.code else ExitStatus.OK
     output = _output_type(out)(out, err, as_json=options.json)

@@ -26,11 +26,19 @@ GENERATED = {
     "mmapwrap.egg-info/PKG-INFO",
     "mmapwrap.egg-info/SOURCES.txt",
     "mmapwrap.egg-info/dependency_links.txt",
+    "mmapwrap.egg-info/entry_points.txt",
     "mmapwrap.egg-info/requires.txt",
     "mmapwrap.egg-info/top_level.txt",
 }
 # What is made for a wheel, in its .dist-info folder.
-DIST_INFO = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE", "top_level.txt"}
+DIST_INFO = {
+    "METADATA",
+    "RECORD",
+    "WHEEL",
+    "entry_points.txt",
+    "licenses/LICENSE",
+    "top_level.txt",
+}
 
 LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")  # in Markdown: its text and its target
 
@@ -118,8 +126,12 @@ def check_wheel(tree: Path, wheel: Path) -> Iterator[str]:
     info = f"{name}-{version}.dist-info/"
     suffix = EXACT_SUFFIX if FREE_THREADED else ".abi3.so"
     made = [f"mmapwrap/_core/_mman{suffix}", *(info + each for each in DIST_INFO)]
-    package = {path: data for path, data in read_tree(tree).items() if path.startswith("mmapwrap/")}
-    yield from differences(package | dict.fromkeys(made), found)
+    source = read_tree(tree)
+    package = {path: data for path, data in source.items() if path.startswith("mmapwrap/")}
+    # pip unpacks the data folder where the environment is.
+    data = f"{name}-{version}.data/data/"
+    shared = {data + path: text for path, text in source.items() if path.startswith("share/")}
+    yield from differences(package | shared | dict.fromkeys(made), found)
     yield from metadata_differences(found[info + "METADATA"], tree)
     abis = {(tag.interpreter, tag.abi) for tag in tags}
     if not FREE_THREADED and abis != {("cp311", "abi3")}:

@@ -171,7 +171,7 @@ def test_unknown_option_without_a_command_is_named() -> None:
         ended = run(*arguments)
         assert ended.status == 2
         assert ended.err.splitlines() == [
-            "usage: python -m mmapwrap [-h] [--version] COMMAND ...",
+            "usage: python -m mmapwrap [-h] [--version] [--completion SHELL] COMMAND ...",
             f"python -m mmapwrap: error: {error}",
         ]
 
@@ -180,7 +180,7 @@ def test_unknown_option_before_the_command_shows_the_main_usage() -> None:
     ended = run("--bogus", "residency", ".")
     assert ended.status == 2
     assert ended.err.splitlines() == [
-        "usage: python -m mmapwrap [-h] [--version] COMMAND ...",
+        "usage: python -m mmapwrap [-h] [--version] [--completion SHELL] COMMAND ...",
         "python -m mmapwrap: error: unrecognized arguments: --bogus",
     ]
 
