@@ -438,7 +438,7 @@ def downstream(session: nox.Session) -> None:
 
 @nox.session
 def dist(session: nox.Session) -> None:
-    """Make what is published, check it, and install it; `-- FOLDER` takes the files.
+    """Make what is published, check it, and install it; `-- --to FOLDER` copies the files there.
 
     That is the sdist, and the wheels for x86-64 and aarch64, glibc and musl.
     """
@@ -469,7 +469,8 @@ def dist(session: nox.Session) -> None:
             session.run("bin/python", "-P", smoke, external=True)
     aarch64 = str(wheel_for("manylinux_2_17_aarch64", wheels))
     session.run("python", "tools/try_aarch64.py", aarch64, str(cache(session) / "aarch64"))
-    for folder in map(Path, session.posargs):
+    if session.posargs[:1] == ["--to"]:
+        folder = Path(session.posargs[1])
         folder.mkdir(parents=True, exist_ok=True)
         for file in files:
             shutil.copy(file, folder)
@@ -485,6 +486,18 @@ def docs(session: nox.Session) -> None:
     examples = ["pytest", *WORKERS, "tests/docs/test_readme.py", *session.posargs]
     run_installed(session, make_wheel(session), sphinx, examples)
     session.log(f"the manual begins at {html / 'html' / 'index.html'}")
+
+
+@nox.session
+def free_threaded(session: nox.Session) -> None:
+    """Make the wheels of free-threaded Pythons in containers; arguments go to cibuildwheel."""
+    session.install(*group("dist"))
+    session.run(
+        "cibuildwheel",
+        "--platform=linux",
+        *session.posargs,
+        env={"CIBW_BUILD": "cp*t-*", "CIBW_ARCHS": "native"},
+    )
 
 
 @nox.session
