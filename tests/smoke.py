@@ -7,8 +7,8 @@ file, or what another process sees. The tests of the project do far more, but ne
 NumPy, which not every platform has.
 
 A check that needs something of the kernel is left out where that is missing, in one line that says
-so. With `--emulated` so is a check whose system call qemu's user mode answers with success without
-making it. The exit status is 1 where a check has failed.
+so. With `--emulated` so is a check of advice to the kernel, most of which qemu's user mode does not
+pass on. The exit status is 1 where a check has failed.
 """
 
 import contextlib
@@ -86,9 +86,9 @@ def may_be_missing(*errors: type[MmapError]) -> Generator[None]:
 
 
 def needs_advice() -> None:
-    """Leave the check out under qemu, which takes most advice and does nothing."""
+    """Leave the check out under qemu, which passes on little advice."""
     if "--emulated" in sys.argv:
-        raise NotHereError("the emulation takes advice and does nothing")
+        raise NotHereError("the emulation does not pass advice on")
 
 
 @contextlib.contextmanager
