@@ -388,7 +388,7 @@ class MemoryMapping(
 
         Args:
             file: A path, an open file, or a descriptor.
-            size: Bytes; None: the rest of the file.
+            size: Bytes, with a capacity also 0; None: the rest of the file.
             offset: Bytes into the file, at any alignment.
             prot: The access to allow; None: reading and writing, or only reading where an open file
                 or descriptor is read-only.
@@ -430,7 +430,8 @@ class MemoryMapping(
             if prot is None:
                 prot = READ_WRITE
             is_changed = as_protection(prot).writable and sharing is not Sharing.PRIVATE
-            size = None if size is None else as_size(size)  # an error before the file is opened
+            if size is not None:  # a wrong one is an error before the file is opened
+                size = as_size(size, least=1 if capacity is None else 0)
             fd, owner = descriptors.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
             path = file
         try:

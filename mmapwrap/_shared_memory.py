@@ -502,8 +502,7 @@ class SharedMemory(
         fd, _owner = self._open_descriptor()
         if (length == 0 and capacity is None) or start + length > self._size:
             raise _past_end(start, length, self._size)
-        # With a capacity there may be no byte yet: then the rest is mapped, which is none.
-        pages = map_file_range(fd, length or None, start, prot, capacity=capacity)
+        pages = map_file_range(fd, length, start, prot, capacity=capacity)
         return region_of(MemoryMapping, pages)
 
 

@@ -105,7 +105,7 @@ def map_file_range(
 
     Args:
         fd: The file's descriptor.
-        size: Bytes; None: the rest of the file.
+        size: Bytes, with a capacity also 0, whatever the file has; None: the rest of the file.
         start: Bytes into the file.
         prot: The access to allow.
         sharing: Who sees the writes.
@@ -115,8 +115,8 @@ def map_file_range(
         capacity: The bytes that the range may grow to, by a descriptor of its own; then the rest
             of the file may be empty. None: it gets no room to grow.
     """
-    length = 0 if size is None else as_size(size)
-    in_file = constants.MapOption.IN_FILE
+    length = 0 if size is None else as_size(size, least=1 if capacity is None else 0)
+    in_file = constants.MapOption.IN_FILE if size is None or length else 0
     if capacity is None:
         return _map(
             length, prot, sharing, fd, start, 0, align, populate, options=in_file, path=path

@@ -38,8 +38,7 @@ def create_file(
     file = descriptors.open_file(made, os.O_RDWR | os.O_CREAT | os.O_EXCL, permissions)
     try:
         file_length.extend_file(file[0], 0, length, allocate=allocate)
-        wanted = length or None  # a file of 0 bytes, which has a capacity, is mapped whole
-        pages = map_file_range(file[0], wanted, 0, READ_WRITE, path=path, capacity=room or None)
+        pages = map_file_range(file[0], length, 0, READ_WRITE, path=path, capacity=room or None)
         if replaced:
             _rename(made, path)
     except BaseException as error:

@@ -349,6 +349,16 @@ def test_memory_of_an_empty_file_is_mapped_with_a_capacity_only(tmp_path: Path) 
                     assert (mapping.size, mapping.capacity) == (0, PAGE)
 
 
+@pytest.mark.parametrize("size", [0, 100, PAGE])
+def test_map_from_the_end_on_is_of_no_bytes_also_where_the_file_has_more(size: int) -> None:
+    with SharedMemory.new("longer", size) as shared:
+        with shared.try_clone() as other:
+            other.resize(2 * PAGE)
+        with nothing_left(), shared.map(offset=size, capacity=50) as mapping:
+            assert (shared.size, mapping.size, mapping.capacity) == (size, 0, 50)
+            assert mapping.refresh() == 50
+
+
 def test_from_file_is_all_of_the_file_and_leaves_its_position(known_file: KnownFile) -> None:
     with known_file.path.open("r+b", buffering=0) as file:
         file.seek(777)
