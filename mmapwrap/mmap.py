@@ -325,7 +325,8 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
             raise ValueError("mmap: can't expand a shared anonymous mapping on Linux")
         new = self._map(fd, size)
         if is_private or not self._has_file:  # it has what no file has
-            new.get_slice(0, min(size, old.size)).copy_from(old)
+            kept = old.get_slice(0, min(size, old.size))
+            kept.copy_to_volatile_slice(new.get_slice(0, size))
         self._hold(new)
         old.close()
         position = file.tell()

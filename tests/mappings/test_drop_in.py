@@ -27,7 +27,7 @@ from kernel_view import (
     vmas_in,
 )
 
-from mmapwrap import MappingFaultError, MemoryMapping, ProtectionError, mmap
+from mmapwrap import MappingFaultError, MemoryMapping, Protection, ProtectionError, mmap
 
 SIZE = 2 * PAGE + 100
 
@@ -318,6 +318,16 @@ def test_private_memory_grows_with_its_content() -> None:
         assert m[:] == b"ab"
     with mmap.mmap(-1, 100) as shared, pytest.raises(ValueError, match="can't expand"):
         shared.resize(101)
+
+
+def test_resize_needs_no_access_to_what_is_dropped(path: Path) -> None:
+    with path.open("r+b") as file:
+        for fd in (-1, file.fileno()):
+            with mmap.mmap(fd, 2 * PAGE, flags=mmap.MAP_PRIVATE) as m:
+                m[:3] = b"abc"
+                m.mapping.protect(Protection.none(), PAGE)
+                m.resize(100)
+                assert (len(m), m[:3]) == (100, b"abc")
 
 
 def test_subclass_adds_to_its_base() -> None:
