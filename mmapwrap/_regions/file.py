@@ -13,6 +13,7 @@ from mmapwrap._regions.base import RegionBase
 from mmapwrap.errors import (
     ClosedMappingError,
     InvalidArgumentError,
+    InvalidRangeError,
     MappingFaultError,
     MmapError,
     NoSpaceError,
@@ -196,7 +197,10 @@ class RegionIO(NamedConstructors, _RawFile, made_by="open() of a region"):
             count = rest if wanted < 0 else min(wanted, rest)
             if not count:
                 return b""
-            newline = pages.run_on_range(calls.find, first + start, count, _NEWLINE, PROT_READ)
+            try:
+                newline = pages.run_on_range(calls.find, first + start, count, _NEWLINE, PROT_READ)
+            except InvalidRangeError:  # the region has become shorter: look at its size again
+                continue
             # The search answers 1 + the offset, which is the line's end, or 0.
             end = newline - first if newline else start + count
             if calls.file_move(self._file, start, end):  # pragma: no branch  # else again
@@ -204,8 +208,10 @@ class RegionIO(NamedConstructors, _RawFile, made_by="open() of a region"):
                 try:
                     count = end - start
                     pages.run_on_range(calls.read_new, first + start, count, memory, PROT_READ)
-                except MmapError:  # pragma: no cover  # what the search has read is gone
+                except MmapError as error:  # pragma: no cover  # what the search has read is gone
                     calls.file_move(self._file, end, start)
+                    if isinstance(error, InvalidRangeError):
+                        continue
                     raise
                 return content
 
@@ -246,7 +252,8 @@ class RegionIO(NamedConstructors, _RawFile, made_by="open() of a region"):
             return self._copy(calls.file_read, memory, PROT_READ)
         except MappingFaultError as error:
             start, _ = self._next(len(memory))
-            count = error.offset - start
+            # Another thread may have moved the position meanwhile, or made the region shorter.
+            count = min(error.offset - start, len(memory))
             if count <= 0:
                 raise
         copied: int = calls.file_read(self._pages.handle, self._file, memory, count)

@@ -10,13 +10,16 @@ import io
 import lzma
 import os
 import pickle
+import sys
 import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ from forks import forked
 from hypothesis import given, settings, strategies as st
 from kernel_view import PAGE, Index, KnownFile, in_process, is_mapped, known_bytes
 from marks import MEMORY_IS_REPORTED
+from meanwhile import joined_at
 from protections import NONE, READ, RW
 
 from mmapwrap import (
@@ -39,6 +43,7 @@ from mmapwrap import (
     NoSpaceError,
     ProtectionError,
     RegionIO,
+    Sharing,
 )
 
 SIZE = 3 * PAGE + 100
@@ -562,6 +567,44 @@ def test_threads_that_share_a_file_read_each_byte_once(by_range: bool) -> None:
         everything = {int.from_bytes(piece, "little") for mine in read for piece in mine}
         assert everything == set(range(pieces))
         assert sum(map(len, read)) == pieces
+
+
+def test_seek_in_the_middle_of_a_read_at_the_cut_reads_no_more_than_was_asked_for(
+    disk_path: Path,
+) -> None:
+    path = disk_path / "file"
+    path.write_bytes(known_bytes(4 * PAGE))
+    with MemoryMapping.from_file(path) as m, m.open(buffering=0) as file:
+        os.truncate(path, 3 * PAGE)
+
+        def seek_when_it_fails(frame: FrameType, event: str, argument: object) -> Any:
+            if event == "exception" and frame.f_code.co_name == "_read_some":
+                file.seek(0)  # what another thread may do
+            return seek_when_it_fails
+
+        file.seek(3 * PAGE - 5)
+        before = sys.gettrace()
+        sys.settrace(seek_when_it_fails)
+        try:
+            found = file.read(10)
+        finally:
+            sys.settrace(before)
+        assert (found, file.tell()) == (known_bytes(10), 10)
+
+
+def test_line_of_a_region_that_shrinks_meanwhile_ends_where_it_ends() -> None:
+    shrunk: list[list[bytes]] = []
+    for moment in count():  # pragma: no branch
+        m = MemoryMapping.anonymous(2 * PAGE, sharing=Sharing.PRIVATE)
+        file = m.open(buffering=0)
+        lines: list[bytes] = []
+        read = partial(lines.extend, file)
+        if not joined_at(moment, read, partial(m.resize, PAGE)):
+            break
+        shrunk.append(lines[:1])
+        m.close()
+    assert [bytes(PAGE)] in shrunk
+    assert [bytes(2 * PAGE)] in shrunk
 
 
 # --- Wrong uses -----------------------------------------------------------------------------------

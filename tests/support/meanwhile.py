@@ -85,6 +85,32 @@ def interrupted_at(moment: int, call: Callable[[], object], exception: type[Base
     return False
 
 
+def joined_at(moment: int, call: Callable[[], object], act: Callable[[], object]) -> bool:
+    """Make a call, and another before so many of its lines; False where it has fewer.
+
+    What both raise comes out.
+    """
+    lines, has_acted = 0, False
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal lines, has_acted
+        if "mmapwrap" not in frame.f_code.co_filename:
+            return None
+        lines += event == "line"
+        if lines > moment and not has_acted:
+            has_acted = True
+            act()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return has_acted
+
+
 def pages_of(region: MemoryMapping | MemoryMappingArena) -> Pages:
     return region._pages  # pyright: ignore[reportPrivateUsage]
 
