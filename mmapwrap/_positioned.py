@@ -17,17 +17,20 @@ if TYPE_CHECKING:
     from mmapwrap._core.python_types import Export
 
 ACCESS_READ: Final = 1
+CLOSED: Final = "mmap closed or invalid"
 
 
 class PositionedMemory(python_types.Exporter):
     """A mapping with a position, and the methods on bytes that `mmap.mmap` has."""
 
-    __slots__ = ("_access", "_file", "_mapping")
+    __slots__ = ("_access", "_file", "_is_closed", "_mapping")
 
     _mapping: MemoryMapping
     _file: RegionIO | None
     """The position; None where the memory cannot be read."""
     _access: int
+    _is_closed: bool
+    """Whether `close` was called, also where a `resize` in the middle has yet to notice it."""
 
     def __len__(self) -> int:
         return self._mapping.size
@@ -49,8 +52,8 @@ class PositionedMemory(python_types.Exporter):
         return self._file
 
     def _require_open(self) -> None:
-        if self._mapping.closed:
-            raise ValueError("mmap closed or invalid")
+        if self._is_closed or self._mapping.closed:
+            raise ValueError(CLOSED)
 
     def tell(self) -> int:
         """Return the position."""
@@ -126,7 +129,7 @@ class PositionedMemory(python_types.Exporter):
         try:
             return self._mapping[key]
         except ClosedMappingError:
-            raise ValueError("mmap closed or invalid") from None
+            raise ValueError(CLOSED) from None
 
     @overload
     def __setitem__(self, key: SupportsIndex, value: int, /) -> None: ...
@@ -174,13 +177,15 @@ class PositionedMemory(python_types.Exporter):
         self, sub: "ReadableBuffer", start: int | None = None, end: int | None = None, /
     ) -> int:
         """Return where `sub` is first; from the position on, where no start is given. Or -1."""
-        return self._mapping.find(sub, *self._bounds(start, end))
+        first, last = self._bounds(start, end)
+        return self._mapping.find(sub, first, last)
 
     def rfind(
         self, sub: "ReadableBuffer", start: int | None = None, end: int | None = None, /
     ) -> int:
         """Return where `sub` is last; from the position on, where no start is given. Or -1."""
-        return self._mapping.rfind(sub, *self._bounds(start, end))
+        first, last = self._bounds(start, end)
+        return self._mapping.rfind(sub, first, last)
 
     def _bounds(self, start: int | None, end: int | None) -> tuple[int, int]:
         """Return the range in which to search."""

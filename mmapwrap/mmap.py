@@ -17,9 +17,10 @@ import mmap as _standard
 import os
 import stat
 import sys
+from contextlib import suppress
 from operator import index
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from mmapwrap._core import descriptors
 from mmapwrap._core.advice import Advice, DestructiveAdvice, SyncMode
@@ -35,10 +36,13 @@ from mmapwrap._core.constants import (
     PROT_WRITE as PROT_WRITE,
     named,
 )
+from mmapwrap._core.layout import LayoutLock
 from mmapwrap._core.parts import join_parts
 from mmapwrap._core.protection import Protection, Sharing
 from mmapwrap._mapping import MemoryMapping, set_name
-from mmapwrap._positioned import ACCESS_READ as ACCESS_READ, PositionedMemory
+from mmapwrap._positioned import ACCESS_READ as ACCESS_READ, CLOSED, PositionedMemory
+from mmapwrap._regions.file import move_file
+from mmapwrap.errors import ClosedMappingError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -124,11 +128,16 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
         "_flags",
         "_has_file",
         "_is_tracked",
+        "_layout",
         "_offset",
         "_prot",
     )
 
     _descriptor: "descriptors.OwnedDescriptor | None"
+    """Never closed by hand: a call in another thread, or the one that a signal handler interrupts,
+    may be about to use its number. The owner closes it when the last of them lets go."""
+    _layout: LayoutLock
+    """Held by `resize`: the file's length and the mapping change together."""
     _has_file: bool
     _is_tracked: bool
     _flags: int
@@ -165,9 +174,12 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
                 self._descriptor = descriptors.duplicate(fd)
         if size == 0 or start % ALLOCATIONGRANULARITY:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        self._is_tracked = trackfd
+        self._is_tracked, self._is_closed, self._layout = trackfd, False, LayoutLock()
         self._flags, self._prot = flags, prot
-        self._hold(self._map(fd, size))
+        self._mapping, self._file = self._map(fd, size), None
+        if prot & PROT_READ:
+            mode = "r+b" if prot & PROT_WRITE else "rb"
+            self._file = self._mapping.open(mode, buffering=0)  # type: ignore[call-overload]
         return self
 
     def _map(self, fd: int, size: int) -> MemoryMapping:
@@ -183,13 +195,6 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
             size, prot=prot, sharing=sharing, populate=populate, reserve=True
         )
 
-    def _hold(self, mapping: MemoryMapping) -> None:
-        """Take a mapping, with the position at its start."""
-        self._mapping, self._file = mapping, None
-        if self._prot & PROT_READ:
-            mode = "r+b" if self._prot & PROT_WRITE else "rb"
-            self._file = self._mapping.open(mode, buffering=0)  # type: ignore[call-overload]
-
     def __reduce__(self) -> str:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
@@ -197,22 +202,23 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
 
     @property
     def mapping(self) -> MemoryMapping:
-        """The mapping below: another one after `resize`."""
+        """The mapping below: another one after the `resize` of a file."""
         return self._mapping
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._mapping.closed
+        return self._is_closed or self._mapping.closed
 
     def size(self) -> int:
         """Return the bytes of the file, which may have more than are mapped."""
-        size = self._mapping.size
+        size, descriptor = self._mapping.size, self._descriptor
         if not self._has_file and self._is_tracked:
             return size
-        if self._descriptor is None:
+        if descriptor is None:
+            self._require_open()  # a `close` may have come in between
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        return descriptors.file_status(self._descriptor[0]).size
+        return descriptors.file_status(descriptor[0]).size
 
     def __repr__(self) -> str:
         kind = "mmap.mmap" if type(self) is mmap else type(self).__name__
@@ -227,14 +233,17 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
 
     def close(self) -> None:
         """Close it; refuse while a buffer of it is in use."""
-        if self._mapping.live_views and not self._mapping.closed:
+        if self._mapping.live_views and not self.closed:
             raise BufferError("cannot close exported pointers exist")
+        self._is_closed = True  # first: a `resize` that ends after this closes what it has mapped
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the mapping and the position, and let go of the descriptor."""
         self._mapping.close()
         if self._file is not None:
             self._file.close()
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            descriptors.close_file(descriptor[1])
+        self._descriptor = None
 
     def __enter__(self) -> "Self":
         self._require_open()
@@ -256,7 +265,8 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
         """Write changes back to the file. msync(2)."""
         start, count = index(offset), None if size is None else index(size)
         self._require_open()
-        length = len(self)
+        mapping = self._mapping
+        length = mapping.size
         count = length - start if count is None else count
         if start < 0 or count < 0 or start + count > length:
             raise ValueError("flush values out of range")
@@ -265,7 +275,7 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
         mode = SyncMode.ASYNC if flags & SyncMode.ASYNC else SyncMode.SYNC
         if start % PAGE_SIZE or flags & ~(SyncMode.SYNC | SyncMode.ASYNC | MS_INVALIDATE):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        self._mapping.msync(start, count, mode, bool(flags & MS_INVALIDATE))
+        mapping.msync(start, count, mode, bool(flags & MS_INVALIDATE))
 
     def madvise(self, option: int, start: int = 0, length: int | None = None, /) -> None:
         """Tell the kernel how a range is used.
@@ -277,7 +287,8 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
         """
         first, wanted = index(start), None if length is None else index(length)
         self._require_open()
-        size = len(self)
+        mapping = self._mapping
+        size = mapping.size
         if not 0 <= first < size:
             raise ValueError("madvise start out of bounds")
         count = size - first if wanted is None else wanted
@@ -291,21 +302,33 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
         if kind is None or first % PAGE_SIZE:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if kind is Advice:
-            self._mapping.advise(Advice(option), first, count)
+            mapping.advise(Advice(option), first, count)
         else:
             whole = min(-(-count // PAGE_SIZE) * PAGE_SIZE, size - first)
-            self._mapping.advise_destructive(DestructiveAdvice(option), first, whole)
+            mapping.advise_destructive(DestructiveAdvice(option), first, whole)
 
     def resize(self, newsize: int, /) -> None:
         """Change the size of the file, and map it anew; the position stays.
+
+        A resize that fails leaves the file and the mapping as they were. Reads in other threads end
+        in the mapping in which they began; bytes that are cut are a MappingFaultError there.
 
         Raises:
             BufferError: A buffer of it is in use.
             TypeError: It is read-only or a private copy.
             ValueError: The size is negative, shared memory without a file would grow, or no
-                descriptor is kept (`trackfd=False`).
+                descriptor is kept (`trackfd=False`). Or it is closed, maybe meanwhile.
+            RegionBusyError: A signal handler or a finalizer made the call inside another resize.
+            OSError: The system call failed.
         """
         size = index(newsize)
+        try:
+            self._layout.exclusively(self._resize, size)
+        except ClosedMappingError:  # by a signal handler or another thread, meanwhile
+            raise ValueError(CLOSED) from None
+
+    def _resize(self, size: int) -> None:
+        """Change the size; run exclusively."""
         file, old, descriptor = self._open_file(), self._mapping, self._descriptor
         if old.live_views:
             raise BufferError("mmap can't resize with extant buffers exported.")
@@ -317,21 +340,48 @@ class mmap(PositionedMemory):  # noqa: N801, the standard module's name
             raise ValueError("new size out of range")
         if size == 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        fd = -1 if descriptor is None else descriptor[0]
-        is_private = bool(self._flags & MAP_PRIVATE)
         if self._has_file:
-            os.ftruncate(fd, self._offset + size)
-        elif not is_private and size > old.size:
+            self._require_open()  # and so it has a descriptor
+            new = self._resize_file(cast("descriptors.OwnedDescriptor", descriptor), old, size)
+            # Calls in flight keep the old mapping, and the position is the same in both.
+            move_file(file, new)
+            self._mapping = new
+        else:
+            self._resize_memory(old, size)
+        if self._is_closed:  # meanwhile, so that the new mapping is open still
+            self._let_go()
+            raise ClosedMappingError
+
+    def _resize_file(
+        self, descriptor: "descriptors.OwnedDescriptor", old: MemoryMapping, size: int
+    ) -> MemoryMapping:
+        """Give the file another length, and return its new mapping; or leave it as it was."""
+        fd, _owner = descriptor  # the owner keeps the number, also after `close`
+        old_end, end = descriptors.file_status(fd).size, self._offset + size
+        if end > old_end:
+            os.ftruncate(fd, end)
+        new = None
+        try:
+            new = self._map(fd, size)
+            if self._flags & MAP_PRIVATE:  # it has what the file has not
+                kept = min(size, old.size)
+                old.get_slice(0, kept).copy_to_volatile_slice(new.get_slice(0, kept))
+            if end < old_end:
+                os.ftruncate(fd, end)
+        except BaseException:
+            if new is not None:
+                new.close()
+            if end > old_end:
+                with suppress(OSError):  # the first error is the one to tell
+                    os.ftruncate(fd, old_end)
+            raise
+        return new
+
+    def _resize_memory(self, memory: MemoryMapping, size: int) -> None:
+        """Give memory without a file another size; children that share it go on sharing it."""
+        if not self._flags & MAP_PRIVATE and size > memory.size:
             raise ValueError("mmap: can't expand a shared anonymous mapping on Linux")
-        new = self._map(fd, size)
-        if is_private or not self._has_file:  # it has what no file has
-            kept = old.get_slice(0, min(size, old.size))
-            kept.copy_to_volatile_slice(new.get_slice(0, size))
-        self._hold(new)
-        old.close()
-        position = file.tell()
-        file.close()
-        self._open_file().seek(position)
+        memory.resize(size)
 
     def set_name(self, name: str, /) -> None:
         """Name anonymous memory in /proc/self/maps. prctl(PR_SET_VMA_ANON_NAME), Linux 5.17."""

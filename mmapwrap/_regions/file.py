@@ -278,6 +278,15 @@ class RegionIO(NamedConstructors, _RawFile, made_by="open() of a region"):
         return start, min(start + count, first + size)
 
 
+def move_file(file: RegionIO, region: RegionBase) -> None:
+    """Let a file that ends where its region ends go on over another region, at its position.
+
+    Reads and writes in other threads end in the region in which they began, and move the position
+    as ever: no two of them get the same bytes.
+    """
+    file._pages = region._open_pages()  # pyright: ignore[reportPrivateUsage]
+
+
 class FileRegion(RegionBase):
     """Open a region as a file."""
 

@@ -2,16 +2,20 @@
 
 import copy
 import errno
+import fcntl
 import importlib.util
 import mmap as standard
 import operator
 import os
 import pickle
+import resource
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import attrs
 import numpy as np
@@ -19,6 +23,7 @@ import pytest
 from kernel_view import (
     PAGE,
     child,
+    in_process,
     is_mapped,
     kernel_names_memory,
     known_bytes,
@@ -26,8 +31,16 @@ from kernel_view import (
     process_unchanged,
     vmas_in,
 )
+from meanwhile import joined_at
 
-from mmapwrap import MappingFaultError, MemoryMapping, Protection, ProtectionError, mmap
+from mmapwrap import (
+    MappingFaultError,
+    MemoryMapping,
+    Protection,
+    ProtectionError,
+    RegionBusyError,
+    mmap,
+)
 
 SIZE = 2 * PAGE + 100
 
@@ -306,6 +319,204 @@ def test_nothing_stays_open_or_mapped(path: Path) -> None:
         lost = mmap.mmap(file.fileno(), 0)
         del lost, m
         assert len(open_descriptors()) == before
+
+
+# --- A resize, and what comes in its middle ---------------------------------------------------
+
+
+def close_and_open(m: mmap.mmap, other: Path, taken: list[BinaryIO]) -> None:
+    """Close a mapping and open another file, which gets the lowest free descriptor."""
+    m.close()
+    taken.append(other.open("r+b"))
+
+
+@pytest.mark.parametrize("newsize", [100, 4 * PAGE])
+@pytest.mark.parametrize("flags", [mmap.MAP_SHARED, mmap.MAP_PRIVATE])
+def test_close_in_the_middle_of_a_resize_touches_no_other_file(
+    newsize: int, flags: int, path: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"v" * SIZE)
+    outcomes: set[str] = set()
+
+    def resize(m: mmap.mmap) -> None:
+        try:
+            m.resize(newsize)
+            outcomes.add("no error")
+        except ValueError as error:
+            outcomes.add(str(error))
+
+    with path.open("r+b") as file, process_unchanged():
+        for moment in count():  # pragma: no branch
+            os.ftruncate(file.fileno(), SIZE)
+            m = mmap.mmap(file.fileno(), 0, flags=flags)
+            taken: list[BinaryIO] = []
+
+            if not joined_at(moment, partial(resize, m), partial(close_and_open, m, other, taken)):
+                m.close()
+                del m
+                break
+            assert m.closed
+            assert m.mapping.closed
+            assert other.stat().st_size == SIZE
+            taken[0].close()
+    assert outcomes == {"no error", "mmap closed or invalid"}
+
+
+def test_close_in_the_middle_of_a_size_asks_no_other_file(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"v")
+    answers: set[object] = set()
+
+    def ask(m: mmap.mmap) -> None:
+        try:
+            answers.add(m.size())
+        except ValueError as error:
+            answers.add(str(error))
+
+    with path.open("r+b") as file:
+        for moment in count():  # pragma: no branch
+            m = mmap.mmap(file.fileno(), 0)
+            taken: list[BinaryIO] = []
+
+            if not joined_at(moment, partial(ask, m), partial(close_and_open, m, other, taken)):
+                break
+            taken[0].close()
+    assert SIZE in answers
+    assert not answers & {1}
+
+
+OF_THE_START: list[Callable[[mmap.mmap], object]] = [
+    lambda m: m.read(5),
+    lambda m: m.readline(),
+    lambda m: m.tell(),
+    lambda m: m.seek(7),
+    lambda m: m[3],
+    lambda m: m[1:9],
+]
+OF_WHOLE_RANGES: list[Callable[[mmap.mmap], object]] = [
+    lambda m: m.find(b"none of it", PAGE - 100),
+    lambda m: m.flush(),
+    lambda m: m.madvise(mmap.MADV_NORMAL),
+]
+
+
+@pytest.mark.parametrize("newsize", [PAGE, 4 * PAGE])
+@pytest.mark.parametrize("fileno", [None, -1])
+def test_resize_in_the_middle_of_a_read_fails_it_not(
+    fileno: int | None, newsize: int, path: Path
+) -> None:
+    # A file is mapped anew, so that calls on whole ranges end in the old mapping.
+    uses = OF_THE_START if fileno == -1 else OF_THE_START + OF_WHOLE_RANGES
+    with path.open("r+b") as file:
+        for use in uses:
+            for moment in count():  # pragma: no branch
+                os.ftruncate(file.fileno(), SIZE)
+                flags = mmap.MAP_SHARED if fileno is None else mmap.MAP_PRIVATE
+                fd = file.fileno() if fileno is None else fileno
+                with mmap.mmap(fd, SIZE, flags=flags) as m:
+                    try:
+                        if not joined_at(moment, partial(use, m), partial(m.resize, newsize)):
+                            break
+                    except MappingFaultError as error:  # of bytes that were really cut
+                        assert (newsize, error.offset) == (PAGE, PAGE)  # noqa: PT017
+
+
+@pytest.mark.parametrize("newsize", [PAGE, 4 * PAGE])
+def test_read_in_the_middle_of_a_resize_moves_the_position(newsize: int, path: Path) -> None:
+    with path.open("r+b") as file:
+        for moment in count():  # pragma: no branch
+            os.ftruncate(file.fileno(), SIZE)
+            read: list[bytes] = []
+            with mmap.mmap(file.fileno(), 0) as m:
+                m.seek(7)
+
+                def read_on(m: mmap.mmap = m, read: list[bytes] = read) -> None:
+                    read.append(m.read(5))
+
+                if not joined_at(moment, partial(m.resize, newsize), read_on):
+                    break
+                assert (read, m.tell()) == ([known_bytes(SIZE)[7:12]], 12)
+
+
+def test_resize_in_the_middle_of_a_resize_is_refused(path: Path) -> None:
+    refused = 0
+    with path.open("r+b") as file:
+        for moment in count():  # pragma: no branch
+            os.ftruncate(file.fileno(), SIZE)
+            with mmap.mmap(file.fileno(), 0) as m:
+                again = partial(m.resize, PAGE)
+                try:
+                    if not joined_at(moment, partial(m.resize, 100), again):
+                        break
+                except RegionBusyError:
+                    refused += 1
+    assert refused > 5
+
+
+def test_shared_memory_that_shrinks_is_shared_with_children_still() -> None:
+    with mmap.mmap(-1, 2 * PAGE) as m:
+        go, may_go = os.pipe()
+
+        def write() -> None:
+            os.read(go, 1)
+            m[0] = 77
+
+        child_id = os.fork()
+        if child_id == 0:  # pragma: no cover  # the child
+            write()
+            os._exit(0)
+        before = m.mapping
+        m.resize(PAGE)
+        os.write(may_go, b"x")
+        os.waitpid(child_id, 0)
+        os.close(go)
+        os.close(may_go)
+        assert (m[0], len(m), m.size(), m.mapping is before) == (77, PAGE, PAGE, True)
+        with pytest.raises(ValueError, match="can't expand"):
+            m.resize(PAGE + 1)
+
+
+def memfd(size: int, seals: int = 0) -> int:
+    fd = os.memfd_create("sealed", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
+
+
+@pytest.mark.parametrize(
+    ("seal", "newsize", "error"),
+    [
+        pytest.param(fcntl.F_SEAL_SHRINK, PAGE, PermissionError, id="cut"),
+        pytest.param(fcntl.F_SEAL_GROW, 4 * PAGE, PermissionError, id="lengthen"),
+        pytest.param(0, 1 << 48, OSError, id="map what is longer"),
+    ],
+)
+def test_resize_that_fails_leaves_the_file_and_the_mapping(
+    seal: int, newsize: int, error: type[OSError]
+) -> None:
+    fd = memfd(2 * PAGE, seal)
+    with mmap.mmap(fd, 0) as m:
+        m[:3] = b"abc"
+        m.seek(1)
+        with process_unchanged(), pytest.raises(error):
+            m.resize(newsize)
+        assert (len(m), m.size(), m[:3], m.read(2)) == (2 * PAGE, 2 * PAGE, b"abc", b"bc")
+        assert not m.closed
+    os.close(fd)
+
+
+def shrink_without_addresses() -> None:
+    fd = memfd(2 * PAGE)
+    with mmap.mmap(fd, 0) as m:
+        resource.setrlimit(resource.RLIMIT_AS, (PAGE, resource.RLIM_INFINITY))
+        with pytest.raises(OSError, match="Cannot allocate memory"):
+            m.resize(PAGE)
+        assert (len(m), os.fstat(fd).st_size, m[-1]) == (2 * PAGE, 2 * PAGE, 0)
+
+
+def test_shrinking_that_finds_no_addresses_leaves_the_file() -> None:
+    in_process(shrink_without_addresses).succeeded_silently()
 
 
 def test_private_memory_grows_with_its_content() -> None:
