@@ -67,8 +67,8 @@ def _lengths(shape: SupportsIndex | Sequence[SupportsIndex]) -> tuple[int, ...]:
     """Return the length of each dimension."""
     if type(shape) is int:
         lengths: tuple[int, ...] = (shape,)
-    elif isinstance(shape, Sequence | np.ndarray) and not isinstance(shape, str | bytes):
-        lengths = tuple([as_integer(cast("SupportsIndex", length), "shape") for length in shape])
+    elif _has_items(shape):
+        lengths = tuple([as_integer(length, "shape") for length in cast("list[Any]", shape)])
     elif hasattr(shape, "__index__"):
         lengths = (as_integer(cast("SupportsIndex", shape), "shape"),)
     else:
@@ -78,21 +78,36 @@ def _lengths(shape: SupportsIndex | Sequence[SupportsIndex]) -> tuple[int, ...]:
     return lengths
 
 
+def _has_items(shape: object) -> bool:
+    """Return whether a shape is a sequence; a string is none, nor is an array of no dimension."""
+    if isinstance(shape, np.ndarray):
+        return shape.ndim > 0
+    return isinstance(shape, Sequence) and not isinstance(shape, str | bytes)
+
+
 def array_of(pages: Pages, dtype: Any, *, copy: bool | None) -> Any:
     """Return all of the pages as an array of bytes, or a copy of another dtype.
 
     Raises:
         ValueError: `copy` is False, and the dtype needs a copy.
+        OutOfMemoryError: There is no memory for the copy.
     """
     wanted = np.dtype(np.uint8 if dtype is None else dtype)
     if wanted == np.uint8 and not copy:
         return np.frombuffer(memoryview(pages.export(0, None)), np.uint8)
     if copy is False:
         raise ValueError("a region is bytes: another dtype needs a copy")
-    content = bytearray(pages.size)
+    size = pages.size
+    try:
+        content = bytearray(size)
+    except MemoryError:
+        raise buffers.out_of_memory(size) from None
     memory = buffers.bytes_to_fill(content)
     try:
         pages.run_on_range(calls.read, 0, len(content), memory, PROT_READ)
     finally:
         buffers.release(memory)
-    return np.frombuffer(content, np.uint8).astype(wanted, copy=False)
+    try:
+        return np.frombuffer(content, np.uint8).astype(wanted, copy=False)
+    except MemoryError:
+        raise buffers.out_of_memory(size * wanted.itemsize) from None

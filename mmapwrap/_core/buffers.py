@@ -5,13 +5,19 @@ error would hold it: a bytearray could not be resized as long as the error lives
 3.11.7 and 3.12.1 crashes where it collects a cycle with a memoryview that has an export (gh-77894).
 """
 
+import errno
 import gc
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mmapwrap._core._mman import ffi, lib
 from mmapwrap._core.failures import raise_if_failed
 from mmapwrap._core.python_types import Export, is_buffer
-from mmapwrap.errors import InvalidArgumentError
+from mmapwrap.errors import (
+    InvalidArgumentError,
+    SystemCallError,
+    hinted,
+    system_call_error,
+)
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -105,36 +111,66 @@ def _has_objects(view: memoryview) -> bool:
 
 
 def _exporter_has_objects(exporter: Any) -> bool:
-    """Return whether an exporter, or one that its memory may belong to, has a Python object."""
-    if exporter is None:
-        return False
-    if hasattr(exporter, "_b_base_"):  # of ctypes
-        kept: Any = exporter._objects
-        owners: list[Any] = [exporter._b_base_, kept.get(_FROM_BUFFER) if kept else None]
-        return _ctypes_has_objects(type(exporter)) or any(map(_exporter_has_objects, owners))
-    if isinstance(exporter, memoryview):
-        return _exporter_has_objects(exporter.obj)
-    if type(exporter).__name__ == "_buffer_wrapper":  # of what a Python class's __buffer__ returned
-        referents: list[Any] = gc.get_referents(exporter)
-        return any(_exporter_has_objects(each) for each in referents if type(each) is memoryview)
-    if getattr(getattr(exporter, "dtype", None), "hasobject", False):
-        return True
-    return _exporter_has_objects(getattr(exporter, "base", None))  # of NumPy's arrays
+    """Return whether an exporter, or one that its memory may belong to, has a Python object.
+
+    Raises:
+        InvalidArgumentError: There are more of them behind each other than are looked at.
+    """
+    rest = [exporter]
+    for _ in range(_MOST_EXPORTERS):
+        if not rest:
+            return False
+        each: Any = rest.pop()
+        owners: list[Any] = []
+        if hasattr(each, "_b_base_"):  # of ctypes
+            kept: Any = getattr(each, "_objects", None) or {}
+            # c_char_p and py_object keep the value itself there, and no dictionary of what is kept.
+            if type(kept) is not dict or _ctypes_has_objects(type(each)):
+                return True
+            owners = [each._b_base_, cast("dict[str, Any]", kept).get(_FROM_BUFFER)]
+        elif isinstance(each, memoryview):
+            owners = [each.obj]
+        elif type(each).__name__ == "_buffer_wrapper":  # of what a class's __buffer__ returned
+            owners = [one for one in gc.get_referents(each) if type(one) is memoryview]
+        elif getattr(getattr(each, "dtype", None), "hasobject", False):
+            return True
+        else:
+            owners = [getattr(each, "base", None)]  # of NumPy's arrays
+        rest += [owner for owner in owners if owner is not None]
+    raise InvalidArgumentError(
+        f"more than {_MOST_EXPORTERS} buffers are behind this one, and one of them may hold Python "
+        "objects: copy it with bytes()"
+    )
 
 
 _FROM_BUFFER: Final = "ffffffff"
 """The key by which ctypes keeps the buffer that `from_buffer` was given."""
+_MOST_EXPORTERS: Final = 1000
+"""The exporters behind each other that are looked at; each takes about a microsecond."""
 
 
 def _ctypes_has_objects(kind: Any) -> bool:
-    """Return whether a type of ctypes has a Python object in it."""
-    if hasattr(kind, "_length_"):  # an array
-        return _ctypes_has_objects(kind._type_)
-    bases: tuple[type, ...] = getattr(kind, "__mro__", ())
-    fields = [field for base in bases for field in vars(base).get("_fields_", ())]
-    if fields:
-        return any(_ctypes_has_objects(field[1]) for field in fields)
-    return getattr(kind, "_type_", None) == "O"
+    """Return whether a type of ctypes, or one that it is made of, has a Python object in it."""
+    rest, seen = [kind], set[int]()
+    while rest:
+        each = rest.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))  # `kind` keeps all of them
+        if hasattr(each, "_length_"):  # an array
+            rest.append(each._type_)
+            continue
+        bases: tuple[type, ...] = getattr(each, "__mro__", ())
+        fields = [field for base in bases for field in vars(base).get("_fields_", ())]
+        if not fields and getattr(each, "_type_", None) == "O":
+            return True
+        rest += [field[1] for field in fields]
+    return False
+
+
+def out_of_memory(count: int) -> SystemCallError:
+    """Return the error of memory for so many bytes that Python could not get. malloc(3)."""
+    return hinted(system_call_error(errno.ENOMEM, "malloc"), f"{count} bytes")
 
 
 def new_bytes(count: int) -> "tuple[bytes, CData]":

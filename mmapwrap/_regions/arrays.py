@@ -100,6 +100,7 @@ class ArrayRegion(RegionBase):
         Raises:
             MappingFaultError: The array is a copy, and some of the region could not be read in.
             ValueError: `copy` is False, and the dtype needs a copy.
+            OutOfMemoryError: There is no memory for the copy.
 
         Example:
             >>> import numpy

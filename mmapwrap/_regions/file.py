@@ -366,6 +366,7 @@ class FileRegion(RegionBase):
             InvalidRangeError: The range is not inside the region.
             ProtectionError: The region does not allow the mode's access to all of the range.
             InvalidArgumentError: The mode or the buffering is none of these.
+            OutOfMemoryError: There is no memory for the buffer.
 
         Example:
             >>> from mmapwrap import MemoryMapping
@@ -393,4 +394,7 @@ class FileRegion(RegionBase):
         if size == 0:
             return raw
         buffered = io.BufferedReader if mode == "rb" else io.BufferedRandom
-        return buffered(raw, _BUFFER_SIZE if size == -1 else size)
+        try:
+            return buffered(raw, _BUFFER_SIZE if size == -1 else size)
+        except MemoryError:
+            raise buffers.out_of_memory(size) from None

@@ -992,6 +992,67 @@ def test_buffer_of_python_objects_that_its_format_hides_is_refused(kind: str) ->
         assert m[:] == known_bytes(SIZE)
 
 
+@pytest.mark.parametrize(
+    "buffer",
+    [
+        ctypes.c_char_p(b"abc"),
+        ctypes.c_wchar_p("abc"),
+        ctypes.py_object([1]),
+        ctypes.py_object(3),
+    ],
+    ids=["c_char_p", "c_wchar_p", "py_object of a list", "py_object of an int"],
+)
+def test_pointer_of_ctypes_to_a_python_object_is_refused(buffer: Any) -> None:
+    with filled() as m:
+        calls: tuple[Callable[[Any, int], object], ...] = (m.write_slice, m.write_all, m.read_exact)
+        for call in calls:
+            with pytest.raises(InvalidArgumentError, match="Python objects"):
+                call(buffer, 0)
+        assert m[:] == known_bytes(SIZE)
+
+
+class OfItself(np.ndarray[Any, Any]):
+    """An array that says it is the owner of its own memory."""
+
+    @property
+    def base(self) -> Any:
+        return self
+
+
+def from_buffers(number: int) -> Any:
+    buffer = (ctypes.c_ubyte * 4)(1, 2, 3, 4)
+    for _ in range(number):
+        buffer = (ctypes.c_ubyte * 4).from_buffer(buffer)
+    return buffer
+
+
+@pytest.mark.parametrize(
+    "make",
+    [functools.partial(from_buffers, 3000), lambda: np.zeros(4, "u1").view(OfItself)],
+    ids=["from_buffer of ctypes", "of itself"],
+)
+def test_buffer_with_no_end_of_others_behind_it_is_refused(make: Callable[[], Any]) -> None:
+    with filled() as m:
+        with pytest.raises(InvalidArgumentError, match="more than 1000 buffers are behind"):
+            m.write_slice(make(), 0)
+        assert m[:] == known_bytes(SIZE)
+
+
+def test_buffer_with_many_others_behind_it_is_copied() -> None:
+    with filled() as m:
+        m.write_slice(from_buffers(300), 0)
+        assert m[:4] == b"\1\2\3\4"
+
+
+def test_structure_in_many_others_is_copied() -> None:
+    kind: Any = ctypes.c_ubyte
+    for _ in range(3000):
+        kind = type("Around", (ctypes.Structure,), {"_fields_": [("inner", kind)]})
+    with filled() as m:
+        assert m.write_slice(kind.from_buffer_copy(b"a"), 0) == 1
+        assert m[:1] == b"a"
+
+
 def address_of(buffer: Any) -> int:
     """Where the memory of a buffer is."""
     if isinstance(buffer, memoryview):

@@ -22,6 +22,7 @@ from mmapwrap import (
     MappingFaultError,
     MemoryMapping,
     MemoryMappingArena,
+    OutOfMemoryError,
     ProtectionError,
     SharedMemory,
     ViewsExportedError,
@@ -86,7 +87,9 @@ def test_array_is_what_numpy_makes_of_the_same_bytes(
             assert array.ctypes.data == m.as_ptr() + offset
 
 
-@pytest.mark.parametrize("shape", [3, Index(3), (3,), [3], np.int64(3), np.array([3]), (Index(3),)])
+@pytest.mark.parametrize(
+    "shape", [3, Index(3), (3,), [3], np.int64(3), np.array([3]), np.array(3), (Index(3),)]
+)
 def test_shape_of_one_dimension_is_a_number_or_a_sequence(
     mapping: MemoryMapping, shape: Any
 ) -> None:
@@ -341,6 +344,15 @@ def test_array_keeps_its_region_alone(mapping: MemoryMapping) -> None:
     array = mapping.array("u1", 8)
     assert sys.getrefcount(mapping) == before
     assert array.base is not None
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(1 << 46, "u2"), (1 << 20, "S1000000000")])
+def test_conversion_that_no_memory_holds_is_out_of_memory(size: int, dtype: str) -> None:
+    with (
+        MemoryMapping.anonymous(size) as m,
+        pytest.raises(OutOfMemoryError, match=r"malloc: Cannot allocate memory; \d+ bytes"),
+    ):
+        m.__array__(np.dtype(dtype))
 
 
 def test_conversion_without_a_copy_is_refused_where_it_needs_one(mapping: MemoryMapping) -> None:

@@ -41,6 +41,7 @@ from mmapwrap import (
     MemoryMapping,
     MemoryMappingArena,
     NoSpaceError,
+    OutOfMemoryError,
     ProtectionError,
     RegionIO,
     Sharing,
@@ -623,8 +624,8 @@ def test_buffering_that_is_none_is_refused(mapping: MemoryMapping, buffering: in
 
 
 @pytest.mark.not_sanitized(MEMORY_IS_REPORTED)
-def test_buffer_that_no_memory_holds_is_a_memory_error(mapping: MemoryMapping) -> None:
-    with pytest.raises(MemoryError):
+def test_buffer_that_no_memory_holds_is_out_of_memory(mapping: MemoryMapping) -> None:
+    with pytest.raises(OutOfMemoryError, match=rf"malloc: Cannot allocate memory; {2**62} bytes"):
         mapping.open(buffering=2**62)
 
 
