@@ -844,7 +844,7 @@ class Nested(ctypes.Structure):
 class Plain(ctypes.Structure):
     """A structure whose fields have the letter of Python objects in their names."""
 
-    _fields_ = (("Offset", ctypes.c_int), ("O", ctypes.c_ushort))
+    _fields_ = (("Offset", ctypes.c_int), ("O", ctypes.c_ushort), ("O2", ctypes.c_ushort))
 
 
 def masked_objects() -> Any:

@@ -363,6 +363,25 @@ def test_close_in_the_middle_of_a_resize_touches_no_other_file(
     assert outcomes == {"no error", "mmap closed or invalid"}
 
 
+def test_close_by_the_truncation_of_a_resize_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above at one moment, where what measures the lines of a test sees it."""
+    with path.open("r+b") as file:
+        m = mmap.mmap(file.fileno(), 0)
+        truncate = os.ftruncate
+
+        def close_and_truncate(fd: int, length: int) -> None:
+            m.close()
+            truncate(fd, length)
+
+        monkeypatch.setattr(os, "ftruncate", close_and_truncate)
+        with pytest.raises(ValueError, match=r"^mmap closed or invalid$"):
+            m.resize(PAGE)
+        assert (m.closed, m.mapping.closed) == (True, True)
+        assert path.stat().st_size == PAGE
+
+
 def test_close_in_the_middle_of_a_size_asks_no_other_file(path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(b"v")

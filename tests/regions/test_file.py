@@ -46,6 +46,7 @@ from mmapwrap import (
     RegionIO,
     Sharing,
 )
+from mmapwrap._core import calls
 
 SIZE = 3 * PAGE + 100
 
@@ -658,6 +659,23 @@ def test_range_outside_the_region_is_refused(
 ) -> None:
     with pytest.raises(InvalidRangeError):
         mapping.open(offset=offset, count=count)
+
+
+def test_readline_of_a_region_that_becomes_shorter_meanwhile_ends_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    find, searches = calls.find, 0
+
+    def shrink_and_find(*arguments: Any) -> int:
+        nonlocal searches
+        searches += 1
+        mapping.resize(PAGE)
+        return find(*arguments)
+
+    monkeypatch.setattr(calls, "find", shrink_and_find)
+    with MemoryMapping.anonymous(2 * PAGE, capacity=4 * PAGE) as mapping:
+        assert len(mapping.open(buffering=0).readline()) == PAGE
+    assert searches == 2
 
 
 def test_file_too_short_for_an_archive_is_none() -> None:
