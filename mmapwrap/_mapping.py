@@ -11,6 +11,7 @@ from mmapwrap._core.arguments import (
     Path,
     as_descriptor,
     as_file_offset,
+    as_path,
     as_protection,
     as_size,
 )
@@ -432,8 +433,8 @@ class MemoryMapping(
             is_changed = as_protection(prot).writable and sharing is not Sharing.PRIVATE
             if size is not None:  # a wrong one is an error before the file is opened
                 size = as_size(size, least=1 if capacity is None else 0)
-            fd, owner = descriptors.open_file(file, os.O_RDWR if is_changed else os.O_RDONLY)
-            path = file
+            path = as_path(file)
+            fd, owner = descriptors.open_file(path, os.O_RDWR if is_changed else os.O_RDONLY)
         try:
             pages = map_file_range(
                 fd,

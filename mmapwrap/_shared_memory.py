@@ -251,7 +251,8 @@ class SharedMemory(
 
         Raises:
             NoSuchFileError: There is no memory of that name.
-            AccessDeniedError: The name is another user's.
+            OperationNotPermittedError: The name is another user's, whatever its permissions are:
+                /dev/shm is sticky.
             InvalidArgumentError: The name is empty or too long, or holds a slash or a NUL.
 
         Example:
@@ -565,8 +566,8 @@ def _received(descriptor: "_Duplicate", size: int, name: str, token: _Token) -> 
     """Return the memory of an unpickled descriptor."""
     if token in _loaded:
         raise InvalidArgumentError("this pickle of a SharedMemory was loaded before: pickle anew")
-    _loaded.append(token)
     owned = descriptors.own_descriptor(partial(_detached, descriptor))
+    _loaded.append(token)  # not before: a call that was interrupted may be made again
     descriptors.close_on_exec(owned[0])  # as Python creates every descriptor
     memory = _checked_memory_of(owned, size, NO_SEALS)
     memory._name = name  # pyright: ignore[reportPrivateUsage]

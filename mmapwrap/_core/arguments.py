@@ -67,11 +67,11 @@ def _as_number(fd: object, wanted: str) -> int:
     return index(cast("SupportsIndex", fd))
 
 
-def as_path(path: object) -> Path:
-    """Return a path, and refuse a descriptor."""
+def as_path(path: object) -> str | bytes:
+    """Return a path, and refuse a descriptor; call `__fspath__`, which may do anything, once."""
     if not isinstance(path, str | bytes | os.PathLike):
         raise TypeError(f"path must be a str, bytes or os.PathLike, not {type(path).__name__}")
-    return cast("Path", path)
+    return os.fspath(cast("Path", path))
 
 
 def as_size(size: SupportsIndex, bits: int = 64, least: int = 1, remedy: str = "") -> int:

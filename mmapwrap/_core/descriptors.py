@@ -143,9 +143,11 @@ def remove_name(path: Path) -> None:
 
 def take_back(path: Path, owner: "CData") -> None:
     """Remove a file that a call has created and cannot finish, whoever removed its name since."""
-    with suppress(SystemCallError):
-        remove_name(path)
-    close_file(owner)
+    try:
+        with suppress(SystemCallError):
+            remove_name(path)
+    finally:
+        close_file(owner)
 
 
 def close_file(owner: "CData") -> None:

@@ -55,14 +55,18 @@ def _length_error(failure: int, fd: int, given: str) -> "SystemCallError":
 def require_memory(size: int) -> None:
     """Require that the kernel could still give away so many bytes without ending a process.
 
-    fallocate(2) of a memfd has no limit: it takes memory until the kernel kills processes.
+    fallocate(2) of a memfd has no limit: it takes memory until the kernel kills processes. Where
+    /proc/meminfo does not say how much there is, nothing is required.
 
     Raises:
         NoSpaceError: There are fewer.
     """
-    fields = dict(line.split(b":", 1) for line in descriptors.lines_of("/proc/meminfo"))
-    names = (b"MemAvailable", b"SwapFree")
-    available = sum(int(fields[name].split()[0]) for name in names) * 1024
+    lines = (line.partition(b":") for line in descriptors.lines_of("/proc/meminfo"))
+    fields = {name: rest for name, _, rest in lines}
+    if b"MemAvailable" not in fields:
+        return  # as where a container's file system has a /proc/meminfo of its own
+    found = [fields[name] for name in (b"MemAvailable", b"SwapFree") if name in fields]
+    available = sum(int(each.split()[0]) for each in found) * 1024
     if size > available:
         hint = f"{size} bytes are wanted, and {available} are available"
         raise hinted(system_call_error(errno.ENOSPC, "fallocate"), hint)

@@ -30,7 +30,7 @@ def create_file(
     allocate: bool,
 ) -> Pages:
     """Create a file of zeros, and map it; where that fails, remove a file that is new."""
-    as_path(path)
+    path = as_path(path)
     length, room = as_size_and_capacity(size, capacity, bits=63)
     permissions = as_permissions(mode)
     replaced = overwrite and _require_regular(path)
@@ -68,7 +68,9 @@ def _require_regular(path: Path) -> bool:
 
 def _name_beside(path: Path) -> bytes:
     """Return a path in the same folder that no other file has."""
-    return os.fsencode(path) + f".{os.getpid()}-{os.urandom(4).hex()}".encode()
+    folder = os.path.dirname(os.fsencode(path))  # noqa: PTH120
+    name = f".mmapwrap-{os.getpid()}-{os.urandom(4).hex()}"  # short, however long the file's is
+    return os.path.join(folder, name.encode())  # noqa: PTH118
 
 
 def _rename(old: Path, new: Path) -> None:

@@ -191,9 +191,9 @@ class VolatileSlice(NamedConstructors, made_by="get_slice() of a region"):
             8
         """
         kept = as_integer(len, "len")
-        if kept < 0:
-            raise VolatileOutOfBoundsError(kept)
         start, size = self._range
+        if kept < 0:
+            raise _out_of_bounds(kept, 0, kept, size, "slice")
         self._range = start, min(kept, size)
 
     # --- Content --------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from mmapwrap import (
     NoSuchFileError,
     NotDirectoryError,
     NotMappableError,
+    OperationNotPermittedError,
+    PastEndOfFileError,
     SharedMemory,
     SystemCallError,
 )
-from mmapwrap._core import file_length
+from mmapwrap._core import descriptors, file_length
 
 
 @pytest.fixture
@@ -238,6 +241,65 @@ def test_interrupted_create_takes_the_file_back(
     assert not Path("/dev/shm", name).exists()
 
 
+class OnceAPath:
+    """A path that its maker can be asked for once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.asked = 0
+
+    def __fspath__(self) -> str:
+        self.asked += 1
+        if self.asked > 1:
+            raise ZeroDivisionError
+        return str(self._path)
+
+
+def test_object_that_is_a_path_is_asked_once(path: Path) -> None:
+    with process_unchanged():
+        with pytest.raises(MmapError):
+            MemoryMapping.create(OnceAPath(path), PAGE, capacity=1 << 61)
+        assert not path.exists()
+        MemoryMapping.create(OnceAPath(path), PAGE).close()
+        MemoryMapping.create(OnceAPath(path), 2 * PAGE, overwrite=True).close()
+        with pytest.raises(PastEndOfFileError) as caught:
+            MemoryMapping.from_file(OnceAPath(path), 3 * PAGE)
+    assert caught.value.filename == str(path)
+    assert path.stat().st_size == 2 * PAGE
+
+
+def test_file_with_the_longest_name_is_overwritten(disk_path: Path) -> None:
+    path = disk_path / ("n" * 255)
+    path.write_bytes(b"old")
+    with process_unchanged(), MemoryMapping.create(path, PAGE, overwrite=True) as m:
+        assert m.size == PAGE
+    assert path.read_bytes() == bytes(PAGE)
+    assert [*disk_path.iterdir()] == [path]
+
+
+def test_file_in_the_current_folder_is_overwritten(
+    disk_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(disk_path)
+    Path("old").write_bytes(b"old")
+    MemoryMapping.create("old", PAGE, overwrite=True).close()
+    assert [(each.name, each.stat().st_size) for each in disk_path.iterdir()] == [("old", PAGE)]
+
+
+def test_file_that_cannot_be_taken_back_is_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    fd, owner = descriptors.open_file(path, os.O_RDWR | os.O_CREAT)
+    monkeypatch.setattr(descriptors, "remove_name", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        descriptors.take_back(path, owner)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
 # Shared memory with a name
 
 
@@ -278,6 +340,20 @@ def test_named_memory_lasts_when_its_maker_is_gone(name: str) -> None:
     child(program, name).succeeded()
     with SharedMemory.open_named(name) as memory:
         assert memory.map()[:] == b"hello"
+
+
+def unlink_what_is_of_another_user(name: str) -> None:
+    become_unprivileged()
+    with pytest.raises(OperationNotPermittedError):
+        SharedMemory.unlink_named(name)
+
+
+def test_name_of_another_user_stays(name: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make memory for another user")
+    with SharedMemory.create_named(name, PAGE, mode=0o777):
+        in_process(unlink_what_is_of_another_user, name).succeeded()
+        assert Path("/dev/shm", name).exists()
 
 
 def test_name_that_is_taken_or_free_is_told(name: str) -> None:
@@ -382,6 +458,35 @@ def test_empty_shared_memory_is_received() -> None:
             print(memory.refresh(), memory.map()[:].decode())
     """
     assert child(program).succeeded() == "5 hello\n"
+
+
+@pytest.mark.parametrize("room", [50, 1000, 1 << 20])
+def test_mapping_of_no_shared_bytes_is_empty_where_the_file_has_more(room: int, path: Path) -> None:
+    path.write_bytes(known_bytes(8192))
+    with path.open("r+b") as file, process_unchanged(), SharedMemory.from_fd(file, 100) as memory:
+        with memory.map(offset=100, capacity=room) as m:
+            assert (m.size, m.capacity, m.file_offset) == (0, room, 100)
+            assert m.refresh() == min(room, 8192 - 100)
+            assert m[:50] == known_bytes(150)[100:]
+        with pytest.raises(PastEndOfFileError):
+            memory.map(offset=100)
+
+
+@pytest.mark.parametrize(
+    ("lines", "refused"),
+    [
+        ([b"MemTotal: 1 kB"], False),
+        ([b"", b"nothing"], False),
+        ([b"MemAvailable: 100 kB"], True),
+        ([b"MemAvailable: 100 kB", b"SwapFree: 1000000 kB"], False),
+    ],
+)
+def test_memory_that_the_kernel_does_not_tell_of_is_not_required(
+    lines: list[bytes], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptors, "lines_of", lambda _: iter(lines))
+    with pytest.raises(NoSpaceError) if refused else nullcontext():
+        SharedMemory.new("enough", 1 << 20, allocate=True).close()
 
 
 def test_shared_memory_that_is_closed_does_not_grow() -> None:

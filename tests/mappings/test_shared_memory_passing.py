@@ -38,12 +38,14 @@ from waiting import wait_until
 from mmapwrap import (
     BadDescriptorError,
     ClosedMappingError,
+    InvalidArgumentError,
     MappingFaultError,
     MemfdSeals,
     MissingSealsError,
     PastEndOfFileError,
     Protection,
     SharedMemory,
+    _shared_memory,
 )
 
 if TYPE_CHECKING:
@@ -385,6 +387,30 @@ def cut_and_send(method: Method) -> None:
 
 def test_memory_that_was_cut_on_its_way_is_refused_as_it_is_received() -> None:
     run(cut_and_send, "fork")
+
+
+def test_pickle_whose_descriptor_did_not_arrive_can_be_loaded_again() -> None:
+    class Sender:
+        """The descriptor of a sender that is interrupted at first."""
+
+        def __init__(self, fd: int) -> None:
+            self.fd, self.asked = fd, 0
+
+        def detach(self) -> int:
+            self.asked += 1
+            if self.asked == 1:
+                raise KeyboardInterrupt
+            return os.dup(self.fd)
+
+    with SharedMemory.new("sent", PAGE) as memory:
+        load = _shared_memory._received  # pyright: ignore[reportPrivateUsage]
+        sender, rest = Sender(memory.fileno()), (PAGE, "sent", (0, 0))
+        with pytest.raises(KeyboardInterrupt):
+            load(sender, *rest)
+        with load(sender, *rest) as received:
+            assert (received.size, received.name) == (PAGE, "sent")
+        with pytest.raises(InvalidArgumentError, match="loaded before"):
+            load(sender, *rest)
 
 
 def test_closed_memory_is_not_sent() -> None:

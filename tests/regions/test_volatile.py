@@ -265,6 +265,13 @@ def test_negative_parts_are_refused(part: VolatileSlice) -> None:
         assert (part.address, part.size) == (address, COUNT)
 
 
+def test_error_of_a_negative_length_has_its_range(part: VolatileSlice) -> None:
+    with pytest.raises(VolatileOutOfBoundsError) as caught:
+        part.truncate(-1)
+    error = caught.value
+    assert (error.addr, error.range, error.holder) == (-1, (0, -1, COUNT), "slice")
+
+
 def test_parts_not_of_integers_are_refused(part: VolatileSlice) -> None:
     wrong: Any
     for wrong in (1.0, "1", None):

@@ -896,7 +896,7 @@ def test_error_of_a_slice_that_the_region_does_not_hold_speaks_of_the_region(
 def test_slice_truncated_to_a_negative_length_is_told_so(
     length: int, slice_: VolatileSlice
 ) -> None:
-    with pytest.raises(VolatileOutOfBoundsError, match=f"^len {length} is negative$"):
+    with pytest.raises(VolatileOutOfBoundsError, match=f"^the count {length} is negative$"):
         slice_.truncate(length)
     assert slice_.size == 100
 
