@@ -2,9 +2,11 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Final
 
 import pytest
+from random_programs.public_calls import public_calls
 from random_programs.runner import run_programs
 
 # The long run: `MMAPWRAP_RANDOM_STEPS=200000 pytest tests/robustness/test_random_programs.py`. It
@@ -28,3 +30,34 @@ def test_random_programs_keep_to_the_model_and_end_without_a_signal(
     assert done[-1] > 0
     with capfd.disabled():
         sys.stderr.write(f"\nrandom programs: seed {seed}, {sum(done)} steps so far, no signal\n")
+
+
+# The public calls that no step makes, and why.
+NOT_CALLED: Final = {
+    "MappedRegion.__init__": "is a TypeError always",
+    "MemoryMapping.__init__": "is a TypeError always",
+    "MemoryMapping.__init_subclass__": "is a TypeError always",
+    "MemoryMapping.__reduce__": "is a TypeError always",
+    "SharedMemory.__array__": "is a TypeError always",
+    "SharedMemory.__reduce__": "starts a thread of multiprocessing, which stays",
+    "mmap.__reduce__": "is a TypeError always",
+}
+
+
+@pytest.mark.race
+@pytest.mark.timeout(300)
+def test_each_public_call_is_made_by_a_step(tmp_path: Path) -> None:
+    """A call that is new needs a step, or a reason: see the steps of random_programs."""
+    missing = set(public_calls().values()) - NOT_CALLED.keys()
+    made = set[str]()
+    for seed in range(1, 16):  # three or four are enough, by now
+        run_programs(seed, steps=3000, seconds=15, calls=tmp_path / "calls")
+        made.update((tmp_path / "calls").read_text().splitlines())
+        if made >= missing:
+            break
+    assert missing - made == set()
+    assert made & NOT_CALLED.keys() == set()
+
+
+def test_calls_that_no_step_makes_are_public_calls() -> None:
+    assert set(public_calls().values()) >= NOT_CALLED.keys()

@@ -48,8 +48,10 @@ class ArenaSteps(Program):
                 self.write_and_model(call, memory, start * PAGE, known_bytes(count))
 
     @precondition(Program.has_regions)
-    @rule(pick=picks)
-    def into_arena(self, pick: int) -> None:
+    @rule(
+        pick=picks, way=st.sampled_from(("{}.into_arena()", "MemoryMappingArena.from_mapping({})"))
+    )
+    def into_arena(self, pick: int, way: str) -> None:
         region = self.a_region(pick)
         memory = region.memory
         if memory is None or memory.is_arena:
@@ -61,7 +63,7 @@ class ArenaSteps(Program):
             must.add(UnsupportedOperationError)
         may: Errors = {MappingFaultError} if memory.is_doubtful else set()
         name = self.new_name("a")
-        if self.step(f"{name} = {region.name}.into_arena()", must, may):
+        if self.step(f"{name} = {way.format(region.name)}", must, may):
             memory.size, memory.is_arena = len(memory.pages) * PAGE, True
             region.memory = None
             self.regions.append(Region(name, memory))
@@ -91,19 +93,27 @@ class ArenaSteps(Program):
         start, size = whole_pages(spot, region.memory)
         size = PAGE if size is None else size
         call = f"{region.name}.add_anon_protection({start}, {size}, Protection.{protection}())"
+        if protection == "read_write" and pick % 2:
+            call = f"{region.name}.add_anon({start}, {size})"
         if changed := self.change_arena(region, start, size, call, set(), set()):
             store = Store()
             for i in changed:
                 region.memory.pages[i] = Page(store, i, is_private=False, bits=bits_of(protection))
 
     @precondition(lambda self: self.has_arenas() and self.has_files())
-    @rule(pick=picks, which=picks, spot=spots, offset=st.integers(-1, 4), protection=protections)
+    @rule(
+        pick=picks,
+        which=picks,
+        spot=spots,
+        offset=st.sampled_from((0, 0, 0, 1, 2, 4, -1)),
+        protection=protections,
+    )
     def add_file(self, pick: int, which: int, spot: Spot, offset: int, protection: str) -> None:
         region, file = self.an_arena(pick), self.some(self.files, which)
         assert region.memory is not None
         start, size = whole_pages(spot, region.memory)
         size = PAGE if size is None else size
-        bits = bits_of(protection)
+        bits, prot = bits_of(protection), f"Protection.{protection}()"
         must: Errors = {ValueError} if file.is_closed else set()
         may: Errors = {AccessDeniedError, OperationNotPermittedError} if bits & EXEC else set()
         file_offset = offset * PAGE if offset >= 0 else 100
@@ -112,26 +122,41 @@ class ArenaSteps(Program):
         sealed = file.store.seals & (MemfdSeals.WRITE | MemfdSeals.FUTURE_WRITE)
         if sealed and bits & WRITE:
             must.add(OperationNotPermittedError)
-        call = (
-            f"{region.name}.add_fd_offset_protection({start}, {size}, {file.name},"
-            f" {file_offset}, Protection.{protection}())"
-        )
+        call = f"add_fd_offset_protection({start}, {size}, {file.name}, {file_offset}, {prot})"
+        if pick % 3 == 0:
+            call = f"add_fd_mapping({start}, {size}, {file.name}, {file_offset}, {prot})"
+        elif protection == "read_write" and offset:
+            call = f"add_fd_offset({start}, {size}, {file.name}, {file_offset})"
+        elif protection == "read_write":
+            call = f"add_fd({start}, {size}, {file.name})"
+        call = f"{region.name}.{call}"
         if changed := self.change_arena(region, start, size, call, must, may):
             for i in changed:
                 index = offset + i - changed.start
                 region.memory.pages[i] = Page(file.store, index, is_private=False, bits=bits)
 
     @precondition(Program.has_arenas)
-    @rule(pick=picks, spot=spots)
-    def remove(self, pick: int, spot: Spot) -> None:
+    @rule(pick=picks, spot=spots, way=st.sampled_from(("remove", "remove_mapping")))
+    def remove(self, pick: int, spot: Spot, way: str) -> None:
         region = self.an_arena(pick)
         assert region.memory is not None
         start, size = whole_pages(spot, region.memory)
         size = PAGE if size is None else size
-        call = f"{region.name}.remove({start}, {size})"
+        call = f"{region.name}.{way}({start}, {size})"
         if changed := self.change_arena(region, start, size, call, set(), set()):
             for i in changed:
                 region.memory.pages[i] = hole()
+
+    @precondition(Program.has_regions)
+    @rule(pick=picks, adds=st.booleans())
+    def change_another_region(self, pick: int, adds: bool) -> None:
+        """Only an arena holds mappings."""
+        region = self.a_region(pick)
+        if region.memory is not None and not region.memory.is_arena:
+            call = f"{region.name}.remove_mapping(0, {PAGE})"
+            if adds:
+                call = f"{region.name}.add_fd_mapping(0, {PAGE}, 0, 0, Protection.read())"
+            self.step(call, {UnsupportedOperationError})
 
     @precondition(Program.has_arenas)
     @rule(pick=picks)

@@ -15,9 +15,15 @@ PROLOGUE = """\
 import os, tempfile
 import numpy as np
 from contextlib import suppress
+from pathlib import Path
 from mmapwrap import *
-from kernel_view import known_bytes
+from mmapwrap import mmap
+from kernel_view import free_address, known_bytes
 from random_programs.calls import READERS, guarded, in_threads, interrupted
+from random_programs.names import listed
+
+folder = tempfile.mkdtemp(prefix="random-program-")
+prefix = os.path.basename(folder)
 
 """
 

@@ -3,6 +3,7 @@
 import argparse
 import threading
 import time
+from pathlib import Path
 
 import numpy.random
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
@@ -12,6 +13,7 @@ from kernel_view import vmas
 from random_programs.calls import in_threads
 from random_programs.machine import Machine
 from random_programs.program import Log
+from random_programs.public_calls import Calls
 
 _LOADED = numpy.random
 """Hypothesis loads it in the first program, and what it maps stays."""
@@ -46,6 +48,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--log", help="file for the lines of the program that runs")
+    parser.add_argument("--calls", help="file for the names of the public calls that are made")
     parser.add_argument("--shorten", action="store_true", help="for minutes, what an error came of")
     arguments = parser.parse_args()
     until = time.monotonic() + arguments.seconds
@@ -56,9 +59,13 @@ def main() -> None:
     in_threads(*[lambda: bytearray(1 << 20)] * 8)
     before = len(vmas())
     number = arguments.seed * 1000
+    if arguments.calls:
+        Machine.calls = Calls()
     while log.steps < arguments.steps and time.monotonic() < until:
         run(number, shortens=arguments.shorten)
         number += 1
+    if Machine.calls is not None:
+        Path(arguments.calls).write_text("\n".join(Machine.calls.made))
     assert len(vmas()) - before <= 10, "mappings are left behind"
     print(log.steps)  # noqa: T201 - what the parent reads
 

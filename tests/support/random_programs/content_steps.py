@@ -48,6 +48,27 @@ class ContentSteps(Program):
             assert agrees(self.result, data[::stride], known[::stride])
 
     @precondition(Program.has_regions)
+    @rule(pick=picks, way=st.sampled_from(("bytes({})", "bytes(iter({}))")))
+    def copy_all(self, pick: int, way: str) -> None:
+        region = self.a_region(pick)
+        memory = region.memory
+        call = f"_ = {way.format(region.name)}"
+        # The iterator asks in pages, the last time behind the end.
+        if self.touch(call, memory, 0, None, READ, by_byte="iter" in way):
+            assert memory is not None
+            self.compare(memory, 0, self.result)
+
+    @precondition(Program.has_regions)
+    @rule(pick=picks, item=st.sampled_from(("0", "65", "b'xy'", "b''")))
+    def look_for_item(self, pick: int, item: str) -> None:
+        region = self.a_region(pick)
+        memory = region.memory
+        if self.touch(f"_ = {item} in {region.name}", memory, 0, None, READ, scans=True):
+            assert memory is not None
+            data, known = memory.content(0, memory.size)
+            assert UNKNOWN in known or self.result is (eval(item) in data)
+
+    @precondition(Program.has_regions)
     @rule(pick=picks, spot=spots, pattern=patterns, way=st.integers(0, 3))
     def write(self, pick: int, spot: Spot, pattern: bytes, way: int) -> None:
         region = self.a_region(pick)
@@ -214,8 +235,10 @@ class ContentSteps(Program):
         region = self.a_region(pick)
         memory = region.memory
         start, count = spot.of(*place(memory))
-        count = 64 if count is None else count
         call = f"{region.name}.flush_region({start}, {count})"
+        if count is None:
+            start, count = 0, 0 if memory is None else memory.size
+            call = f"{region.name}.flush_all()"
         if memory is not None and 0 <= start <= start + count <= memory.size:
             # The range is widened to whole cache lines, never past a page.
             self.flush_lines(call, memory, start, count)

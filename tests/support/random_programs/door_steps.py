@@ -1,11 +1,13 @@
 """A region as a file and as an array, what is counted in it, and what moves inside it."""
 
+from collections.abc import Iterable
+
 import hypothesis.strategies as st
 from hypothesis.stateful import precondition, rule
 
 from mmapwrap import InvalidArgumentError, InvalidRangeError, MappingFaultError
 from random_programs.arguments import Spot, patterns, picks, place, repeated, spots
-from random_programs.model import READ, UNKNOWN, WRITE
+from random_programs.model import READ, UNKNOWN, WRITE, Memory
 from random_programs.program import Program
 
 
@@ -78,12 +80,26 @@ class DoorSteps(Program):
         memory = region.memory
         target, count = spot.of(*place(memory))
         count = 10 if count is None else count
+        call = f"{region.name}.move({target}, {source}, {count})"
+        self.move_and_model(call, memory, target, source, count)
+
+    def move_and_model(
+        self,
+        call: str,
+        memory: Memory | None,
+        target: int,
+        source: int,
+        count: int,
+        *,
+        also: Iterable[type[Exception]] = (),
+    ) -> None:
         must, may = self.refusals(memory, source, count, READ)
         other_must, other_may = self.refusals(memory, target, count, WRITE)
         must, may = must | other_must, may | other_may
         if count == 0 and memory is not None and InvalidRangeError not in must:
             may |= must
             must = set[type[Exception]]()
+        must.update(also)
         lacking = set[int]()
         if memory is not None and not must:
             lacking = memory.missing(source, source + count) | memory.missing(
@@ -91,7 +107,7 @@ class DoorSteps(Program):
             )
         if lacking:
             (may if source == target else must).add(MappingFaultError)
-        done = self.step(f"{region.name}.move({target}, {source}, {count})", must, may)
+        done = self.step(call, must, may)
         if memory is None or InvalidRangeError in must:
             return
         if done and source != target:

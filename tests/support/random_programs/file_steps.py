@@ -7,6 +7,7 @@ from kernel_view import PAGE, known_bytes
 
 from mmapwrap import (
     ClosedMappingError,
+    InvalidSystemCallError,
     MemfdSeals,
     OperationNotPermittedError,
     RegionBusyError,
@@ -35,7 +36,7 @@ class FileSteps(Program):
             made = self.step(f"{name} = tempfile.TemporaryFile()")
             self.step(f"{name}.truncate({size})")
         if made:
-            file = File(name, Store(size), size, is_memfd)
+            file = File(name, Store(size), size, is_memfd, label="random" if is_memfd else None)
             self.files.append(file)
             if self.names % 2:
                 self.step(f"os.pwrite({name}.fileno(), known_bytes({size}), 0)")
@@ -52,10 +53,14 @@ class FileSteps(Program):
                 self.files.append(attrs.evolve(file, name=name))
 
     @precondition(Program.has_files)
-    @rule(pick=picks, drops=st.booleans())
-    def close_file(self, pick: int, drops: bool) -> None:
+    @rule(pick=picks, drops=st.booleans(), way=st.sampled_from(("close", "close", "with")))
+    def close_file(self, pick: int, drops: bool, way: str) -> None:
         file = self.some(self.files, pick)
-        self.step(f"{file.name}.close()")
+        if way == "close":
+            self.step(f"{file.name}.close()")
+        else:
+            must: Errors = {ValueError} if file.is_closed else set()
+            self.step(f"with {file.name}: pass", must)
         file.is_closed = True
         if drops:
             self.step(f"del {file.name}")
@@ -110,6 +115,8 @@ class FileSteps(Program):
             must: Errors = set()
             if file.is_closed:
                 must.add(ClosedMappingError)
+            elif not file.is_sealable:  # the kernel says one of two things, by the file system
+                must |= {OperationNotPermittedError, InvalidSystemCallError}
             elif file.store.seals & MemfdSeals.SEAL:
                 must.add(OperationNotPermittedError)
             may: Errors = {RegionBusyError} if seal == "WRITE" else set()

@@ -7,6 +7,7 @@ from hypothesis.stateful import precondition, rule
 from kernel_view import PAGE
 
 from mmapwrap import (
+    AccessDeniedError,
     CapacityExceededError,
     ClosedMappingError,
     InvalidRangeError,
@@ -15,6 +16,7 @@ from mmapwrap import (
     MemfdSeals,
     OperationNotPermittedError,
     OutOfMemoryError,
+    PastEndOfFileError,
     ProtectionError,
     RegionBusyError,
     UnsupportedOperationError,
@@ -26,6 +28,11 @@ from random_programs.model import KNOWN, WRITE, File, Memory, Page, Store
 from random_programs.program import Errors, Program
 
 CAPACITY: Final = 8 * PAGE
+
+
+def is_changed(length: int, end: int, old_end: int) -> bool:
+    """Whether a file changes its length with a mapping that ended elsewhere."""
+    return end > length or end < length <= old_end
 
 
 class GrowthSteps(FileSteps):
@@ -52,29 +59,37 @@ class GrowthSteps(FileSteps):
         pick=picks,
         offset=st.sampled_from((0, 0, 0, PAGE, 100)),
         protection=protections,
-        is_private=st.booleans(),
+        way=st.sampled_from(("shared", "private", "map")),
     )
-    def map_growing_file(self, pick: int, offset: int, protection: str, is_private: bool) -> None:
+    def map_growing_file(self, pick: int, offset: int, protection: str, way: str) -> None:
         file = self.some(self.files, pick)
-        if file.is_closed or "execute" in protection:
-            return
+        if not file.is_closed and "execute" not in protection:
+            self.new_growing_mapping(file, offset, protection, way)
+
+    def new_growing_mapping(self, file: File, offset: int, protection: str, way: str) -> None:
         store, bits = file.store, bits_of(protection)
         assert store.size is not None
+        is_private = way == "private"
         sharing = "PRIVATE" if is_private else "SHARED"
         size = max(store.size - offset, 0)
-        must: Errors = {CapacityExceededError} if size > CAPACITY else set()
+        name = self.new_name("r")
+        must: Errors = set()
+        rest = f"offset={offset}, prot=Protection.{protection}(), capacity={CAPACITY}"
+        line = f"{name} = MemoryMapping.from_file({file.name}, sharing=Sharing.{sharing}, {rest})"
+        if way == "map" and file.is_memfd:  # which keeps to the size that it knows
+            line = f"{name} = {file.name}.map({rest})"
+            size = max(file.size - offset, 0)
+            if offset > file.size or (size and offset + size > store.size):
+                must.add(PastEndOfFileError)
+        if size > CAPACITY:
+            must.add(CapacityExceededError)
         sealed = store.seals & (MemfdSeals.WRITE | MemfdSeals.FUTURE_WRITE)
         if sealed and bits & WRITE and not is_private:
             must.add(OperationNotPermittedError)
-        name = self.new_name("r")
-        line = (
-            f"{name} = MemoryMapping.from_file({file.name}, offset={offset},"
-            f" prot=Protection.{protection}(), sharing=Sharing.{sharing}, capacity={CAPACITY})"
-        )
         if self.step(line, must):
             head = offset % PAGE
             pages = [
-                Page(store, offset // PAGE + i, is_private, bits)
+                Page(store, offset // PAGE + i, is_private, bits, is_read_only=file.is_read_only)
                 for i in range(-(-(head + size) // PAGE))
             ]
             memory = Memory(size, head, pages, capacity=CAPACITY, last_bits=bits)
@@ -94,17 +109,10 @@ class GrowthSteps(FileSteps):
             return
         file = memory.file
         must, may = self._resize_refusals(memory, size)
-        if memory.is_of_file:
-            if memory.is_private:
-                must.add(UnsupportedOperationError)
+        if file is not None:
+            must |= self._file_refusals(memory, file, size)
             if memory.capacity is None:
                 may.add(UnsupportedOperationError)
-            if file is None:
-                # Whose file it is the model did not write down.
-                self.step(f"_ = {region.name}.size")
-                assert self.result == memory.size
-                return
-            must |= self._file_refusals(memory, file, size)
         elif size < memory.size and memory.is_private:
             end = min(-(-size // PAGE) * PAGE, memory.size)
             if size < end and WRITE & ~memory.allowed(size, end):
@@ -140,7 +148,14 @@ class GrowthSteps(FileSteps):
         """The errors that a file must end a change of its length with."""
         store = file.store
         assert store.size is not None
+        if memory.is_private:
+            return {UnsupportedOperationError}
+        bits = [page.bits for page in memory.pages] or [memory.last_bits]
+        if memory.capacity is None and not any(each & WRITE for each in bits):
+            return {AccessDeniedError}
         end, old_end = memory.offset + size, memory.offset + memory.size
+        if file.is_read_only and is_changed(store.size, end, old_end):
+            return {AccessDeniedError}
         if end > store.size and store.seals & MemfdSeals.GROW:
             return {OperationNotPermittedError}
         if end < store.size <= old_end and store.seals & MemfdSeals.SHRINK:
@@ -148,9 +163,8 @@ class GrowthSteps(FileSteps):
         return set()
 
     def _resize_file(self, file: File, end: int, old_end: int) -> None:
-        store = file.store
-        assert store.size is not None
-        if end > store.size or end < store.size <= old_end:
+        assert file.store.size is not None
+        if is_changed(file.store.size, end, old_end):
             self.model_resize(file, end)
 
     def _change(self, memory: Memory, size: int) -> None:
@@ -167,8 +181,9 @@ class GrowthSteps(FileSteps):
             memory.last_bits = memory.pages[max(last, 0)].bits
         del memory.pages[count:]
         first = memory.offset // PAGE
+        is_read_only = memory.file is not None and memory.file.is_read_only
         memory.pages.extend(
-            Page(store, first + i, is_private, memory.last_bits)
+            Page(store, first + i, is_private, memory.last_bits, is_read_only=is_read_only)
             for i in range(len(memory.pages), count)
         )
         memory.size, memory.room = size, max(memory.room, count)
@@ -188,15 +203,16 @@ class GrowthSteps(FileSteps):
             self.step(call, {ClosedMappingError, UnsupportedOperationError})
             return
         if memory.file is None:
-            if not memory.is_of_file:
-                self.step(call)
-                assert self.result == memory.size
+            self.step(call)
+            assert self.result == memory.size
             return
         assert memory.file.store.size is not None
         size = max(memory.file.store.size - memory.offset, 0)
         if memory.capacity is not None:
             size = min(size, memory.capacity)
         must, may = self._resize_refusals(memory, size)
+        if memory.capacity is None:
+            may.add(UnsupportedOperationError)
         if size == memory.size:
             must, may = set[type[Exception]](), must | may
         if self.step(call, must, may):

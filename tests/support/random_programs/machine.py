@@ -3,6 +3,7 @@
 import faulthandler
 import gc
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 import hypothesis.strategies as st
@@ -14,26 +15,21 @@ from random_programs.arguments import sizes
 from random_programs.calls import PROLOGUE
 from random_programs.content_steps import ContentSteps
 from random_programs.copy_steps import CopySteps
-from random_programs.door_steps import DoorSteps
-from random_programs.growth_steps import GrowthSteps
+from random_programs.drop_in_content_steps import DropInContentSteps
 from random_programs.meeting_steps import MeetingSteps
-from random_programs.paging_steps import PagingSteps
-from random_programs.region_steps import RegionSteps
+from random_programs.names import remove_all
+from random_programs.shared_memory_steps import SharedMemorySteps
 from random_programs.slice_steps import SliceSteps
-from random_programs.view_steps import ViewSteps
 
 
 class Machine(
     ArenaSteps,
     ContentSteps,
     CopySteps,
-    DoorSteps,
-    GrowthSteps,
+    DropInContentSteps,
     MeetingSteps,
-    PagingSteps,
-    RegionSteps,
+    SharedMemorySteps,
     SliceSteps,
-    ViewSteps,
 ):
     """One program."""
 
@@ -55,13 +51,20 @@ class Machine(
 
     def teardown(self) -> None:
         """All that is left is read once more and goes, and nothing stays behind."""
-        if sys.exc_info()[0] is None:
-            for region in self.regions:
-                self.compare_all(region)
-            for file in self.files:
-                self.compare_file(file)
-            self.space.clear()
-            gc.collect()
-            assert open_descriptors() == self.descriptors
-            assert newly_mapped(self.ranges) == []
+        folder = self.space["folder"]
+        try:
+            if sys.exc_info()[0] is None:
+                for region in self.regions:
+                    self.compare_all(region)
+                for file in self.files:
+                    self.compare_file(file)
+                self.remove_named()
+                self.remove_paths()
+                self.space.clear()
+                gc.collect()
+                assert open_descriptors() == self.descriptors
+                assert newly_mapped(self.ranges) == []
+                assert not Path(folder).exists()
+        finally:
+            remove_all(folder)
         faulthandler.cancel_dump_traceback_later()

@@ -146,8 +146,8 @@ class MeetingSteps(FileSteps):
 
     def settle(self, region: Region, memory: Memory) -> None:
         """Brings the layout that is left behind into one that the model knows."""
-        if region.memory is None:  # slices still see it
-            self.parts = [part for part in self.parts if part.memory is not memory]
+        if region.memory is None:
+            self.forget_layout(memory)
             return
         if not memory.is_doubtful:
             self.compare_layout(region, memory)
@@ -164,7 +164,7 @@ class MeetingSteps(FileSteps):
         if self.failure is not None:
             self.step(f"{region.name}.close()")
             region.memory = None
-            self.parts = [part for part in self.parts if part.memory is not memory]
+            self.forget_layout(memory)
 
     def remove_guards(self, region: Region, memory: Memory, may: Errors) -> bool:
         """Removes what guard pages there may be; none came where a region starts inside a page."""

@@ -94,6 +94,7 @@ class Page:
         is_guarded: Whether it is a guard page.
         own: The private copy, where there is one.
         aside: What a guard has replaced by zeros: the store, whether it is private, the copy.
+        is_read_only: Whether its file was opened for reading only.
     """
 
     store: Store | None
@@ -104,6 +105,7 @@ class Page:
     is_guarded: bool = False
     own: Cell | None = None
     aside: tuple[Store | None, bool, Cell | None] | None = None
+    is_read_only: bool = False
 
     @property
     def allowed(self) -> int:
@@ -290,8 +292,11 @@ class File:
     name: str
     store: Store
     size: int  # when it was opened; SharedMemory keeps to that
-    is_memfd: bool
+    is_memfd: bool  # a SharedMemory, whatever is behind it
     is_closed: bool = False
+    is_sealable: bool = True
+    label: str | None = None  # the name of shared memory, where it is known
+    is_read_only: bool = False  # a path that a mapping opens for reading only
 
 
 @attrs.define(eq=False)

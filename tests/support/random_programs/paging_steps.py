@@ -23,6 +23,18 @@ from random_programs.model import EXEC, KNOWN, READ, WRITE, Page, break_copies
 from random_programs.program import HAS_GUARD_PAGES, HAS_POPULATE, Errors, Program
 
 
+def possible_refusals(pages: list[Page], bits: int) -> Errors:
+    """The errors that a change of what pages allow may end with, by what they are of."""
+    may: Errors = set()
+    if not all(page.is_mapped for page in pages):
+        may.add(ProtectionError)  # a hole stays one
+    if any(page.store is not None and page.store.seals for page in pages):
+        may.add(AccessDeniedError)
+    if bits & EXEC:
+        may |= {AccessDeniedError, OperationNotPermittedError}
+    return may
+
+
 class PagingSteps(Program):
     """Calls on the pages of a region."""
 
@@ -40,13 +52,11 @@ class PagingSteps(Program):
             return
         end = memory.size if count is None else start + count
         changed = memory.touched(start, end)
-        if not all(page.is_mapped for page in changed):
-            may.add(ProtectionError)  # a hole stays one
-        if any(page.store is not None and page.store.seals for page in changed):
-            may.add(AccessDeniedError)
-        if bits & EXEC:
-            may |= {AccessDeniedError, OperationNotPermittedError}
-        if self.step(call, must, may):
+        # Of an empty region it is the room that changes.
+        behind = changed if memory.size or memory.file is None else [memory.file]
+        if bits & WRITE and any(each.is_read_only for each in behind):
+            must.add(AccessDeniedError)
+        if self.step(call, must, may | possible_refusals(changed, bits)):
             if memory.size == 0:
                 memory.last_bits = bits
             for page in changed:
@@ -71,6 +81,13 @@ class PagingSteps(Program):
             else:
                 for page in changed:
                     page.doubt_copy()
+
+    @precondition(Program.has_regions)
+    @rule(pick=picks, way=st.sampled_from(("use_dontfork", "use_hugepages")))
+    def advise_all(self, pick: int, way: str) -> None:
+        region = self.a_region(pick)
+        must, may = self.refusals(region.memory, 0, None)
+        self.step(f"{region.name}.{way}()", must, may | {SystemCallError})
 
     @precondition(Program.has_regions)
     @rule(

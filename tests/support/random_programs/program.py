@@ -1,8 +1,10 @@
 """A program: what it holds, its steps, and the errors that they may end with."""
 
 import os
+import sys
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, ClassVar, TypeVar
+from types import CodeType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from hypothesis.stateful import RuleBasedStateMachine
 from kernel_view import PAGE, vmas
@@ -20,7 +22,22 @@ from mmapwrap import (
     ViewsExportedError,
 )
 from random_programs.arguments import agrees
-from random_programs.model import EXEC, READ, WRITE, File, Guard, Memory, Part, Region, View
+from random_programs.model import (
+    EXEC,
+    READ,
+    WRITE,
+    File,
+    Guard,
+    Memory,
+    Part,
+    Region,
+    Store,
+    View,
+)
+from random_programs.public_calls import Calls
+
+if TYPE_CHECKING:
+    from random_programs.positions import DropIn, Opened
 
 T = TypeVar("T")
 Errors = set[type[Exception]]
@@ -56,6 +73,8 @@ class Program(RuleBasedStateMachine):
     """What steps of every subject share; the subjects add the steps."""
 
     log: ClassVar[Log] = Log(None)
+    calls: ClassVar[Calls | None] = None
+    """What notes the calls that steps make."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,6 +87,10 @@ class Program(RuleBasedStateMachine):
         self.views: list[View] = []
         self.guards: list[Guard] = []
         self.memories: list[Memory] = []
+        self.opened: list[Opened] = []
+        self.drop_ins: list[DropIn] = []
+        self.paths: dict[str, Store | str] = {}  # a str: what else is there
+        self.named: dict[str, Store] = {}
         self.descriptors: dict[int, str] = {}
         self.ranges: list[tuple[int, int]] = []
 
@@ -77,16 +100,27 @@ class Program(RuleBasedStateMachine):
         """Runs a line; True where it worked, which it has to unless an error `must` come."""
         self.log.add(line)
         self.failure = None
+        expected = tuple((must or set()) | (may or set()))
+        caught: tuple[type[Exception], ...] = (MmapError, PermissionError, ValueError, *expected)
         try:
-            exec(compile(line, "<step>", "exec"), self.space)
-        except (MmapError, PermissionError, ValueError) as error:
+            self.run(compile(line, "<step>", "exec"))
+        except caught as error:
             # What it met on its way would hold regions and views.
             error.__context__ = error.__cause__ = None
             self.failure = error.with_traceback(None)
-        expected = (must or set()) | (may or set())
-        is_expected = isinstance(self.failure, tuple(expected)) if self.failure else not must
+        is_expected = isinstance(self.failure, expected) if self.failure else not must
         assert is_expected, f"{line}\n{self.failure!r}, expected: {must or 'no error'}"
         return self.failure is None
+
+    def run(self, line: CodeType) -> None:
+        if self.calls is None:
+            exec(line, self.space)
+            return
+        sys.setprofile(self.calls.note)
+        try:
+            exec(line, self.space)
+        finally:
+            sys.setprofile(None)
 
     @property
     def result(self) -> Any:
@@ -246,6 +280,12 @@ class Program(RuleBasedStateMachine):
     def has_parts(self) -> bool:
         return bool(self.parts)
 
+    def has_opened(self) -> bool:
+        return bool(self.opened)
+
+    def has_drop_ins(self) -> bool:
+        return bool(self.drop_ins)
+
     def has_views(self) -> bool:
         return bool(self.views)
 
@@ -271,6 +311,11 @@ class Program(RuleBasedStateMachine):
         for region in closed[1:] or self.regions[: len(self.regions) - 8]:
             self.step(f"del {region.name}")
             self.regions.remove(region)
+
+    def forget_layout(self, memory: Memory) -> None:
+        """Nobody knows what a closed region's memory allows: what still sees it is used no more."""
+        self.parts = [part for part in self.parts if part.memory is not memory]
+        self.opened = [opened for opened in self.opened if opened.memory is not memory]
 
     def can_touch(self, view: View) -> bool:
         memory = view.memory

@@ -8,16 +8,19 @@ from kernel_view import PAGE, known_bytes
 
 from mmapwrap import (
     AccessDeniedError,
+    AddressInUseError,
     ClosedMappingError,
+    InvalidAlignmentError,
     InvalidArgumentError,
     InvalidOffsetError,
+    InvalidRangeError,
     MappingFaultError,
     MemfdSeals,
     OperationNotPermittedError,
     PastEndOfFileError,
     ProtectionError,
 )
-from random_programs.arguments import Spot, bits_of, picks, protections, sizes, spots
+from random_programs.arguments import Spot, bits_of, picks, place, protections, sizes, spots
 from random_programs.file_steps import FileSteps
 from random_programs.model import EXEC, READ, WRITE, File, Memory, Page, Region, Store, break_copies
 from random_programs.program import Errors, Program
@@ -26,18 +29,38 @@ from random_programs.program import Errors, Program
 class RegionSteps(FileSteps):
     """Mappings from their start to their end."""
 
-    @rule(size=sizes, protection=protections, is_private=st.booleans(), populates=st.booleans())
-    def map_memory(self, size: int, protection: str, is_private: bool, populates: bool) -> None:
-        name, bits = self.new_name("r"), bits_of(protection)
+    @rule(
+        size=sizes,
+        protection=protections,
+        populates=st.booleans(),
+        way=st.sampled_from(("shared", "shared", "private", "private", "new", "aligned", "fixed")),
+        align=st.sampled_from((None, 1, 1 << 20, 3)),
+    )
+    def map_memory(
+        self, size: int, protection: str, populates: bool, way: str, align: int | None
+    ) -> None:
         must: Errors = set() if size else {InvalidArgumentError}
+        prot, is_private = f"Protection.{protection}()", way == "private"
+        if way == "new":
+            protection, populates, call = "read_write", False, f"new({size})"
+        elif way == "aligned":
+            populates, call = False, f"new_protection({size}, {align}, {prot})"
+            if align == 3:
+                must.add(InvalidAlignmentError)
+        elif way == "fixed":
+            populates, call = False, f"new_protection_fixed(free_address({size}), {size}, {prot})"
+        else:
+            call = (
+                f"anonymous({size}, prot={prot}, sharing=Sharing.{way.upper()},"
+                f" populate={populates})"
+            )
+        name, bits = self.new_name("r"), bits_of(protection)
         if populates and not bits:
             must.add(ProtectionError)
-        sharing = "PRIVATE" if is_private else "SHARED"
-        line = (
-            f"{name} = MemoryMapping.anonymous({size}, prot=Protection.{protection}(),"
-            f" sharing=Sharing.{sharing}, populate={populates})"
-        )
-        if self.step(line, must):
+        if self.step(f"{name} = MemoryMapping.{call}", must):
+            if way == "aligned" and align is not None:
+                self.step(f"_ = {name}.as_ptr()")
+                assert self.result % align == 0
             store = None if is_private else Store()
             pages = [Page(store, i, is_private, bits) for i in range(-(-size // PAGE))]
             memory = Memory(size, 0, pages)
@@ -46,12 +69,22 @@ class RegionSteps(FileSteps):
                 call = f"{name}.write_slice(known_bytes({size}), 0)"
                 self.write_and_model(call, memory, 0, known_bytes(size))
 
+    @precondition(Program.has_regions)
+    @rule(pick=picks, size=sizes)
+    def map_over(self, pick: int, size: int) -> None:
+        """Nothing is mapped where something is."""
+        region = self.a_region(pick)
+        if region.memory is not None and region.memory.size:
+            address = f"{region.name}.as_ptr() // {PAGE} * {PAGE}"
+            call = f"MemoryMapping.new_protection_fixed({address}, {size}, Protection.read())"
+            self.step(call, {AddressInUseError if size else InvalidArgumentError})
+
     @precondition(Program.has_files)
     @rule(
         pick=picks,
         spot=spots,
         protection=protections,
-        way=st.sampled_from(("shared", "private", "fd", "map")),
+        way=st.sampled_from(("shared", "private", "fd", "fd", "fixed", "map")),
         populates=st.booleans(),
     )
     def map_file(self, pick: int, spot: Spot, protection: str, way: str, populates: bool) -> None:
@@ -72,16 +105,20 @@ class RegionSteps(FileSteps):
     ) -> None:
         store, bits = file.store, bits_of(protection)
         assert store.size is not None
-        if way == "fd" and size is None:
+        is_unchecked = way in ("fd", "fixed")
+        if is_unchecked and size is None:
             size = PAGE
         prot = f"Protection.{protection}()"
         if way == "map" and file.is_memfd:
             call, populates = f"{file.name}.map({size}, offset={offset}, prot={prot})", False
-        elif way == "fd":
+        elif way == "fixed":
+            address, populates = f"free_address({size}) + {offset % PAGE}", False
             call = (
-                "MemoryMapping.from_fd_offset_protection_populate("
-                f"{file.name}, {size}, {offset}, None, {prot}, {populates})"
+                "MemoryMapping.from_descriptor_offset_protection_fixed("
+                f"{address}, {file.name}, {size}, {offset}, {prot})"
             )
+        elif way == "fd":
+            call = self.unchecked_call(file, offset, size, protection, populates=populates)
         else:
             sharing = "PRIVATE" if way == "private" else "SHARED"
             call = (
@@ -100,7 +137,7 @@ class RegionSteps(FileSteps):
             must.add(InvalidOffsetError)
         if size is not None and size <= 0:
             must.add(InvalidArgumentError)
-        if way != "fd" and (length <= 0 or offset + length > known_size):
+        if not is_unchecked and (length <= 0 or offset + length > known_size):
             must.add(PastEndOfFileError)
         if populates and not bits:
             must.add(ProtectionError)
@@ -115,27 +152,53 @@ class RegionSteps(FileSteps):
             length,
             head,
             [
-                Page(store, offset // PAGE + i, way == "private", bits)
+                Page(
+                    store,
+                    offset // PAGE + i,
+                    way == "private",
+                    bits,
+                    is_read_only=file.is_read_only,
+                )
                 for i in range(-(-(head + length) // PAGE))
             ],
         )
         if populates and memory.missing(0, length):
             must.add(MappingFaultError)
+        memory.file, memory.offset = file, offset
         name = self.new_name("r")
         if self.step(f"{name} = {call}", must, may):
             if populates and bits & WRITE:
                 break_copies(memory.pages)
             self.add_region(name, memory)
 
+    def unchecked_call(
+        self, file: File, offset: int, size: int | None, protection: str, *, populates: bool
+    ) -> str:
+        """The shortest constructor that maps a range of a file whether the file has it or not."""
+        prot = f"Protection.{protection}()"
+        if populates:
+            tail = f"_offset_protection_populate({file.name}, {size}, {offset}, None, {prot}, True)"
+        elif protection != "read_write":
+            tail = f"_offset_protection({file.name}, {size}, {offset}, {prot})"
+        elif offset:
+            tail = f"_offset({file.name}, {size}, {offset})"
+        else:
+            tail = f"({file.name}, {size})"
+        return f"MemoryMapping.from_fd{tail}"
+
     @precondition(Program.has_regions)
-    @rule(pick=picks, drops=st.booleans())
-    def close_region(self, pick: int, drops: bool) -> None:
+    @rule(pick=picks, way=st.sampled_from(("del", "del", "close", "with")))
+    def close_region(self, pick: int, way: str) -> None:
         region = self.a_region(pick)
-        if drops:
+        if way == "del":
             self.step(f"del {region.name}")
             self.regions.remove(region)
-        else:
+        elif way == "close":
             self.step(f"{region.name}.close()")
+            region.memory = None
+        else:
+            must: Errors = {ClosedMappingError} if region.memory is None else set()
+            self.step(f"with {region.name}: pass", must)
             region.memory = None
 
     @precondition(Program.has_regions)
@@ -150,8 +213,28 @@ class RegionSteps(FileSteps):
             self.step(f"len({region.name})", {ClosedMappingError})
             return
         assert live_views == len(memory.exports)
-        self.step(f"_ = len({region.name}), {region.name}.size, {region.name}.as_ptr()")
-        assert self.result[:2] == (memory.size, memory.size)
+        self.step(f"_ = len({region.name}), {region.name}.size, {region.name}.capacity")
+        capacity = None if memory.is_arena else memory.capacity
+        assert self.result == (memory.size, memory.size, capacity or memory.size)
+        if not memory.is_arena:
+            self.step(f"_ = {region.name}.sharing is Sharing.PRIVATE, {region.name}.file_offset")
+            offset = memory.offset if memory.is_of_file else None
+            assert self.result == (memory.is_private, offset)
+
+    @precondition(Program.has_regions)
+    @rule(pick=picks, spot=spots)
+    def ask_range_end(self, pick: int, spot: Spot) -> None:
+        region = self.a_region(pick)
+        memory = region.memory
+        start, count = spot.of(*place(memory))
+        count = PAGE if count is None else count
+        must: Errors = set()
+        if memory is None:
+            must.add(ClosedMappingError)
+        elif not 0 <= start <= start + count <= memory.size:
+            must.add(InvalidRangeError)
+        if self.step(f"_ = {region.name}.range_end({start}, {count})", must):
+            assert self.result == start + count
 
     def compare_all(self, region: Region) -> None:
         """All of a region that can be read."""

@@ -40,6 +40,17 @@ class SliceSteps(Program):
             self.compare(part.memory, part.start, bytes(self.result))
 
     @precondition(Program.has_parts)
+    @rule(pick=picks)
+    def look_at_slice(self, pick: int) -> None:
+        part = self.some(self.parts, pick)
+        self.step(f"_ = {part.name}.size, len({part.name}), repr({part.name})")
+        assert self.result[:2] == (part.size, part.size)
+        for region in self.regions:
+            if region.memory is part.memory:
+                self.step(f"_ = {part.name}.address - {region.name}.as_ptr()")
+                assert self.result == part.start
+
+    @precondition(Program.has_parts)
     @rule(
         pick=picks, spot=spots, way=st.sampled_from(("sub", "offset", "advance", "truncate", "del"))
     )
