@@ -24,6 +24,7 @@ from typing import Final, TypeAlias
 
 import attrs
 import pytest
+from drop_in_operations import DISPLACED_DROP_INS, DROP_IN_OPERATIONS
 from errno_classes import NAMED
 from injection import Argument, Rule, attempt, why_unavailable
 from kernel_view import (
@@ -33,11 +34,12 @@ from kernel_view import (
 )
 from operations import (
     ALIGN,
-    DISPLACED,
-    OPERATIONS,
+    DISPLACED as DISPLACED_REGIONS,
+    OPERATIONS as OWN_OPERATIONS,
     SEGMENT,
     SIZE,
     WINDOW,
+    WITHOUT_SYSTEM_CALLS,
     Room,
     Traces,
     as_usual,
@@ -70,6 +72,9 @@ MFD_NOEXEC_SEAL: Final = 8
 M_ARENA_MAX: Final = -8
 PR_SET_VMA: Final = 0x53564D41
 READ_BITS, RW_BITS = int(READ), int(RW)
+
+OPERATIONS: Final = {**OWN_OPERATIONS, **DROP_IN_OPERATIONS}
+DISPLACED: Final = DISPLACED_REGIONS | DISPLACED_DROP_INS
 
 # What manual pages document -------------------------------------------------------------------
 
@@ -192,6 +197,17 @@ def typed(report: Report, call: str, number: int) -> None:
         named = AlreadyExistsError
     assert type(error) is named
     assert (error.errno, error.syscall) == (number, NAME_OF.get(call, call))
+
+
+def plain(report: Report, call: str, number: int) -> None:
+    """The error of the standard library's own call, as its `mmap` has it."""
+    assert type(report.error) is type(OSError(number, ""))
+    assert report.error.errno == number
+
+
+def not_created(report: Report, call: str, number: int) -> None:
+    """The error is that of the file's length, and not that of the way back."""
+    typed(report, "fallocate", errno.ENOSPC)
 
 
 def succeeded(report: Report, call: str, number: int) -> None:
@@ -594,15 +610,49 @@ def _shared_memory_steps() -> Iterator[Step]:
 
 
 def _growth_steps() -> Iterator[Step]:
-    for operation in ("create", "create over", "shared memory create_named"):
+    no_space = (Rule("fallocate", errno.ENOSPC),)
+    for operation in (
+        "create",
+        "create with a capacity",
+        "create over",
+        "shared memory create_named",
+    ):
         yield Step(operation, "openat")
+        # What cannot be removed stays.
+        back = "(way back)"
+        yield Step(operation, "unlink", (), not_created, "", back, also=no_space, may_change=True)
     yield Step("create over", "rename")
-    yield Step("create", "mmap", (length(SIZE),))
-    yield Step("create", "madvise", (length(SIZE), advice(Advice.DONTDUMP)), typed_out_of_memory)
-    yield Step("create", "close", (of_fd(NEXT_FD),), typed_if_any, may_change=True)
+    for operation in ("create", "create over"):
+        yield Step(operation, "mmap", (length(SIZE),))
+        dump = advice(Advice.DONTDUMP)
+        yield Step(operation, "madvise", (length(SIZE), dump), typed_out_of_memory)
+        yield Step(operation, "close", (of_fd(NEXT_FD),), typed_if_any, may_change=True)
+    for operation in (
+        "create with a capacity",
+        "from_file of a path with a capacity",
+        "from_file of a descriptor with a capacity",
+        "anonymous with a capacity",
+        "shared memory map with a capacity",
+    ):
+        room = length(4 * SIZE)
+        yield Step(operation, "mmap", (room,))
+        yield Step(operation, "madvise", (room, advice(Advice.DONTDUMP)), typed_out_of_memory)
+    yield Step("from_file of a path with a capacity", "openat")
+    another = (command(fcntl.F_DUPFD_CLOEXEC),)
+    for operation in (
+        "from_file of a descriptor with a capacity",
+        "shared memory map with a capacity",
+    ):
+        yield Step(operation, "fcntl", another, errnos="EBADF EINVAL EMFILE")
+        yield Step(operation, "fstat")
+    yield Step("shared memory open_named", "openat")
+    yield Step("shared memory open_named", "openat", (), succeeded, "EINTR", only=FIRST)
+    yield Step("shared memory open_named", "fstat")
+    yield Step("shared memory open_named", "readlink", (), typed_if_any)
     yield Step("shared memory unlink_named", "unlink")
     growing = (
         "create",
+        "create with a capacity",
         "create over",
         "shared memory create_named",
         "shared memory resize",
@@ -618,20 +668,48 @@ def _growth_steps() -> Iterator[Step]:
     yield Step("resize smaller", "fstat")
     yield Step("resize smaller", "ftruncate")
     yield Step("resize smaller", "ftruncate", (), succeeded, "EINTR", only=FIRST)
+    yield Step("resize smaller of memory", "madvise", (length(SEGMENT),))
     yield Step("resize with a lock", "mlock2", (length(SEGMENT),))
+    yield Step("resize with a lock", "munlock", (length(SEGMENT),), succeeded)
     yield Step("resize with two protections", "mprotect")
     for operation in ("resize that moves memory", "resize that moves a file"):
         yield Step(operation, "mremap", (length(SIZE),), unmoved, which="(the move)")
         # They have moved all the same, and have room enough when the call is made again.
         growth = (Argument(2, 2 * SIZE),)
         yield Step(operation, "mremap", growth, no_room, which="(the growth)", is_kept=True)
-    operation = "resize that moves a file"
-    yield Step(operation, "openat", (), which="(/proc/self/maps)", only=FIRST)
-    later, second = range(1, 100), range(1, 2)
-    yield Step(operation, "openat", (), not_reopened, which="(the file)", only=later)
-    yield Step(operation, "openat", (), reopened, which="(map_files)", only=second)
-    yield Step("refresh", "fstat")
+    for operation in ("resize that moves a file", "refresh without a capacity"):
+        yield Step(operation, "openat", (), which="(/proc/self/maps)", only=FIRST)
+        later, second = range(1, 100), range(1, 2)
+        yield Step(operation, "openat", (), not_reopened, which="(the file)", only=later)
+        yield Step(operation, "openat", (), reopened, which="(map_files)", only=second)
+    for operation in ("refresh", "refresh larger", "refresh without a capacity"):
+        yield Step(operation, "fstat")
+    yield Step("refresh larger", "mprotect")
     yield Step("shared memory refresh", "fstat")
+
+
+def _drop_in_steps() -> Iterator[Step]:
+    dump = advice(Advice.DONTDUMP)
+    operation = "drop-in of a file"
+    yield Step(operation, "fstat", (), plain)
+    yield Step(operation, "fstat", which="(of the mapping)", only=range(1, 2))
+    another = (command(fcntl.F_DUPFD_CLOEXEC),)
+    yield Step(operation, "fcntl", another, errnos="EBADF EINVAL EMFILE")
+    yield Step(operation, "close", (of_fd(NEXT_FD),), typed_if_any)
+    for operation in ("drop-in of a file", "drop-in of memory"):
+        yield Step(operation, "mmap", (length(SIZE),))
+        yield Step(operation, "madvise", (length(SIZE), dump), typed_out_of_memory)
+        yield Step(operation, "munmap", (length(SIZE),), succeeded)
+    yield Step("drop-in size", "fstat")
+    yield Step("drop-in flush", "msync", (length(SIZE),))
+    yield Step("drop-in madvise", "madvise", (length(SIZE), advice(Advice.WILLNEED)))
+    yield Step("drop-in set_name", "prctl", (Argument(0, PR_SET_VMA, INT),))
+    larger = length(SIZE + SEGMENT)
+    for operation in ("drop-in resize of a file", "drop-in resize of memory"):
+        yield Step(operation, "mmap", (larger,))
+        yield Step(operation, "madvise", (larger, dump), typed_out_of_memory)
+    yield Step("drop-in resize of a file", "ftruncate", (), plain)
+    yield Step("drop-in resize of a file", "fstat")
 
 
 def _cases() -> Iterator[Case]:
@@ -643,6 +721,7 @@ def _cases() -> Iterator[Case]:
         _access_steps,
         _shared_memory_steps,
         _growth_steps,
+        _drop_in_steps,
     )
     for step in chain.from_iterable(make() for make in steps):
         for name in step.errnos.split() or DOCUMENTED[step.call]:
@@ -802,6 +881,34 @@ def test_failed_system_call_is_typed_and_changes_nothing(
     assert (report.left, report.changed, report.again, report.lost) == ("", "", "", "")
 
 
+def report_without_system_calls(folder: str) -> None:
+    """Show which operations end otherwise where all but Python's own system calls fail."""
+    own = {"madvise", "mmap", "mprotect", "mremap", "munmap", "sigaction"}
+    rules = [Rule(call, errno.EIO) for call in DOCUMENTED.keys() - own]
+    if reason := why_unavailable():
+        sys.stdout.write(json.dumps(reason))
+        return
+    room, differences = Room(Path(folder)), dict[str, str]()
+    for name, prepare in WITHOUT_SYSTEM_CALLS.items():
+        usual, _ = as_usual(prepare, room)  # what is imported, is now
+        with prepare(room) as stage:
+            result = result_of(attempt(stage.act, rules))
+        differences[name] = _difference(usual, result)
+    sys.stdout.write(json.dumps(differences))
+
+
+def test_call_in_memory_alone_makes_no_system_call(tmp_path: Path) -> None:
+    program = """
+        import sys
+        from test_injected_failures import report_without_system_calls
+        report_without_system_calls(sys.argv[1])
+    """
+    reported: dict[str, str] | str = json.loads(child(program, tmp_path).succeeded())
+    if isinstance(reported, str):
+        pytest.skip(reported)
+    assert reported == dict.fromkeys(WITHOUT_SYSTEM_CALLS, "")
+
+
 def report_usual(folder: str) -> None:
     """Show how the operations end where nothing is made to fail."""
     room = Room(Path(folder))
@@ -818,7 +925,8 @@ def test_operation_works_where_nothing_is_made_to_fail(tmp_path: Path) -> None:
     usual: dict[str, str] = json.loads(child(program, tmp_path).succeeded())
     failed = {name: result for name, result in usual.items() if "Error" in result}
     # What a kernel or a file system may not have. The others meet a file that was cut short.
-    optional = {name for name in OPERATIONS if name.startswith("advise")} | {"anonymous name"}
+    optional = {name for name in OPERATIONS if name.startswith("advise")}
+    optional |= {"anonymous name", "drop-in set_name"}
     cut = DISPLACED | {name for name in OPERATIONS if name.startswith("fault_guard of")}
     expected = dict.fromkeys(cut, f"MappingFaultError {errno.EIO}")
     expected["arena protect halfway"] = f"AccessDeniedError {errno.EACCES}"

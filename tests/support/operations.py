@@ -25,7 +25,6 @@ from mmapwrap import (
     MemoryMapping,
     MemoryMappingArena,
     MmapError,
-    NoSuchFileError,
     ProtectionError,
     SharedMemory,
     Sharing,
@@ -281,12 +280,12 @@ def recovering(room: Room) -> Generator[Stage]:
         yield Stage(m.recover, lambda: runs(m)[0][:1])
 
 
-def displaced(act: Callable[[MemoryMapping], object]) -> Prepare:
+def displaced(act: Callable[[Any], object], region: Region = of_cut_file) -> Prepare:
     """A guarded method, where somebody replaced the handlers of the library."""
 
     @contextmanager
     def prepared(room: Room) -> Generator[Stage]:
-        with of_cut_file(room) as m:
+        with region(room) as m:
             for number in (signal.SIGBUS, signal.SIGSEGV):
                 signal.signal(number, signal.SIG_DFL)
             time.sleep(TICK)
@@ -373,18 +372,28 @@ def on_shared_memory(act: Callable[[SharedMemory], object]) -> Prepare:
     return prepared
 
 
-@contextmanager
-def creating(room: Room) -> Generator[Stage]:
+def remove(path: Path) -> None:
+    """Remove a file, if there is one; if not, without a system call that is made to fail."""
+    if os.access(path, os.F_OK):
+        path.unlink()
+
+
+def creating(capacity: int | None = None) -> Prepare:
     """A new file, which a failure may not leave behind."""
-    path = room.folder / "created"
 
-    def create() -> object:
-        path.unlink(missing_ok=True)
-        return MemoryMapping.create(path, SIZE)
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        path = room.folder / "created"
 
-    path.unlink(missing_ok=True)
-    yield Stage(create, path.exists)
-    path.unlink(missing_ok=True)
+        def create() -> object:
+            remove(path)
+            return MemoryMapping.create(path, SIZE, capacity=capacity)
+
+        remove(path)
+        yield Stage(create, path.exists)
+        remove(path)
+
+    return prepared
 
 
 @contextmanager
@@ -395,28 +404,30 @@ def creating_over(room: Room) -> Generator[Stage]:
             lambda: MemoryMapping.create(room.path, SIZE, overwrite=True),
             lambda: (sorted(room.folder.iterdir()), room.path.read_bytes()),
         )
+    for left in room.folder.glob(f"{room.path.name}.*"):  # where the way back failed too
+        left.unlink()
 
 
 @contextmanager
 def creating_by_name(room: Room) -> Generator[Stage]:
     """New memory with a name, which a failure may not leave behind."""
-    name = f"mmapwrap-{os.getpid()}"
-
-    def exists() -> bool:
-        try:
-            SharedMemory.open_named(name).close()
-        except NoSuchFileError:
-            return False
-        return True
+    path = Path(f"/dev/shm/mmapwrap-{os.getpid()}")
 
     def create() -> object:
-        if exists():
-            SharedMemory.unlink_named(name)
-        return SharedMemory.create_named(name, SIZE)
+        remove(path)
+        return SharedMemory.create_named(path.name, SIZE)
 
-    yield Stage(create, exists)
-    if exists():
-        SharedMemory.unlink_named(name)
+    yield Stage(create, path.exists)
+    remove(path)
+
+
+@contextmanager
+def opening_by_name(room: Room) -> Generator[Stage]:
+    """Memory that has a name."""
+    name = f"mmapwrap-{os.getpid()}"
+    with SharedMemory.create_named(name, SIZE):
+        yield Stage(lambda: SharedMemory.open_named(name))
+    SharedMemory.unlink_named(name)
 
 
 @contextmanager
@@ -492,6 +503,45 @@ def of_small_memory(room: Room) -> Generator[MemoryMapping]:
     with MemoryMapping.anonymous(SIZE, sharing=Sharing.PRIVATE) as m:
         m[:] = known_bytes(SIZE)
         yield m
+
+
+@contextmanager
+def of_growing_memory(room: Room) -> Generator[MemoryMapping]:
+    """Such memory, which may become four times as long."""
+    with MemoryMapping.anonymous(SIZE, sharing=Sharing.PRIVATE, capacity=4 * SIZE) as m:
+        m[:] = known_bytes(SIZE)
+        yield m
+
+
+@contextmanager
+def shrinking_memory(room: Room) -> Generator[Stage]:
+    """Memory of which the last pages go, which are zeros when they come again."""
+    with of_growing_memory(room) as m:
+
+        def change() -> bytes:
+            m.resize(SIZE - SEGMENT)
+            m.resize(SIZE)
+            return m[-SEGMENT:]
+
+        yield Stage(change, lambda: (m.size, m[: SIZE - SEGMENT]))
+
+
+def following(region: Region, size: int) -> Prepare:
+    """A file that has another length, and the mapping that takes it; and back."""
+
+    @contextmanager
+    def prepared(room: Room) -> Generator[Stage]:
+        with region(room) as m:
+
+            def follow() -> object:
+                os.truncate(room.path, SIZE)
+                m.refresh()
+                os.truncate(room.path, size)
+                return m.refresh()
+
+            yield Stage(follow)
+
+    return prepared
 
 
 @contextmanager
@@ -592,7 +642,10 @@ OPERATIONS: Final[dict[str, Prepare]] = {
     "fault_guard": displaced(touch_in_guard),
     "read_slice": displaced(lambda m: m.read_slice(bytearray(SIZE), 0)),
     "write_slice": displaced(lambda m: m.write_slice(bytes(SIZE), 0)),
+    "read_exact": displaced(lambda m: m.read_exact(bytearray(SIZE), 0)),
+    "write_all": displaced(lambda m: m.write_all(bytes(SIZE), 0)),
     "find": displaced(lambda m: m.find(b"\0\0")),
+    "read of an open file": displaced(lambda m: m.open(buffering=0).read()),
     "load_many": displaced(lambda m: m.get_slice(0, SIZE).load_many(u32, SIZE // 4)),
     "store_many": displaced(lambda m: m.get_slice(0, SIZE).store_many(u32, [0] * (SIZE // 4))),
     "fault_guard of a cut file": on_cut_file(sum_up_in_guard),
@@ -618,25 +671,67 @@ OPERATIONS: Final[dict[str, Prepare]] = {
     "shared memory get_seals": on_shared_memory(lambda memory: memory.get_seals()),
     "shared memory add_seals": on_shared_memory(lambda memory: memory.add_seals(MemfdSeals.GROW)),
     "shared memory map": on_shared_memory(lambda memory: memory.map()),
+    "shared memory map with a capacity": on_shared_memory(
+        lambda memory: memory.map(capacity=4 * SIZE)
+    ),
     "shared memory create_named": creating_by_name,
+    "shared memory open_named": opening_by_name,
     "shared memory unlink_named": unlinking_by_name,
     "shared memory resize": resizing_shared_memory,
     "shared memory refresh": on_shared_memory(lambda memory: memory.refresh()),
     # Growth
-    "create": creating,
+    "create": creating(),
+    "create with a capacity": creating(4 * SIZE),
     "create over": creating_over,
+    "from_file of a path with a capacity": making_of_path(
+        lambda path: MemoryMapping.from_file(path, capacity=4 * SIZE)
+    ),
+    "from_file of a descriptor with a capacity": making_of_file(
+        lambda fd: MemoryMapping.from_file(fd, capacity=4 * SIZE)
+    ),
+    "anonymous with a capacity": making(
+        lambda room: MemoryMapping.anonymous(SIZE, capacity=4 * SIZE)
+    ),
     "resize larger": resizing(SIZE + SEGMENT),
     "resize smaller": resizing(SIZE - PAGE),
+    "resize smaller of memory": shrinking_memory,
     "resize with a lock": resizing(SIZE + SEGMENT, of_growing_locked_file),
     "resize with two protections": resizing(SIZE + SEGMENT, of_growing_protections),
     "resize that moves memory": moving(of_small_memory),
     "resize that moves a file": moving(of_file),
     "refresh": on(of_growing_file, lambda m: m.refresh()),
+    "refresh larger": following(of_growing_protections, SIZE + SEGMENT),
+    "refresh without a capacity": following(of_file, SIZE + SEGMENT),
+}
+
+
+# What is done in memory alone.
+WITHOUT_SYSTEM_CALLS: Final[dict[str, Prepare]] = {
+    "array": on(of_file, lambda m: m.array("u2", 5, offset=4).tolist()),
+    "open": on(of_file, lambda m: m.open().read(50)),
+    "open to write": on(of_file, lambda m: m.open("r+b", buffering=0).write(b"written")),
+    "view": on(of_file, lambda m: m.view()[5]),
+    "read_exact of a slice": on(of_file, lambda m: m.get_slice(0, 9).read_exact(bytearray(9))),
+    "write_all of a slice": on(of_file, lambda m: m.get_slice(0, 9).write_all(bytes(9))),
+    "count": on(of_file, lambda m: m.count(b"a")),
+    "move": on(of_file, lambda m: m.move(0, PAGE, PAGE)),
+    "range_end": on(of_file, lambda m: m.range_end(5, 6)),
+    "capacity": on(of_growing_file, lambda m: m.capacity),
 }
 
 
 # In which only the library's handlers are between a fault and the end of the process.
-DISPLACED: Final = {"fault_guard", "read_slice", "write_slice", "find", "load_many", "store_many"}
+DISPLACED: Final = {
+    "fault_guard",
+    "read_slice",
+    "write_slice",
+    "read_exact",
+    "write_all",
+    "find",
+    "read of an open file",
+    "load_many",
+    "store_many",
+}
 Ranges: TypeAlias = list[tuple[int, int]]
 
 
