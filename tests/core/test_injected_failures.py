@@ -201,8 +201,10 @@ def typed(report: Report, call: str, number: int) -> None:
 
 def plain(report: Report, call: str, number: int) -> None:
     """The error of the standard library's own call, as its `mmap` has it."""
-    assert type(report.error) is type(OSError(number, ""))
-    assert report.error.errno == number
+    error = report.error
+    assert isinstance(error, OSError), f"it ended in {report!r}"
+    assert type(error) is type(OSError(number, ""))
+    assert error.errno == number
 
 
 def not_created(report: Report, call: str, number: int) -> None:
