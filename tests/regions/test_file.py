@@ -665,16 +665,16 @@ def test_readline_of_a_region_that_becomes_shorter_meanwhile_ends_at_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     find, searches = calls.find, 0
+    region = MemoryMapping.anonymous(2 * PAGE, capacity=4 * PAGE)
 
     def shrink_and_find(*arguments: Any) -> int:
         nonlocal searches
         searches += 1
-        mapping.resize(PAGE)
+        region.resize(PAGE)
         return find(*arguments)
 
     monkeypatch.setattr(calls, "find", shrink_and_find)
-    with MemoryMapping.anonymous(2 * PAGE, capacity=4 * PAGE) as mapping:
-        assert len(mapping.open(buffering=0).readline()) == PAGE
+    assert len(region.open(buffering=0).readline()) == PAGE
     assert searches == 2
 
 
