@@ -484,7 +484,10 @@ def test_mapping_of_no_shared_bytes_is_empty_where_the_file_has_more(room: int, 
 def test_memory_that_the_kernel_does_not_tell_of_is_not_required(
     lines: list[bytes], refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(descriptors, "lines_of", lambda _: iter(lines))
+    def lines_of(path: str) -> Iterator[bytes]:
+        yield from lines if path == "/proc/meminfo" else ()
+
+    monkeypatch.setattr(descriptors, "lines_of", lines_of)
     with pytest.raises(NoSpaceError) if refused else nullcontext():
         SharedMemory.new("enough", 1 << 20, allocate=True).close()
 
