@@ -707,9 +707,9 @@ def _drop_in_steps() -> Iterator[Step]:
     yield Step("drop-in madvise", "madvise", (length(SIZE), advice(Advice.WILLNEED)))
     yield Step("drop-in set_name", "prctl", (Argument(0, PR_SET_VMA, INT),))
     larger = length(SIZE + SEGMENT)
-    for operation in ("drop-in resize of a file", "drop-in resize of memory"):
-        yield Step(operation, "mmap", (larger,))
-        yield Step(operation, "madvise", (larger, dump), typed_out_of_memory)
+    yield Step("drop-in resize of memory", "mremap", (length(SIZE),), unmoved, which="(the move)")
+    yield Step("drop-in resize of a file", "mmap", (larger,))
+    yield Step("drop-in resize of a file", "madvise", (larger, dump), typed_out_of_memory)
     yield Step("drop-in resize of a file", "ftruncate", (), plain)
     yield Step("drop-in resize of a file", "fstat")
 

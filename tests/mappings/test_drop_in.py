@@ -31,6 +31,7 @@ from kernel_view import (
     process_unchanged,
     vmas_in,
 )
+from marks import MEMORY_IS_PAST_THE_LIMIT
 from meanwhile import joined_at
 
 from mmapwrap import (
@@ -534,6 +535,7 @@ def shrink_without_addresses() -> None:
         assert (len(m), os.fstat(fd).st_size, m[-1]) == (2 * PAGE, 2 * PAGE, 0)
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_PAST_THE_LIMIT)
 def test_shrinking_that_finds_no_addresses_leaves_the_file() -> None:
     in_process(shrink_without_addresses).succeeded_silently()
 

@@ -13,6 +13,7 @@ from files import memory_file
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 from kernel_view import PAGE, Index, child, in_process, is_mapped, known_bytes
+from marks import MEMORY_IS_REPORTED
 from protections import NONE, READ, RW
 
 from mmapwrap import (
@@ -346,6 +347,7 @@ def test_array_keeps_its_region_alone(mapping: MemoryMapping) -> None:
     assert array.base is not None
 
 
+@pytest.mark.not_sanitized(MEMORY_IS_REPORTED)
 @pytest.mark.parametrize(("size", "dtype"), [(1 << 46, "u2"), (1 << 20, "S1000000000")])
 def test_conversion_that_no_memory_holds_is_out_of_memory(size: int, dtype: str) -> None:
     with (

@@ -6,7 +6,7 @@ from kernel_view import PAGE
 
 from mmapwrap import (
     InvalidArgumentError,
-    InvalidOffsetError,
+    InvalidSystemCallError,
     MappingFaultError,
     NoSpaceError,
 )
@@ -72,7 +72,7 @@ class OpenedSteps(Program):
             must.add(InvalidArgumentError)
         to = distance + (0, opened.position, opened.size, 0)[whence]
         if to < 0:
-            must.add(InvalidOffsetError)
+            must.add(InvalidSystemCallError)
         if self.step(f"_ = {opened.name}.seek({distance}, {whence})", must):
             assert self.result == to
             opened.position = to
