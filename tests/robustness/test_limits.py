@@ -198,6 +198,12 @@ NEED_A_DESCRIPTOR: Final = {
     "from_file of a path",
     "create",
     "create over",
+    "create with a capacity",
+    "from_file of a descriptor with a capacity",
+    "from_file of a path with a capacity",
+    "refresh without a capacity",
+    "shared memory map with a capacity",
+    "shared memory open_named",
     "evict",
     "arena evict",
     "resize that moves a file",
@@ -265,6 +271,12 @@ def test_failures_for_want_of_descriptors_are_the_librarys(known_file: Any) -> N
 NEED_ADDRESSES: Final = {
     "create",
     "create over",
+    "create with a capacity",
+    "anonymous with a capacity",
+    "from_file of a descriptor with a capacity",
+    "from_file of a path with a capacity",
+    "refresh without a capacity",
+    "shared memory map with a capacity",
     "resize that moves a file",
     "resize that moves memory",
     "new",
@@ -296,7 +308,7 @@ def exhaust_addresses(folder: str) -> None:
         error = outcome.error
         assert isinstance(error, OutOfMemoryError), name
         assert error.errno == errno.ENOMEM, name
-        moves = name == "recover" or name.startswith("resize")
+        moves = name.startswith(("recover", "refresh", "resize"))
         assert error.syscall == ("mremap" if moves else "mmap"), name
 
 

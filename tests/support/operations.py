@@ -404,7 +404,7 @@ def creating_over(room: Room) -> Generator[Stage]:
             lambda: MemoryMapping.create(room.path, SIZE, overwrite=True),
             lambda: (sorted(room.folder.iterdir()), room.path.read_bytes()),
         )
-    for left in room.folder.glob(f"{room.path.name}.*"):  # where the way back failed too
+    for left in room.folder.glob(".mmapwrap-*"):  # where the way back failed too
         left.unlink()
 
 
