@@ -457,8 +457,6 @@ class VolatileOutOfBoundsError(VolatileMemoryError):
             error = InvalidRangeError(*self.range)
             error.holder = self.holder
             return str(error)
-        if self.addr < 0:
-            return f"len {in_digits(self.addr)} is negative"
         return f"the range ends at {self.addr:#x}, which is past the end of the memory"
 
 
