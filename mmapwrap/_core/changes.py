@@ -90,7 +90,7 @@ def protect(pages: Pages, bits: int, start: int, end: int) -> None:
     pages.views.refuse(start, end, bits)
     if pages.size == 0 and pages.access.by_range is not None:
         # There may be guard pages behind the end, which growth takes away where it knows ranges.
-        pages.raise_failure(calls.protect_room(pages.handle, 0, bits))
+        pages.raise_failure(calls.protect(pages.handle, 0, 0, (bits, PROT_ANY)))
         pages.access.set_empty(bits)
         return
     if (start, end) == (0, pages.size) and pages.access.by_range is None:

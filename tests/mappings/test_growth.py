@@ -54,6 +54,7 @@ from mmapwrap import (
     OffsetOverflowError,
     OperationNotPermittedError,
     OutOfMemoryError,
+    Protection,
     ProtectionError,
     RegionBusyError,
     SharedMemory,
@@ -1262,3 +1263,14 @@ def test_exception_at_any_line_leaves_a_mapping_that_works(kind: str, file_path:
 def test_known_file_is_as_it_was(known_file: KnownFile) -> None:
     with growing(known_file.path, prot=READ) as m:
         assert m[:] == known_file.content
+
+
+def test_protection_of_an_empty_region_with_ranges_holds_where_it_grows() -> None:
+    write = Protection.write()
+    with MemoryMapping.anonymous(0, prot=write, sharing=Sharing.PRIVATE, capacity=4 * PAGE) as m:
+        m.advise_destructive(DestructiveAdvice.GUARD_REMOVE)
+        m.protect(Protection.read())
+        m.resize(PAGE)
+        assert m[:] == bytes(PAGE)
+        with pytest.raises(ProtectionError):
+            m[0] = 1

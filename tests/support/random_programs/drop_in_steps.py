@@ -168,30 +168,29 @@ class DropInSteps(ViewSteps):
     @precondition(Program.has_drop_ins)
     @rule(pick=picks, size=sizes)
     def resize_drop_in(self, pick: int, size: int) -> None:
-        """The file gets another length, and another mapping takes the place of the first."""
+        """The file gets another length, and another mapping takes the place of the first.
+
+        Memory without a file is resized in place, by the call that the steps of growth make.
+        """
         drop_in = self.a_drop_in(pick)
         memory, store = drop_in.memory, drop_in.store
         call = f"{drop_in.name}.resize({size})"
         if memory is None:
             self.step(call, {ValueError})
             return
-        must, may = self._resize_errors(drop_in, memory, size)
-        done = self.step(call, must, may)
-        file = File("", store or Store(0), 0, is_memfd=False)
-        if not done and store is not None and drop_in.is_tracked:
-            # It may have cut the file before what it could not do.
-            self.step(f"_ = {drop_in.name}.size()")
-            length: int = self.result
-            assert length in (store.size, drop_in.offset + size)
-            self.model_resize(file, length)
-        if not done:
+        if store is None:
             return
-        if store is not None:
-            self.model_resize(file, drop_in.offset + size)
+        must, may = self._resize_errors(drop_in, memory, size)
+        if not self.step(call, must, may):
+            return
+        file = File("", store, 0, is_memfd=False)
+        self.model_resize(file, drop_in.offset + size)
         bits, is_private = drop_in.bits, drop_in.is_private
         new = self.drop_in_memory(store, drop_in.offset, size, bits, is_private=is_private)
-        if is_private or store is None:
+        if is_private:
             new.put(0, *memory.content(0, min(size, memory.size)))
+        if drop_in.region in self.regions:
+            self.step(f"{drop_in.region.name}.close()")
         drop_in.region.memory = None
         drop_in.region = self.add_mapping_of(drop_in.name, new)
         drop_in.opened.memory = new
